@@ -1,0 +1,92 @@
+/**
+ * The contract that both devices fulfil: buffers from a pool, launches, readback, statistics.
+ *
+ * @module
+ */
+import type { DType, Kernel, Params } from "./spec.ts";
+
+/** Which device: `webgpu` for every hardware adapter, `cpu` for WebAssembly SIMD with threads. */
+export type DeviceName = "webgpu" | "cpu";
+
+/** A block of device memory. Only the device that made it knows what is inside. */
+export interface Storage {
+  /** Usable size in bytes (row-major contents; a packed weight may privately use more). */
+  readonly bytes: number;
+}
+
+/**
+ * How a weight may be laid out privately for speed. `read` always gives the row-major contents back.
+ *
+ * `linear` is `[N, K]`; `conv2d` is `[O, I, KH, KW]`.
+ */
+export interface PackRequest {
+  readonly kind: "linear" | "conv2d";
+  readonly shape: readonly number[];
+  readonly dtype: DType;
+}
+
+/** One launch of a kernel: buffers in the order inputs, outputs (null when absent), sizes, scalars and flags by name. */
+export interface Launch {
+  readonly kernel: Kernel;
+  readonly buffers: readonly (Storage | null)[];
+  readonly params: Params;
+}
+
+/** Counters since the device was opened. */
+export interface DeviceStats {
+  /** Bytes handed out and not yet freed. */
+  liveBytes: number;
+  /** Largest `liveBytes` so far. */
+  peakBytes: number;
+  /** Bytes that the device holds, pooled ones included. */
+  heldBytes: number;
+  /** Kernel launches. */
+  dispatches: number;
+  /** Queue submissions (always 0 on the cpu). */
+  submits: number;
+  /** Times the host waited for the device. */
+  waits: number;
+  /** Compiled pipelines (exported functions used, on the cpu). */
+  pipelines: number;
+}
+
+/** A device description for `doctor`, logs and results. */
+export interface DeviceInfo {
+  readonly name: DeviceName;
+  /** Adapter or processor, e.g. `NVIDIA H200` or `cpu, 2 threads, relaxed SIMD`. */
+  readonly description: string;
+  /** True for a software adapter (llvmpipe, SwiftShader). */
+  readonly software: boolean;
+  readonly limits: Readonly<Record<string, number>>;
+  readonly features: readonly string[];
+  readonly threads: number;
+}
+
+/** A compute device. Launches are synchronous for the caller: only `read` and `sync` wait. */
+export interface Device {
+  readonly info: DeviceInfo;
+  readonly stats: DeviceStats;
+  /**
+   * Takes a block from the pool. Its contents are undefined.
+   * @throws {Error} When memory is exhausted: bytes needed and available, in one line.
+   */
+  alloc(bytes: number): Storage;
+  /** Gives a block back to the pool. Launches that were recorded before still see its contents. */
+  free(storage: Storage): void;
+  /** Copies host bytes in. Takes effect after every launch recorded before it and before every one after it. */
+  write(storage: Storage, data: ArrayBufferView, byteOffset?: number): void;
+  /** Copies bytes out, after everything recorded so far. Row-major, whatever the private layout. */
+  read(storage: Storage, byteOffset?: number, bytes?: number): Promise<ArrayBuffer>;
+  /** Records (webgpu) or runs (cpu) a kernel. */
+  run(launch: Launch): void;
+  /** Lays a weight out for speed, in place. Packing twice, or on a device without packed layouts, does nothing. */
+  pack(storage: Storage, request: PackRequest): void;
+  /** Sends what was recorded to the device without waiting. */
+  flush(): void;
+  /** Waits until everything recorded so far has run, and throws what went wrong meanwhile. */
+  sync(): Promise<void>;
+  /** Returns pooled memory that is not in use to the system. */
+  trim(): void;
+  /** Stops threads and frees everything. */
+  close(): void;
+}
