@@ -114,9 +114,13 @@ export function solveShapes(
   const from: Record<string, string> = {};
   const fail = (who: string, shape: readonly number[], letters: readonly string[]): never => {
     const expected = letters.map((l) =>
-      /^\d+$/.test(l) ? l : `${l}${sizes[l] === undefined ? "" : `=${sizes[l]}`}${from[l] ? ` (from ${from[l]})` : ""}`
+      /^\d+$/.test(l)
+        ? l
+        : `${l}${sizes[l] === undefined ? "" : `=${sizes[l]}`}${from[l] ? ` (from ${from[l]})` : ""}`
     );
-    throw new RangeError(`${kernel.name}: ${who} has shape [${shape.join(", ")}], expected [${expected.join(", ")}]`);
+    throw new RangeError(
+      `${kernel.name}: ${who} has shape [${shape.join(", ")}], expected [${expected.join(", ")}]`,
+    );
   };
   for (const [name, text] of [...Object.entries(kernel.inputs), ...Object.entries(kernel.outputs)]) {
     const contract = parseContract(text);
@@ -126,7 +130,9 @@ export function solveShapes(
       throw new RangeError(`${kernel.name}: ${name} is missing, expected [${contract.letters.join(", ")}]`);
     }
     if (!contract.dtypes.includes(t.dtype)) {
-      throw new RangeError(`${kernel.name}: ${name} has dtype ${t.dtype}, expected ${contract.dtypes.join(" or ")}`);
+      throw new RangeError(
+        `${kernel.name}: ${name} has dtype ${t.dtype}, expected ${contract.dtypes.join(" or ")}`,
+      );
     }
     if (t.shape.length !== contract.letters.length) fail(name, t.shape, contract.letters);
     contract.letters.forEach((letter, i) => {

@@ -1,0 +1,58 @@
+/**
+ * Streaming softmax attention over the keys that each query may see. Scores are never stored.
+ *
+ * @module
+ */
+import { specialise } from "./webgpu/specialise.ts";
+import wgsl from "./attention.wgsl" with { type: "text" };
+import type { Kernel } from "./spec.ts";
+
+/**
+ * y[t] = softmax(q[t] kᵀ * scale + slope * (keyFrame - queryFrame)) v, per head.
+ *
+ * Query t sees the rows `[ranges[t,0], ranges[t,1])` and `[ranges[t,2], ranges[t,3])` of `k` and `v`; the second range
+ * may be empty. With tokens sorted by frame, the frame-causal mask is such a prefix: distant frames (L2) in one
+ * range, near frames (L1) in the other; clips of a batch are ranges too, so the kernel knows no batch. Blocks of keys
+ * that no query of a tile sees are skipped. `lse` (log of the softmax denominator, `[T, A]`) is kept for the gradient.
+ */
+export const attention: Kernel = {
+  name: "attention",
+  inputs: { q: "T D", k: "S D", v: "S D", ranges: "T 4:i32", queryFrames: "T:i32?", keyFrames: "S:i32?" },
+  outputs: { y: "T D", lse: "T A?" },
+  params: { T: "u32", D: "u32", A: "u32", scale: "f32", slope: "f32" },
+  flags: ["hd", "hasSlope", "hasLse"],
+  // `keys` is the mean number of visible keys of a query, when the caller knows it.
+  flops: (p) => 4 * p.T * (p.keys ?? 0) * p.D,
+  reference: (io, p) => {
+    const { q, k, v, ranges, y } = io;
+    for (let t = 0; t < p.T; t++) {
+      const keys: number[] = [];
+      for (let s = ranges![4 * t]; s < ranges![4 * t + 1]; s++) keys.push(s);
+      for (let s = ranges![4 * t + 2]; s < ranges![4 * t + 3]; s++) keys.push(s);
+      for (let head = 0; head < p.A; head++) {
+        const at = head * p.hd;
+        const scores = keys.map((s) => {
+          let dot = 0;
+          for (let d = 0; d < p.hd; d++) dot += q![t * p.D + at + d] * k![s * p.D + at + d];
+          return dot * p.scale + (p.hasSlope ? p.slope * (io.keyFrames![s] - io.queryFrames![t]) : 0);
+        });
+        const max = scores.reduce((a, b) => Math.max(a, b), -Infinity);
+        let sum = 0;
+        for (const s of scores) sum += Math.exp(s - max);
+        for (let d = 0; d < p.hd; d++) {
+          let value = 0;
+          scores.forEach((s, i) => value += Math.exp(s - max) * v![keys[i] * p.D + at + d]);
+          y![t * p.D + at + d] = value / sum;
+        }
+        if (p.hasLse) io.lse![t * p.A + head] = max + Math.log(sum);
+      }
+    }
+  },
+  wgsl: {
+    source: (p) => specialise(wgsl, { HD: p.hd }),
+    entry: "forward",
+    groups: (p) => [Math.ceil(p.T / 16), p.A, 1],
+    loops: (p) => 2 * (p.keys ?? 0),
+  },
+  wasm: { fn: "attention", tasks: (p) => p.A * Math.ceil(p.T / 16) },
+};

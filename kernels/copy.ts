@@ -1,0 +1,44 @@
+/**
+ * Strided copy: permutation, slice, concatenation, repetition and pixel shuffle are all this one kernel.
+ *
+ * @module
+ */
+import wgsl from "./copy.wgsl" with { type: "text" };
+import type { Kernel, Params } from "./spec.ts";
+
+/** Number of axes of a strided copy. Shorter shapes are padded with leading ones. */
+export const COPY_AXES = 6;
+
+const axes = [...Array(COPY_AXES).keys()];
+const perAxis = (prefix: string) => Object.fromEntries(axes.map((a) => [`${prefix}${a}`, "u32" as const]));
+
+/** Number of elements that a strided copy moves. */
+const count = (p: Params) => axes.reduce((n, a) => n * p[`n${a}`], 1);
+
+/**
+ * For every index (i0 … i5) below (n0 … n5): y[yAt + Σ i·y_stride] = x[xAt + Σ i·x_stride]. An input stride of 0 repeats.
+ * Works on any 4-byte element.
+ */
+export const stridedCopy: Kernel = {
+  name: "stridedCopy",
+  inputs: { x: "X:f32|i32" },
+  outputs: { y: "Y:f32|i32" },
+  params: { xAt: "u32", yAt: "u32", ...perAxis("n"), ...perAxis("xs"), ...perAxis("ys") },
+  flags: [],
+  flops: () => 0,
+  reference: (io, p) => {
+    const total = count(p);
+    for (let i = 0; i < total; i++) {
+      let rest = i, from = p.xAt, to = p.yAt;
+      for (let a = COPY_AXES - 1; a >= 0; a--) {
+        const at = rest % p[`n${a}`];
+        rest = Math.floor(rest / p[`n${a}`]);
+        from += at * p[`xs${a}`];
+        to += at * p[`ys${a}`];
+      }
+      io.y![to] = io.x![from];
+    }
+  },
+  wgsl: { source: wgsl, entry: "forward", groups: (p) => Math.ceil(count(p) / 64), loops: () => COPY_AXES },
+  wasm: { fn: "stridedCopy", tasks: (p) => Math.max(1, Math.ceil(count(p) / 16384)) },
+};

@@ -1,0 +1,117 @@
+/**
+ * Elementwise kernels: activations, sums, Euler and guidance updates, gated linear units, embedding rows.
+ *
+ * @module
+ */
+import wgsl from "./elementwise.wgsl" with { type: "text" };
+import { activate } from "./activation.ts";
+import type { Kernel } from "./spec.ts";
+
+const tasks = (p: Readonly<Record<string, number>>) => Math.ceil(p.E / 16384);
+const groups = (p: Readonly<Record<string, number>>) => Math.ceil(p.E / 64);
+
+/** y = act(x), E elements. */
+export const unary: Kernel = {
+  name: "unary",
+  inputs: { x: "E" },
+  outputs: { y: "E" },
+  params: { E: "u32" },
+  flags: ["act"],
+  flops: (p) => 4 * p.E,
+  reference: (io, p) => {
+    for (let i = 0; i < p.E; i++) io.y![i] = activate(p.act, io.x![i]);
+  },
+  wgsl: { source: wgsl, entry: "unary", groups, loops: () => 1 },
+  wasm: { fn: "unary", tasks },
+};
+
+/** Codes of the `op` flag of {@linkcode binary}. */
+export const BINARY = { axpby: 0, lerp: 1, mul: 2 } as const;
+
+/**
+ * y from a and b, E elements: `axpby` alpha·a + beta·b (sums, differences, the Euler step x + Δσ·v), `lerp`
+ * a + alpha·(b - a) (classifier-free guidance), `mul` alpha·a·b.
+ */
+export const binary: Kernel = {
+  name: "binary",
+  inputs: { a: "E", b: "E" },
+  outputs: { y: "E" },
+  params: { E: "u32", alpha: "f32", beta: "f32" },
+  flags: ["op"],
+  flops: (p) => 3 * p.E,
+  reference: (io, p) => {
+    for (let i = 0; i < p.E; i++) {
+      const a = io.a![i], b = io.b![i];
+      io.y![i] = p.op === BINARY.axpby
+        ? p.alpha * a + p.beta * b
+        : p.op === BINARY.lerp
+        ? a + p.alpha * (b - a)
+        : p.alpha * a * b;
+    }
+  },
+  wgsl: { source: wgsl, entry: "binary", groups, loops: () => 1 },
+  wasm: { fn: "binary", tasks },
+};
+
+/** Gated linear unit: y = a * silu(g), where `x` holds a in its first C columns and g in the next C. */
+export const glu: Kernel = {
+  name: "glu",
+  inputs: { x: "P C2" },
+  outputs: { y: "P C" },
+  params: { P: "u32", C: "u32" },
+  flags: [],
+  flops: (p) => 5 * p.P * p.C,
+  reference: (io, p) => {
+    for (let r = 0; r < p.P; r++) {
+      for (let c = 0; c < p.C; c++) {
+        io.y![r * p.C + c] = io.x![r * 2 * p.C + c] * activate(1, io.x![r * 2 * p.C + p.C + c]);
+      }
+    }
+  },
+  wgsl: { source: wgsl, entry: "glu", groups: (p) => Math.ceil(p.P * p.C / 64), loops: () => 1 },
+  wasm: { fn: "glu", tasks: (p) => Math.ceil(p.P / 16) },
+};
+
+/** y[r] = (x[r] or 0) + table[index[r]]: embedding rows, optionally added to another table's rows. */
+export const embed: Kernel = {
+  name: "embed",
+  inputs: { table: "N D", index: "R:i32", x: "R D?" },
+  outputs: { y: "R D" },
+  params: { R: "u32", D: "u32" },
+  flags: ["hasX"],
+  flops: (p) => p.R * p.D,
+  reference: (io, p) => {
+    for (let r = 0; r < p.R; r++) {
+      for (let d = 0; d < p.D; d++) {
+        io.y![r * p.D + d] = io.table![io.index![r] * p.D + d] + (p.hasX ? io.x![r * p.D + d] : 0);
+      }
+    }
+  },
+  wgsl: { source: wgsl, entry: "embed", groups: (p) => Math.ceil(p.R * p.D / 64), loops: () => 1 },
+  wasm: { fn: "embed", tasks: (p) => Math.ceil(p.R / 16) },
+};
+
+/** y[p, o] = mean over j of x[p, o·r + j], plus residual: the channel-averaging shortcut of DC-AE. r = C / O. */
+export const groupMean: Kernel = {
+  name: "groupMean",
+  inputs: { x: "P C", residual: "P O?" },
+  outputs: { y: "P O" },
+  params: { P: "u32", C: "u32", O: "u32" },
+  flags: ["hasResidual"],
+  flops: (p) => p.P * p.C,
+  reference: (io, p) => {
+    const r = p.C / p.O;
+    for (let i = 0; i < p.P * p.O; i++) {
+      let sum = 0;
+      for (let j = 0; j < r; j++) sum += io.x![i * r + j];
+      io.y![i] = sum / r + (p.hasResidual ? io.residual![i] : 0);
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "groupMean",
+    groups: (p) => Math.ceil(p.P * p.O / 64),
+    loops: (p) => p.C / p.O,
+  },
+  wasm: { fn: "groupMean", tasks: (p) => Math.ceil(p.P / 16) },
+};

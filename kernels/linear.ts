@@ -1,0 +1,117 @@
+/**
+ * Linear layers: y = residual + gate * act(x wᵀ + bias), and the fused query-key-value projection.
+ *
+ * @module
+ */
+import wgsl from "./linear.wgsl" with { type: "text" };
+import { activate } from "./activation.ts";
+import type { HostBuffers, Kernel, Params } from "./spec.ts";
+
+/**
+ * One linear layer on the rows `yRow … yRow+M-1`, so that tokens of two kinds can lie in one tensor and be projected
+ * by two layers into one output. `x` is read from row `xRow` on. The gate is a column block of a modulation table:
+ * row `rows[t]`, columns `gateCol … gateCol+N-1`.
+ */
+export const linear: Kernel = {
+  name: "linear",
+  inputs: {
+    x: "X K",
+    w: "N K:f32|f16",
+    bias: "N?",
+    modulation: "R G?",
+    rows: "Y:i32?",
+    residual: "Y N?",
+  },
+  outputs: { y: "Y N" },
+  params: { M: "u32", N: "u32", K: "u32", G: "u32", xRow: "u32", yRow: "u32", gateCol: "u32" },
+  flags: ["act", "hasBias", "hasGate", "hasResidual", "half"],
+  flops: (p) => 2 * p.M * p.N * p.K,
+  reference: linearReference,
+  wgsl: {
+    source: wgsl,
+    entry: "forward",
+    groups: (p) => [Math.ceil(p.N / 64), Math.ceil(p.M / 64), 1],
+    loops: (p) => p.K,
+  },
+  wasm: { fn: "linear", tasks: (p) => Math.ceil(p.M / 64) * Math.ceil(p.N / 64) },
+};
+
+function linearReference(io: HostBuffers, p: Params): void {
+  const { x, w, bias, modulation, rows, residual, y } = io;
+  for (let m = 0; m < p.M; m++) {
+    const t = p.yRow + m;
+    for (let n = 0; n < p.N; n++) {
+      let sum = p.hasBias ? bias![n] : 0;
+      for (let k = 0; k < p.K; k++) sum += x![(p.xRow + m) * p.K + k] * w![n * p.K + k];
+      let v = activate(p.act, sum);
+      if (p.hasGate) v *= modulation![rows![t] * p.G + p.gateCol + n];
+      if (p.hasResidual) v += residual![t * p.N + n];
+      y![t * p.N + n] = v;
+    }
+  }
+}
+
+/** Three projections of the same rows in one launch: y = [x wqᵀ + bq | x wkᵀ + bk | x wvᵀ + bv], N columns each. */
+export const linearQkv: Kernel = {
+  name: "linearQkv",
+  inputs: {
+    x: "X K",
+    wq: "N K:f32|f16",
+    wk: "N K:f32|f16",
+    wv: "N K:f32|f16",
+    bq: "N?",
+    bk: "N?",
+    bv: "N?",
+  },
+  outputs: { y: "Y N3" },
+  params: { M: "u32", N: "u32", K: "u32", xRow: "u32", yRow: "u32" },
+  flags: ["hasBias", "half"],
+  flops: (p) => 6 * p.M * p.N * p.K,
+  reference: (io, p) => {
+    const parts: [string, string][] = [["wq", "bq"], ["wk", "bk"], ["wv", "bv"]];
+    for (let m = 0; m < p.M; m++) {
+      parts.forEach(([w, b], part) => {
+        for (let n = 0; n < p.N; n++) {
+          let sum = p.hasBias ? io[b]![n] : 0;
+          for (let k = 0; k < p.K; k++) sum += io.x![(p.xRow + m) * p.K + k] * io[w]![n * p.K + k];
+          io.y![(p.yRow + m) * 3 * p.N + part * p.N + n] = sum;
+        }
+      });
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "forwardQkv",
+    groups: (p) => [3 * Math.ceil(p.N / 64), Math.ceil(p.M / 64), 1],
+    loops: (p) => p.K,
+  },
+  wasm: { fn: "linearQkv", tasks: (p) => 3 * Math.ceil(p.M / 64) * Math.ceil(p.N / 64) },
+};
+
+/** A 1x1 convolution in groups: output group g reads input channels g*I … g*I+I-1. `w` is `[G*O, I]`. */
+export const groupedLinear: Kernel = {
+  name: "groupedLinear",
+  inputs: { x: "P GI", w: "GO I", bias: "GO?" },
+  outputs: { y: "P GO" },
+  params: { P: "u32", GI: "u32", GO: "u32", I: "u32" },
+  flags: ["hasBias"],
+  flops: (p) => 2 * p.P * p.GO * p.I,
+  reference: (io, p) => {
+    const perGroup = p.GO / (p.GI / p.I);
+    for (let r = 0; r < p.P; r++) {
+      for (let o = 0; o < p.GO; o++) {
+        const first = Math.floor(o / perGroup) * p.I;
+        let sum = p.hasBias ? io.bias![o] : 0;
+        for (let i = 0; i < p.I; i++) sum += io.x![r * p.GI + first + i] * io.w![o * p.I + i];
+        io.y![r * p.GO + o] = sum;
+      }
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "forwardGrouped",
+    groups: (p) => Math.ceil(p.P * p.GO / 64),
+    loops: (p) => p.I,
+  },
+  wasm: { fn: "groupedLinear", tasks: (p) => Math.ceil(p.P / 16) },
+};

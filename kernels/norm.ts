@@ -1,0 +1,86 @@
+/**
+ * Normalisations: adaptive layer norm of the transformer, channel RMS norm and batch norm of the autoencoder.
+ *
+ * @module
+ */
+import wgsl from "./norm.wgsl" with { type: "text" };
+import { activate } from "./activation.ts";
+import type { Kernel } from "./spec.ts";
+
+/**
+ * adaLN: y = LN(x) * (1 + scale) + shift, LN without weights over the D channels of a token. Shift and scale are
+ * column blocks of row `rows[t]` of the modulation table, one row for each frame (or denoising step), not each token.
+ */
+export const normModulate: Kernel = {
+  name: "normModulate",
+  inputs: { x: "T D", modulation: "R G", rows: "T:i32" },
+  outputs: { y: "T D" },
+  params: { T: "u32", D: "u32", G: "u32", shiftCol: "u32", scaleCol: "u32", eps: "f32" },
+  flags: [],
+  flops: (p) => 8 * p.T * p.D,
+  reference: (io, p) => {
+    const { x, modulation, rows, y } = io;
+    for (let t = 0; t < p.T; t++) {
+      let mean = 0;
+      for (let d = 0; d < p.D; d++) mean += x![t * p.D + d] / p.D;
+      let variance = 0;
+      for (let d = 0; d < p.D; d++) variance += (x![t * p.D + d] - mean) ** 2 / p.D;
+      const scale = 1 / Math.sqrt(variance + p.eps);
+      const row = rows![t] * p.G;
+      for (let d = 0; d < p.D; d++) {
+        const h = (x![t * p.D + d] - mean) * scale;
+        y![t * p.D + d] = h * (1 + modulation![row + p.scaleCol + d]) + modulation![row + p.shiftCol + d];
+      }
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "normModulate",
+    groups: (p) => p.T,
+    loops: (p) => 3 * Math.ceil(p.D / 64) + 16,
+  },
+  wasm: { fn: "normModulate", tasks: (p) => Math.ceil(p.T / 16) },
+};
+
+/** Channel RMS norm: y = act(x / sqrt(mean(x²) + eps) * weight + bias) + residual, over the C channels of a pixel. */
+export const rmsNorm: Kernel = {
+  name: "rmsNorm",
+  inputs: { x: "P C", weight: "C", bias: "C?", residual: "P C?" },
+  outputs: { y: "P C" },
+  params: { P: "u32", C: "u32", eps: "f32" },
+  flags: ["act", "hasBias", "hasResidual"],
+  flops: (p) => 6 * p.P * p.C,
+  reference: (io, p) => {
+    for (let r = 0; r < p.P; r++) {
+      let square = 0;
+      for (let c = 0; c < p.C; c++) square += io.x![r * p.C + c] ** 2 / p.C;
+      const scale = 1 / Math.sqrt(square + p.eps);
+      for (let c = 0; c < p.C; c++) {
+        const i = r * p.C + c;
+        const v = io.x![i] * scale * io.weight![c] + (p.hasBias ? io.bias![c] : 0);
+        io.y![i] = activate(p.act, v) + (p.hasResidual ? io.residual![i] : 0);
+      }
+    }
+  },
+  wgsl: { source: wgsl, entry: "rmsNorm", groups: (p) => p.P, loops: (p) => 2 * Math.ceil(p.C / 64) + 8 },
+  wasm: { fn: "rmsNorm", tasks: (p) => Math.ceil(p.P / 16) },
+};
+
+/** Batch norm with given statistics: y = act((x - mean) / sqrt(variance + eps) * weight + bias) + residual. */
+export const batchNorm: Kernel = {
+  name: "batchNorm",
+  inputs: { x: "P C", mean: "C", variance: "C", weight: "C", bias: "C", residual: "P C?" },
+  outputs: { y: "P C" },
+  params: { P: "u32", C: "u32", eps: "f32" },
+  flags: ["act", "hasResidual"],
+  flops: (p) => 4 * p.P * p.C,
+  reference: (io, p) => {
+    for (let i = 0; i < p.P * p.C; i++) {
+      const c = i % p.C;
+      const v = (io.x![i] - io.mean![c]) / Math.sqrt(io.variance![c] + p.eps) * io.weight![c] + io.bias![c];
+      io.y![i] = activate(p.act, v) + (p.hasResidual ? io.residual![i] : 0);
+    }
+  },
+  wgsl: { source: wgsl, entry: "batchNorm", groups: (p) => Math.ceil(p.P * p.C / 64), loops: () => 1 },
+  wasm: { fn: "batchNorm", tasks: (p) => Math.ceil(p.P / 16) },
+};

@@ -1,0 +1,54 @@
+/**
+ * ReLU linear attention of DC-AE's EfficientViT block.
+ *
+ * @module
+ */
+import { specialise } from "./webgpu/specialise.ts";
+import wgsl from "./relu_attention.wgsl" with { type: "text" };
+import type { Kernel } from "./spec.ts";
+
+/**
+ * Group g of an image owns the channels 3·hd·g … of `qkv`: hd of q, hd of k, hd of v. With q and k through ReLU,
+ * y = (Σ_p v_p (k_p · q)) / (Σ_p k_p · q + eps), which is the authors' linear form; their quadratic form (used when an
+ * image has at most hd positions) is the same number by another order of summation. No softmax, no 1/√hd.
+ */
+export const reluAttention: Kernel = {
+  name: "reluAttention",
+  inputs: { qkv: "B P C3" },
+  outputs: { y: "B P C" },
+  params: { B: "u32", P: "u32", G: "u32", eps: "f32" },
+  flags: ["hd"],
+  flops: (p) => 4 * p.B * p.P * p.G * p.hd * (p.hd + 1),
+  reference: (io, p) => {
+    const { qkv, y } = io, hd = p.hd, wide = 3 * hd * p.G;
+    for (let b = 0; b < p.B; b++) {
+      for (let g = 0; g < p.G; g++) {
+        const at = (i: number, part: number, d: number) =>
+          qkv![(b * p.P + i) * wide + 3 * hd * g + part * hd + d];
+        const state = new Float64Array(hd * (hd + 1)); // [k channel, v channel and one for the sum]
+        for (let i = 0; i < p.P; i++) {
+          for (let a = 0; a < hd; a++) {
+            const k = Math.max(0, at(i, 1, a));
+            for (let d = 0; d < hd; d++) state[a * (hd + 1) + d] += k * at(i, 2, d);
+            state[a * (hd + 1) + hd] += k;
+          }
+        }
+        for (let i = 0; i < p.P; i++) {
+          const out = new Float64Array(hd + 1);
+          for (let a = 0; a < hd; a++) {
+            const q = Math.max(0, at(i, 0, a));
+            for (let d = 0; d <= hd; d++) out[d] += q * state[a * (hd + 1) + d];
+          }
+          for (let d = 0; d < hd; d++) y![(b * p.P + i) * hd * p.G + hd * g + d] = out[d] / (out[hd] + p.eps);
+        }
+      }
+    }
+  },
+  wgsl: {
+    source: (p) => specialise(wgsl, { HD: p.hd }),
+    entry: "forward",
+    groups: (p) => [p.G, p.B, 1],
+    loops: (p) => p.P * 4,
+  },
+  wasm: { fn: "reluAttention", tasks: (p) => p.B * p.G },
+};

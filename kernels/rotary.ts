@@ -1,0 +1,57 @@
+/**
+ * Per-head RMS norm and rotary embedding of queries and keys, and the placing of keys and values where attention
+ * reads them (a KV cache, or fresh tensors).
+ *
+ * @module
+ */
+import wgsl from "./rotary.wgsl" with { type: "text" };
+import type { Kernel } from "./spec.ts";
+
+/**
+ * For the tokens `row … row+M-1` of `qkv` (`[q | k | v]`, D columns each): RMS norm over each head's `hd` channels with
+ * weights `wq` and `wk`, rotation of adjacent pairs by the token's angles, then q to row t of `q`, and k and v (v
+ * untouched) to row `dest[t]` of `k` and `v`. Rows that `dest` does not name keep their contents.
+ *
+ * The authors cache keys before rotation and rotate all of them at every call; positions are absolute, so caching
+ * rotated keys is the same.
+ */
+export const rotary: Kernel = {
+  name: "rotary",
+  inputs: { qkv: "T D3", wq: "hd", wk: "hd", cos: "T half", sin: "T half", dest: "T:i32" },
+  outputs: { q: "T D", k: "S D", v: "S D" },
+  params: { M: "u32", row: "u32", D: "u32", eps: "f32" },
+  flags: ["hd"],
+  flops: (p) => 20 * p.M * p.D,
+  reference: (io, p) => {
+    const half = p.hd / 2;
+    for (let t = p.row; t < p.row + p.M; t++) {
+      for (let part = 0; part < 2; part++) {
+        const w = (part === 0 ? io.wq : io.wk)!;
+        const out = (part === 0 ? io.q : io.k)!;
+        const outRow = part === 0 ? t : io.dest![t];
+        for (let head = 0; head < p.D / p.hd; head++) {
+          const from = t * 3 * p.D + part * p.D + head * p.hd;
+          let square = 0;
+          for (let d = 0; d < p.hd; d++) square += io.qkv![from + d] ** 2 / p.hd;
+          const scale = 1 / Math.sqrt(square + p.eps);
+          for (let j = 0; j < half; j++) {
+            const a = io.qkv![from + 2 * j] * scale * w[2 * j];
+            const b = io.qkv![from + 2 * j + 1] * scale * w[2 * j + 1];
+            const cos = io.cos![t * half + j], sin = io.sin![t * half + j];
+            out[outRow * p.D + head * p.hd + 2 * j] = a * cos - b * sin;
+            out[outRow * p.D + head * p.hd + 2 * j + 1] = b * cos + a * sin;
+          }
+        }
+      }
+      for (let d = 0; d < p.D; d++) io.v![io.dest![t] * p.D + d] = io.qkv![t * 3 * p.D + 2 * p.D + d];
+    }
+  },
+  // One invocation owns one head of one token: A heads of q, A of k, and it copies its share of v.
+  wgsl: {
+    source: wgsl,
+    entry: "forward",
+    groups: (p) => Math.ceil(p.M * (p.D / p.hd) / 64),
+    loops: (p) => 6 * p.hd,
+  },
+  wasm: { fn: "rotary", tasks: (p) => Math.ceil(p.M / 16) },
+};
