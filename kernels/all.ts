@@ -6,7 +6,7 @@
 import { attention } from "./attention.ts";
 import { conv2d, depthwiseConv2d } from "./conv2d.ts";
 import { stridedCopy } from "./copy.ts";
-import { binary, embed, glu, groupMean, unary } from "./elementwise.ts";
+import { binary, embed, gateAdd, glu, groupMean, unary } from "./elementwise.ts";
 import { groupedLinear, linear, linearQkv } from "./linear.ts";
 import { batchNorm, normModulate, rmsNorm } from "./norm.ts";
 import { reluAttention } from "./relu_attention.ts";
@@ -32,4 +32,5 @@ export const KERNELS: readonly Kernel[] = [
   glu,
   embed,
   groupMean,
+  gateAdd,
 ];

@@ -115,3 +115,26 @@ export const groupMean: Kernel = {
   },
   wasm: { fn: "groupMean", tasks: (p) => Math.ceil(p.P / 16) },
 };
+
+/**
+ * y[t] = residual[t] + modulation[rows[t], gateCol …] * x[t] on the rows `row … row+M-1`; other rows stay as they are.
+ * The last block of FAR-Long has no output projection for distant frames: their attention goes through this alone.
+ */
+export const gateAdd: Kernel = {
+  name: "gateAdd",
+  inputs: { x: "T D", modulation: "R G", rows: "T:i32", residual: "T D" },
+  outputs: { y: "T D" },
+  params: { M: "u32", row: "u32", D: "u32", G: "u32", gateCol: "u32" },
+  flags: [],
+  flops: (p) => 2 * p.M * p.D,
+  reference: (io, p) => {
+    for (let t = p.row; t < p.row + p.M; t++) {
+      for (let d = 0; d < p.D; d++) {
+        const i = t * p.D + d;
+        io.y![i] = io.residual![i] + io.modulation![io.rows![t] * p.G + p.gateCol + d] * io.x![i];
+      }
+    }
+  },
+  wgsl: { source: wgsl, entry: "gateAdd", groups: (p) => Math.ceil(p.M * p.D / 64), loops: () => 1 },
+  wasm: { fn: "gateAdd", tasks: (p) => Math.ceil(p.M / 16) },
+};

@@ -6,7 +6,7 @@
 import { attention } from "../kernels/attention.ts";
 import { conv2d, depthwiseConv2d } from "../kernels/conv2d.ts";
 import { stridedCopy } from "../kernels/copy.ts";
-import { binary, embed, glu, groupMean, unary } from "../kernels/elementwise.ts";
+import { binary, embed, gateAdd, glu, groupMean, unary } from "../kernels/elementwise.ts";
 import { groupedLinear, linear, linearQkv } from "../kernels/linear.ts";
 import { batchNorm, normModulate, rmsNorm } from "../kernels/norm.ts";
 import { reluAttention } from "../kernels/relu_attention.ts";
@@ -311,4 +311,14 @@ export const CASES: readonly KernelCase[] = [
   },
   { kernel: groupMean, params: { P: 21, C: 32, O: 8, hasResidual: 1 } },
   { kernel: groupMean, params: { P: 5, C: 12, O: 12, hasResidual: 0 }, absent: ["residual"] },
+  {
+    kernel: gateAdd,
+    params: { T: 9, D: 40, R: 3, G: 120, gateCol: 80, row: 0, M: 9 },
+    inputs: { rows: rowsOf("T") },
+  },
+  {
+    kernel: gateAdd,
+    params: { T: 70, D: 33, R: 2, G: 33, gateCol: 0, row: 5, M: 30 },
+    inputs: { rows: rowsOf("T") },
+  },
 ];
