@@ -141,6 +141,20 @@ export class Tensor {
   }
 }
 
+/** Calls `visit` for every tensor in a value: alone, in arrays or in plain objects. */
+function eachTensor(value: unknown, visit: (t: Tensor) => void): void {
+  if (value instanceof Tensor) visit(value);
+  else if (Array.isArray(value)) value.forEach((v) => eachTensor(v, visit));
+  else if (value && typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype) {
+    Object.values(value).forEach((v) => eachTensor(v, visit));
+  }
+}
+
+/** Disposes every tensor in a value: alone, in arrays or in plain objects. */
+export function disposeAll(value: unknown): void {
+  eachTensor(value, (t) => t.dispose());
+}
+
 /**
  * Runs `body` and frees every tensor made inside except those it returns (alone, in arrays or in plain objects).
  *
@@ -169,15 +183,9 @@ export function scope<T>(body: () => T): T {
   }
   scopes.pop();
   const outer = scopes.at(-1);
-  const keep = (value: unknown): void => {
-    if (value instanceof Tensor) {
-      if (made.delete(value)) outer?.add(value);
-    } else if (Array.isArray(value)) value.forEach(keep);
-    else if (value && typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype) {
-      Object.values(value).forEach(keep);
-    }
-  };
-  keep(result);
+  eachTensor(result, (t) => {
+    if (made.delete(t)) outer?.add(t);
+  });
   for (const t of made) t.dispose();
   return result;
 }

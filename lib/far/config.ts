@@ -1,0 +1,214 @@
+/**
+ * Configurations of FAR and FAR-Long, and the parameters that each one has.
+ *
+ * @module
+ */
+import { nearest } from "../nearest.ts";
+import { type Shape, sizeOf } from "../tensor.ts";
+
+/** What a model is conditioned on besides its history. */
+export interface ConditionConfig {
+  /** `label`: one class per clip. `action`: one class per frame. */
+  readonly type: "label" | "action";
+  /** Number of classes; the embedding table has one more row, the null condition of classifier-free guidance. */
+  readonly classes: number;
+}
+
+/** A FAR (`long` false) or FAR-Long transformer (paper, sections 3.1 and 3.3). */
+export interface FarConfig {
+  /** FAR-Long: distant frames are patchified with `contextPatchSize` and have projections of their own. */
+  readonly long: boolean;
+  readonly patchSize: number;
+  /** Patch size of distant frames (FAR-Long only). */
+  readonly contextPatchSize: number;
+  readonly inChannels: number;
+  readonly outChannels: number;
+  readonly layers: number;
+  readonly heads: number;
+  readonly headDim: number;
+  /** Rotary channels of the frame, row and column axis; they sum to `headDim`. */
+  readonly ropeAxes: readonly [number, number, number];
+  /** Temporal decay added to visible scores: slope · (key frame - query frame). The shipped models use 0. */
+  readonly slopeScale: number;
+  /** Frames of the short-term window (the noisy one included). */
+  readonly window: number;
+  readonly condition: ConditionConfig | null;
+}
+
+/** Channels of a token. */
+export const widthOf = (config: FarConfig): number => config.heads * config.headDim;
+
+const base: FarConfig = {
+  long: false,
+  patchSize: 1,
+  contextPatchSize: 4,
+  inChannels: 32,
+  outChannels: 32,
+  layers: 12,
+  heads: 12,
+  headDim: 64,
+  ropeAxes: [16, 24, 24],
+  slopeScale: 0,
+  window: 16,
+  condition: null,
+};
+
+/** The authors' models (paper, Table 1), without condition; see {@linkcode farConfig} to add one. */
+export const FAR_MODELS: Readonly<Record<string, FarConfig>> = {
+  FAR_B: base,
+  FAR_M: { ...base, heads: 16 },
+  FAR_L: { ...base, layers: 24, heads: 16 },
+  FAR_XL: { ...base, layers: 28, heads: 18 },
+  FAR_B_Long: { ...base, long: true },
+  FAR_M_Long: { ...base, long: true, heads: 16 },
+};
+
+type Json = Readonly<Record<string, unknown>>;
+
+const number = (key: string) => (value: unknown, who: string): number => {
+  if (typeof value !== "number" || !Number.isFinite(value)) {
+    throw new TypeError(`${who}: ${key} is ${JSON.stringify(value)}, expected a number`);
+  }
+  return value;
+};
+
+const KEYS: Readonly<Record<string, (value: unknown, who: string) => Partial<FarConfig>>> = {
+  patch_size: (v, w) => ({ patchSize: number("patch_size")(v, w) }),
+  context_patch_size: (v, w) => ({ contextPatchSize: number("context_patch_size")(v, w) }),
+  in_channels: (v, w) => ({ inChannels: number("in_channels")(v, w) }),
+  out_channels: (v, w) => ({ outChannels: number("out_channels")(v, w) }),
+  num_layers: (v, w) => ({ layers: number("num_layers")(v, w) }),
+  num_attention_heads: (v, w) => ({ heads: number("num_attention_heads")(v, w) }),
+  attention_head_dim: (v, w) => ({ headDim: number("attention_head_dim")(v, w) }),
+  slope_scale: (v, w) => ({ slopeScale: number("slope_scale")(v, w) }),
+  short_term_ctx_winsize: (v, w) => ({ window: number("short_term_ctx_winsize")(v, w) }),
+  axes_dims_rope: (v, w) => {
+    if (!Array.isArray(v) || v.length !== 3) {
+      throw new TypeError(`${w}: axes_dims_rope is ${JSON.stringify(v)}, expected three numbers`);
+    }
+    return { ropeAxes: v.map((n) => number("axes_dims_rope")(n, w)) as [number, number, number] };
+  },
+  condition_cfg: (v, w) => ({
+    condition: v === null || v === undefined ? null : parseCondition(v as Json, w),
+  }),
+};
+
+function parseCondition(json: Json, who: string): ConditionConfig {
+  const { type, num_classes, num_action_classes, ...rest } = json;
+  const unknown = Object.keys(rest)[0];
+  if (unknown) {
+    throw new TypeError(
+      unknownKey(`${who}: condition_cfg`, unknown, ["type", "num_classes", "num_action_classes"]),
+    );
+  }
+  if (type === "label") return { type, classes: number("condition_cfg.num_classes")(num_classes, who) };
+  if (type === "action") {
+    return { type, classes: number("condition_cfg.num_action_classes")(num_action_classes, who) };
+  }
+  throw new TypeError(`${who}: condition_cfg.type is ${JSON.stringify(type)}, expected "label" or "action"`);
+}
+
+function unknownKey(who: string, key: string, known: readonly string[]): string {
+  const near = nearest(key, known);
+  return `${who}: unknown key ${key}${near ? `, did you mean ${near}?` : `; known: ${known.join(", ")}`}`;
+}
+
+/**
+ * A configuration from the authors' option files: `init_cfg.type` and `init_cfg.config`.
+ *
+ * @param type `FAR_B`, `FAR_M`, `FAR_L`, `FAR_XL`, `FAR_B_Long`, `FAR_M_Long`, or `FAR` and `FAR_Long` for the classes
+ * themselves with every key in `config`.
+ * @param config The authors' keys (`num_layers`, `condition_cfg` …); missing ones keep the model's values.
+ * @throws {TypeError} On an unknown model or key (with the nearest known one) or a value of the wrong type.
+ * @throws {RangeError} If the sizes do not fit each other.
+ *
+ * @example
+ * ```ts
+ * import { farConfig } from "../../mod.ts";
+ * const config = farConfig("FAR_B_Long", { condition_cfg: { type: "action", num_action_classes: 4 } });
+ * console.assert(config.condition?.classes === 4 && config.window === 16);
+ * ```
+ */
+export function farConfig(type: string, config: Json = {}): FarConfig {
+  const start = type === "FAR" ? base : type === "FAR_Long" ? { ...base, long: true } : FAR_MODELS[type];
+  if (!start) {
+    throw new TypeError(unknownKey("farConfig", type, [...Object.keys(FAR_MODELS), "FAR", "FAR_Long"]));
+  }
+  let result: FarConfig = start;
+  for (const [key, value] of Object.entries(config)) {
+    const parse = KEYS[key];
+    if (!parse) throw new TypeError(unknownKey(`farConfig: ${type}`, key, Object.keys(KEYS)));
+    result = { ...result, ...parse(value, `farConfig: ${type}`) };
+  }
+  checkConfig(result, type);
+  return result;
+}
+
+function checkConfig(c: FarConfig, who: string): void {
+  const fail = (text: string) => {
+    throw new RangeError(`farConfig: ${who}: ${text}`);
+  };
+  for (
+    const key of ["patchSize", "inChannels", "outChannels", "layers", "heads", "headDim", "window"] as const
+  ) {
+    if (!Number.isInteger(c[key]) || c[key] < 1) fail(`${key} is ${c[key]}, expected a positive integer`);
+  }
+  if (c.ropeAxes.some((d) => d % 2 !== 0)) fail(`axes_dims_rope is [${c.ropeAxes}], expected even numbers`);
+  const rope = c.ropeAxes[0] + c.ropeAxes[1] + c.ropeAxes[2];
+  if (rope !== c.headDim) fail(`axes_dims_rope sum to ${rope}, expected attention_head_dim ${c.headDim}`);
+  if (c.long && (c.contextPatchSize < 1 || c.contextPatchSize % c.patchSize !== 0)) {
+    fail(`context_patch_size is ${c.contextPatchSize}, expected a multiple of patch_size ${c.patchSize}`);
+  }
+  if (c.long && c.condition?.type === "label") {
+    fail("FAR-Long is conditioned on actions or on nothing, found label");
+  }
+}
+
+/**
+ * Every parameter of a model by the authors' state-dict name, with its shape, in their order.
+ *
+ * A FAR-Long without a condition has no counterpart in the authors' code, which always reads actions; here it is the
+ * same model without the table.
+ */
+export function farShapes(config: FarConfig): Record<string, Shape> {
+  const D = widthOf(config), hd = config.headDim, shapes: Record<string, Shape> = {};
+  const layer = (name: string, out: number, inputs: number) => {
+    shapes[`${name}.weight`] = [out, inputs];
+    shapes[`${name}.bias`] = [out];
+  };
+  layer("x_embedder", D, config.inChannels * config.patchSize ** 2);
+  if (config.long) layer("context_embedder", D, config.inChannels * config.contextPatchSize ** 2);
+  layer("timestep_embedder.linear_1", D, 256);
+  layer("timestep_embedder.linear_2", D, D);
+  if (config.condition) {
+    shapes[`${config.condition.type}_embedder.embedding_table.weight`] = [config.condition.classes + 1, D];
+  }
+  for (let i = 0; i < config.layers; i++) {
+    const block = `transformer_blocks.${i}`, last = i === config.layers - 1;
+    layer(`${block}.norm1.linear`, 3 * D, D);
+    shapes[`${block}.attn.norm_q.weight`] = [hd];
+    shapes[`${block}.attn.norm_k.weight`] = [hd];
+    for (const name of ["to_q", "to_k", "to_v"]) layer(`${block}.attn.${name}`, D, D);
+    if (config.long) {
+      for (const name of ["add_k_proj", "add_v_proj", "add_q_proj"]) layer(`${block}.attn.${name}`, D, D);
+    }
+    layer(`${block}.attn.to_out.0`, D, D);
+    if (config.long) {
+      if (!last) layer(`${block}.attn.to_add_out`, D, D);
+      shapes[`${block}.attn.norm_added_q.weight`] = [hd];
+      shapes[`${block}.attn.norm_added_k.weight`] = [hd];
+    }
+    layer(`${block}.norm2.linear`, 3 * D, D);
+    layer(`${block}.mlp.net.0.proj`, 4 * D, D);
+    layer(`${block}.mlp.net.2`, D, 4 * D);
+  }
+  layer("norm_out.linear", 2 * D, D);
+  layer("proj_out", config.outChannels * config.patchSize ** 2, D);
+  if (config.long) layer("context_proj_out", config.outChannels * config.contextPatchSize ** 2, D);
+  return shapes;
+}
+
+/** Number of parameters of a shape list. */
+export function countParameters(shapes: Readonly<Record<string, Shape>>): number {
+  return Object.values(shapes).reduce((n, s) => n + sizeOf(s), 0);
+}
