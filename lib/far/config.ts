@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { nearest } from "../nearest.ts";
+import { didYouMean } from "../nearest.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
 
 /** What a model is conditioned on besides its history. */
@@ -109,8 +109,7 @@ function parseCondition(json: Json, who: string): ConditionConfig {
 }
 
 function unknownKey(who: string, key: string, known: readonly string[]): string {
-  const near = nearest(key, known);
-  return `${who}: unknown key ${key}${near ? `, did you mean ${near}?` : `; known: ${known.join(", ")}`}`;
+  return `${who}: unknown key ${key}${didYouMean(key, known) || `; known: ${known.join(", ")}`}`;
 }
 
 /**
