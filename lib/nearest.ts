@@ -1,4 +1,8 @@
-/** The "did you mean" of every unknown name: flags, verbs, option keys, tensor names. */
+/**
+ * The "did you mean" of every unknown name: flags, verbs, option keys, tensor names.
+ *
+ * @module
+ */
 
 /**
  * Edits between two words: insertions, deletions, substitutions and swaps of neighbours, each one edit (optimal string

@@ -1,0 +1,223 @@
+/**
+ * The one way in which anything is written: into a temporary file or folder beside the target, then renamed over it.
+ * Whoever reads the target sees the old content or the new, never a part; after a failure the old content is still there
+ * and the temporary one is gone.
+ *
+ * @module
+ */
+import { basename, dirname, join } from "node:path";
+import { accessError, FileAccessError } from "./errors.ts";
+
+/** Where the content of a file goes while it is being written. */
+export interface FileWriter {
+  /** Appends all of `bytes`. */
+  write(bytes: Uint8Array): void;
+  /** Bytes written so far. */
+  readonly position: number;
+}
+
+/** Temporary files and folders of this process, removed when it ends before they have become something. */
+const live = new Set<string>();
+
+function removeQuietly(path: string): void {
+  try {
+    Deno.removeSync(path, { recursive: true });
+  } catch {
+    // Already gone, or the system refuses: there is nothing better to do, and the first error is the one to report.
+  }
+  live.delete(path);
+}
+
+/** A temporary file this old belongs to no process that still writes to it. */
+const STALE_MS = 3_600_000;
+
+/** Removes what a killed process left behind for this target. */
+function sweep(folder: string, prefix: string): void {
+  try {
+    for (const entry of Deno.readDirSync(folder)) {
+      if (!entry.name.startsWith(prefix) || !entry.name.endsWith(".tmp")) continue;
+      const path = join(folder, entry.name);
+      const age = Date.now() - (Deno.statSync(path).mtime?.getTime() ?? Date.now());
+      if (age > STALE_MS && !live.has(path)) removeQuietly(path);
+    }
+  } catch {
+    // Listing the folder may not be permitted; stale files are a nuisance, not an error.
+  }
+}
+
+/** Where a link leads; a path that does not exist stays as it is. */
+function resolved(path: string): string {
+  try {
+    return Deno.realPathSync(path);
+  } catch {
+    return path;
+  }
+}
+
+function existing(path: string): Deno.FileInfo | undefined {
+  try {
+    return Deno.statSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+function temporary(target: string): string {
+  if (live.size === 0) globalThis.addEventListener("unload", removeLive, { once: true });
+  const folder = dirname(target);
+  Deno.mkdirSync(folder, { recursive: true });
+  const prefix = `.${basename(target)}.`;
+  sweep(folder, prefix);
+  const path = join(folder, `${prefix}${Deno.pid}-${crypto.randomUUID().slice(0, 8)}.tmp`);
+  live.add(path);
+  return path;
+}
+
+function removeLive(): void {
+  for (const path of [...live]) removeQuietly(path);
+}
+
+/** Makes a rename survive a power cut, where the system can flush a folder. */
+function syncFolder(folder: string): void {
+  try {
+    using handle = Deno.openSync(folder);
+    handle.syncSync();
+  } catch {
+    // Windows cannot open a folder as a file; the rename is still atomic, only later on disk.
+  }
+}
+
+class OpenFile implements FileWriter {
+  position = 0;
+  readonly #file: Deno.FsFile;
+
+  constructor(file: Deno.FsFile) {
+    this.#file = file;
+  }
+  write(bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.byteLength;) {
+      done += this.#file.writeSync(bytes.subarray(done, Math.min(bytes.byteLength, done + 2 ** 30)));
+    }
+    this.position += bytes.byteLength;
+  }
+}
+
+/**
+ * Writes a file: all of it, or nothing. Missing folders on the way are made.
+ *
+ * @param path The file; replaced if it exists. A symbolic link is followed.
+ * @param content The content, or a function that writes it piece by piece.
+ * @throws {FileAccessError} If the system refuses (disk full, no permission, path below a file): one line that says so.
+ *
+ * @example
+ * ```ts
+ * import { writeAtomic } from "./atomic.ts";
+ * const folder = Deno.makeTempDirSync();
+ * await writeAtomic(`${folder}/settings.json`, "{}\n");
+ * console.assert(Deno.readTextFileSync(`${folder}/settings.json`) === "{}\n");
+ * Deno.removeSync(folder, { recursive: true });
+ * ```
+ */
+export async function writeAtomic(
+  path: string,
+  content: string | Uint8Array | ((file: FileWriter) => void | Promise<void>),
+): Promise<void> {
+  await renamed(path, async (temp) => {
+    using file = Deno.openSync(temp, { write: true, createNew: true });
+    const writer = new OpenFile(file);
+    if (typeof content === "function") await content(writer);
+    else writer.write(typeof content === "string" ? new TextEncoder().encode(content) : content);
+    file.syncSync();
+  });
+}
+
+/**
+ * Lets another program or library write a file: it gets a temporary path beside the target, which is renamed when
+ * `write` has returned, and removed when it has thrown.
+ *
+ * @param path The file; replaced if it exists.
+ * @param write Writes the whole file at the path that it is given. The name ends in `.tmp`, whatever the format.
+ * @throws {FileAccessError} If the system refuses.
+ */
+export async function writeAtomicAt(
+  path: string,
+  write: (temp: string) => void | Promise<void>,
+): Promise<void> {
+  await renamed(path, async (temp) => {
+    await write(temp);
+    using file = Deno.openSync(temp, { read: true, write: true });
+    file.syncSync();
+  });
+}
+
+async function renamed(path: string, write: (temp: string) => Promise<void>): Promise<void> {
+  let temp: string | undefined;
+  try {
+    const target = resolved(path);
+    const before = existing(target);
+    if (before !== undefined && !before.isFile) {
+      // Renaming over /dev/null would replace it, for root.
+      throw new FileAccessError(path, "cannot write: exists and is not a regular file");
+    }
+    temp = temporary(target);
+    await write(temp);
+    Deno.renameSync(temp, target);
+    live.delete(temp);
+    syncFolder(dirname(target));
+  } catch (error) {
+    if (temp !== undefined) removeQuietly(temp);
+    throw systemError(path, error);
+  }
+}
+
+/** Errors of the system get one plain line with the path; an error of the caller's own code passes unchanged. */
+function systemError(path: string, error: unknown): unknown {
+  const fromSystem = typeof (error as { code?: unknown } | null)?.code === "string" ||
+    error instanceof Deno.errors.NotCapable;
+  return fromSystem ? accessError(path, "cannot write", error) : error;
+}
+
+/**
+ * Writes a folder: all of it, or nothing. An existing folder is replaced as a whole; its old content is gone only after
+ * the new one stands.
+ *
+ * @param path The folder.
+ * @param fill Fills the empty temporary folder that it is given.
+ * @throws {FileAccessError} If the system refuses, or `path` exists and is not a folder.
+ */
+export async function writeFolderAtomic(
+  path: string,
+  fill: (temp: string) => void | Promise<void>,
+): Promise<void> {
+  let temp: string | undefined;
+  try {
+    const target = resolved(path);
+    const before = existing(target);
+    if (before !== undefined && !before.isDirectory) {
+      throw new FileAccessError(path, "cannot write: exists and is not a folder");
+    }
+    temp = temporary(target);
+    Deno.mkdirSync(temp);
+    await fill(temp);
+    if (before === undefined) {
+      Deno.renameSync(temp, target);
+    } else {
+      const old = temporary(target);
+      Deno.renameSync(target, old);
+      try {
+        Deno.renameSync(temp, target);
+      } catch (error) {
+        Deno.renameSync(old, target);
+        live.delete(old);
+        throw error;
+      }
+      removeQuietly(old);
+    }
+    live.delete(temp);
+    syncFolder(dirname(target));
+  } catch (error) {
+    if (temp !== undefined) removeQuietly(temp);
+    throw systemError(path, error);
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * What the tests of files share: seeded bytes, mutations of a good file, temporary folders.
+ *
+ * @module
+ */
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { FileAccessError, FileFormatError } from "../lib/io/errors.ts";
+import { byteLength, elements, type HostDType, type HostTensor, isHostDType } from "../lib/io/host.ts";
+import type { TensorFile } from "../lib/io/tensor_file.ts";
+
+/** A seeded generator of numbers in [0, 1), mulberry32: the same mutations on every machine. */
+export function seeded(seed: number): () => number {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
+  };
+}
+
+/** Whole numbers from 0 to `below` - 1. */
+export function pick(random: () => number, below: number): number {
+  return Math.floor(random() * below);
+}
+
+/** A tensor with bytes from the generator; booleans are 0 or 1. */
+export function randomTensor(random: () => number, shape: number[], dtype: HostDType): HostTensor {
+  const data = new Uint8Array(byteLength({ shape, dtype }));
+  for (let i = 0; i < data.length; i++) data[i] = pick(random, dtype === "BOOL" ? 2 : 256);
+  return { shape, dtype, data };
+}
+
+/** A folder that exists while the body runs. */
+export async function inFolder(body: (folder: string) => void | Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir({ prefix: "far-io-" });
+  try {
+    await body(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+/** That the body throws an error of ours, in one line that starts with the path and contains all of `parts`. */
+export function assertRefused(body: () => unknown, ...parts: string[]): void {
+  const error = assertThrows(body);
+  assertOneLine(error, ...parts);
+}
+
+/** That an error is one of ours, in one line, and contains all of `parts`. */
+export function assertOneLine(error: unknown, ...parts: string[]): void {
+  if (!(error instanceof FileFormatError || error instanceof FileAccessError)) throw error;
+  assert(!error.message.includes("\n"), error.message);
+  assert(error.message.startsWith(`${error.path}: `), error.message);
+  for (const part of parts) assert(error.message.includes(part), `expected "${part}" in: ${error.message}`);
+}
+
+/** That an accepted file keeps its word: every tensor that can be read has the bytes that its shape and type need. */
+export function assertConsistent(file: TensorFile): void {
+  for (const [name, tensor] of file.tensors) {
+    assert(isHostDType(tensor.dtype), name);
+    assert(tensor.shape.every((size) => Number.isSafeInteger(size) && size >= 0), name);
+    let read: HostTensor;
+    try {
+      read = tensor.read();
+    } catch (error) {
+      assertOneLine(error);
+      continue;
+    }
+    assertEquals(read.shape, tensor.shape);
+    assertEquals(read.dtype, tensor.dtype);
+    assertEquals(read.data.byteLength, byteLength(tensor), name);
+    elements(read);
+  }
+}
+
+const INTERESTING = [0, 1, 0x7f, 0x80, 0xff];
+
+/**
+ * One to four random edits of a good file: flipped bits, overwritten bytes, fields of all ones, cuts, removals, insertions
+ * and copies from elsewhere in the file.
+ */
+export function mutate(good: Uint8Array, random: () => number): Uint8Array {
+  let bytes = good.slice();
+  for (let edits = 1 + pick(random, 4); edits > 0; edits--) {
+    const at = pick(random, bytes.length);
+    const length = 1 + pick(random, Math.min(16, Math.max(1, bytes.length - at)));
+    switch (pick(random, 8)) {
+      case 0:
+      case 1:
+        bytes[at] ^= 1 << pick(random, 8);
+        break;
+      case 2:
+        bytes[at] = INTERESTING[pick(random, INTERESTING.length)];
+        break;
+      case 3:
+        bytes.fill(0xff, at, at + length);
+        break;
+      case 4:
+        bytes = bytes.slice(0, at);
+        break;
+      case 5:
+        bytes = spliced(bytes, at, length, new Uint8Array(0));
+        break;
+      case 6:
+        bytes = spliced(bytes, at, 0, new Uint8Array(length).map(() => pick(random, 256)));
+        break;
+      default: {
+        const from = pick(random, bytes.length);
+        bytes = spliced(bytes, at, length, bytes.slice(from, from + length));
+      }
+    }
+    if (bytes.length === 0) return bytes;
+  }
+  return bytes;
+}
+
+function spliced(
+  bytes: Uint8Array,
+  at: number,
+  removed: number,
+  inserted: Uint8Array,
+): Uint8Array<ArrayBuffer> {
+  const out = new Uint8Array(Math.max(0, bytes.length - removed) + inserted.length);
+  out.set(bytes.subarray(0, at));
+  out.set(inserted, at);
+  out.set(bytes.subarray(at + removed), at + inserted.length);
+  return out;
+}
+
+/** Mutations a reader gets; FAR_FUZZ asks for more than the 10,000 of every run. */
+export const FUZZ = Number(Deno.env.get("FAR_FUZZ") ?? 10_000);
