@@ -3,7 +3,12 @@
  *
  * @module
  */
-import type { Tensor } from "./tensor.ts";
+import type { Device } from "../kernels/device.ts";
+import { toFloat32 } from "./io/host.ts";
+import type { TensorFile } from "./io/tensor_file.ts";
+import { didYouMean } from "./nearest.ts";
+import { streamOf, uniform } from "./random.ts";
+import { disposeAll, type Shape, sizeOf, Tensor, unscoped } from "./tensor.ts";
 
 /** A model's parameters by the authors' state-dict names. A checkpoint is such a record. */
 export type Params = Readonly<Record<string, Tensor>>;
@@ -24,4 +29,117 @@ export function param(params: Params, name: string): Tensor {
 /** A linear layer's weight and bias. */
 export function layerOf(params: Params, name: string): { readonly w: Tensor; readonly bias: Tensor } {
   return { w: param(params, `${name}.weight`), bias: param(params, `${name}.bias`) };
+}
+
+/** How a parameter record is put on a device. */
+export interface ParamOptions {
+  /** Storage of the weights of linear layers and dense convolutions; everything else stays f32. Default f32. */
+  readonly dtype?: "f32" | "f16";
+  /** Lay weights out for inference (default). Training updates them every step and packs for itself. */
+  readonly pack?: boolean;
+}
+
+/** True for the weights that may be stored as f16: those of linear layers and dense convolutions. */
+function isMatrix(name: string, shape: Shape): boolean {
+  return (shape.length === 2 || (shape.length === 4 && shape[1] > 1)) && !name.includes("embedding_table") &&
+    !name.includes("to_qkv_multiscale");
+}
+
+/** Puts one parameter on the device. `values` are row-major f32. */
+function place(
+  device: Device,
+  name: string,
+  shape: Shape,
+  values: Float32Array,
+  options: ParamOptions,
+): Tensor {
+  const matrix = isMatrix(name, shape);
+  const tensor = options.dtype === "f16" && matrix
+    ? Tensor.from(device, Float16Array.from(values), shape)
+    : Tensor.from(device, values, shape);
+  if (matrix && options.pack !== false) {
+    if (shape.length === 4 && shape[2] * shape[3] > 1) tensor.pack("conv2d");
+    else {
+      const flat = tensor.reshape([shape[0], shape[1]]); // a 1x1 convolution is a linear layer
+      flat.pack("linear");
+      flat.dispose();
+    }
+  }
+  return tensor;
+}
+
+/**
+ * Loads a model's parameters from an open checkpoint.
+ *
+ * @param shapes Names and shapes of the model, from `farShapes` or `dcaeShapes`.
+ * @throws {Error} If names or shapes differ, or a value is not finite: every mismatch in one message.
+ */
+export function loadParams(
+  device: Device,
+  file: TensorFile,
+  shapes: Readonly<Record<string, Shape>>,
+  options: ParamOptions = {},
+): Params {
+  const problems: string[] = [];
+  for (const [name, shape] of Object.entries(shapes)) {
+    const found = file.tensors.get(name);
+    if (!found) problems.push(`${name} is missing${didYouMean(name, file.tensors.keys())}`);
+    else if (found.shape.join() !== shape.join()) {
+      problems.push(`${name} has shape [${found.shape.join(", ")}], expected [${shape.join(", ")}]`);
+    }
+  }
+  for (const name of file.tensors.keys()) {
+    if (!shapes[name]) problems.push(`${name} is not part of the model`);
+  }
+  const fail = () => {
+    const more = problems.length > 20 ? `; and ${problems.length - 20} more` : "";
+    throw new Error(`${file.path}: does not fit the model: ${problems.slice(0, 20).join("; ")}${more}`);
+  };
+  if (problems.length > 0) fail();
+  return unscoped(() => {
+    const params: Record<string, Tensor> = {};
+    for (const [name, shape] of Object.entries(shapes)) {
+      const values = toFloat32(file.read(name));
+      const bad = values.findIndex((v) => !Number.isFinite(v));
+      if (bad >= 0) problems.push(`${name} holds ${values[bad]} at element ${bad}, expected finite numbers`);
+      else if (problems.length === 0) params[name] = place(device, name, shape, values, options);
+    }
+    if (problems.length > 0) {
+      disposeAll(params);
+      fail();
+    }
+    return params;
+  });
+}
+
+/**
+ * Random parameters for trying a model without a checkpoint: PyTorch's default initialisation of linear and
+ * convolution layers (uniform within 1/√fan_in), norms at 1, batch-norm statistics at mean 0 and variance 1.
+ */
+export function randomParams(
+  device: Device,
+  shapes: Readonly<Record<string, Shape>>,
+  seed: number,
+  options: ParamOptions = {},
+): Params {
+  return unscoped(() =>
+    Object.fromEntries(
+      Object.entries(shapes).map(([name, shape]) => [
+        name,
+        place(device, name, shape, randomValues(name, shape, shapes, seed), options),
+      ]),
+    )
+  );
+}
+
+function randomValues(
+  name: string,
+  shape: Shape,
+  shapes: Readonly<Record<string, Shape>>,
+  seed: number,
+): Float32Array {
+  const count = sizeOf(shape), weight = shapes[name.replace(/bias$/, "weight")] ?? shape;
+  if (weight.length < 2) return new Float32Array(count).fill(/weight$|running_var$/.test(name) ? 1 : 0);
+  const bound = 1 / Math.sqrt(sizeOf(weight.slice(1)));
+  return Float32Array.from(uniform(streamOf(seed, name), count), (u) => (2 * u - 1) * bound);
 }

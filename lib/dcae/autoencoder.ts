@@ -166,14 +166,13 @@ export function encode(params: Params, config: DcaeConfig, images: Tensor, tap?:
     let x = permute(images, [0, 2, 3, 1]); // [B, H, W, 3]
     const blocks = (): void => {
       encoder.forEach((stage, i) => {
-        if (stage.layers === 0) return;
         const name = `encoder.down_blocks.${i}`;
         for (let j = 0; j < stage.layers; j++) {
           const input = x;
           x = scope(() => block(net, `${name}.${j}`, input, stage));
           input.dispose();
         }
-        if (i < encoder.length - 1) {
+        if (i < encoder.length - 1 && stage.layers > 0) {
           const input = x;
           x = scope(() => downBlock(net, `${name}.${stage.layers}`, input, true));
           input.dispose();
@@ -209,15 +208,8 @@ export function decode(params: Params, config: DcaeConfig, latents: Tensor, tap?
   }
   return scope(() => {
     const z = permute(latents, [0, 2, 3, 1]), top = decoder.length - 1; // [B, h, w, C]
-    let x = module(
-      net,
-      "decoder.conv_in",
-      () =>
-        add(
-          conv(net, "decoder.conv_in", z),
-          repeatChannels(z, decoder[top].channels / config.latentChannels),
-        ),
-    );
+    const wide = module(net, "decoder.conv_in", () => conv(net, "decoder.conv_in", z));
+    let x = add(wide, repeatChannels(z, decoder[top].channels / config.latentChannels)); // [B, h, w, channels]
     for (let i = top; i >= 0; i--) {
       const stage = decoder[i], name = `decoder.up_blocks.${i}`, up = i < top && stage.layers > 0 ? 1 : 0;
       if (up) {
@@ -230,7 +222,7 @@ export function decode(params: Params, config: DcaeConfig, latents: Tensor, tap?
         x = scope(() => block(net, `${name}.${j + up}`, input, stage));
         input.dispose();
       }
-      if (stage.layers > 0) net.tap?.(name, x);
+      net.tap?.(name, x);
     }
     const p = (key: string) => param(params, `decoder.norm_out.${key}`);
     net.tap?.("decoder.norm_out", rmsNorm(pixels(x), p("weight"), { bias: p("bias") }).reshape(x.shape));

@@ -1,0 +1,33 @@
+/**
+ * FAR: long-context autoregressive video models (arXiv 2503.19325) on WebGPU and WebAssembly.
+ *
+ * @module
+ */
+export { openDevice, type Opened, type OpenOptions } from "./kernels/open.ts";
+export type { Device, DeviceInfo, DeviceName, DeviceStats } from "./kernels/device.ts";
+export type { DType } from "./kernels/spec.ts";
+export { disposeAll, scope, type Shape, Tensor } from "./lib/tensor.ts";
+export * as ops from "./lib/ops.ts";
+export { loadParams, type ParamOptions, type Params, randomParams } from "./lib/params.ts";
+export { type Key, normal, philox, streamOf, uniform } from "./lib/random.ts";
+export {
+  type ConditionConfig,
+  countParameters,
+  FAR_MODELS,
+  type FarConfig,
+  farConfig,
+  farShapes,
+} from "./lib/far/config.ts";
+export { KvCache } from "./lib/far/cache.ts";
+export { type CallPlan, frameCausalMask, type FrameRange, layoutOf } from "./lib/far/layout.ts";
+export { far, type FarInput } from "./lib/far/model.ts";
+export { patchify, unpatchify } from "./lib/far/patchify.ts";
+export { ropeFrequencies, type RopeOptions, type RopeTable, ropeTable } from "./lib/far/rope.ts";
+export { eulerDelta, eulerSchedule, type Schedule, trainSigmas, trainTimesteps } from "./lib/far/flow.ts";
+export { CLEAN_TIMESTEP, timestepFeatures } from "./lib/far/timestep.ts";
+export { sample, type SampledFrame, type SampleOptions } from "./lib/far/sample.ts";
+export { decode, encode } from "./lib/dcae/autoencoder.ts";
+export { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes, type DcaeStage } from "./lib/dcae/config.ts";
+export { openSafetensors, writeSafetensors } from "./lib/io/safetensors.ts";
+export { openNpy, openNpz, writeNpy, writeNpz } from "./lib/io/npz.ts";
+export { type HostDType, type HostTensor, toFloat32, toInt32 } from "./lib/io/host.ts";

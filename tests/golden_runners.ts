@@ -1,0 +1,430 @@
+/**
+ * What to do with each kind of recorded case. A runner recognises a case by its config and tensors alone.
+ *
+ * @module
+ */
+import { assertEquals } from "@std/assert";
+import type { Device } from "../kernels/device.ts";
+import { decode, encode } from "../lib/dcae/autoencoder.ts";
+import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
+import { conditionEmbedding, ConditionRows } from "../lib/far/conditioning.ts";
+import { countParameters, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
+import { eulerDelta, eulerSchedule, trainSigmas, trainTimesteps } from "../lib/far/flow.ts";
+import { far, type FarInput } from "../lib/far/model.ts";
+import { riflexComponent, ropeFrequencies, ropeTable, yarnRange } from "../lib/far/rope.ts";
+import { sample } from "../lib/far/sample.ts";
+import { timestepFeatures } from "../lib/far/timestep.ts";
+import { toFloat32, toInt32 } from "../lib/io/host.ts";
+import { openSafetensors } from "../lib/io/safetensors.ts";
+import type { TensorFile } from "../lib/io/tensor_file.ts";
+import { axpby } from "../lib/ops.ts";
+import { loadParams } from "../lib/params.ts";
+import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
+
+/** Bounds relative to max(1, the largest absolute expected value of the tensor). */
+export const GOLDEN_TOLERANCES = {
+  forward: {
+    bound: 1e-5,
+    why: "the authors' own f32 is 0.6 to 1.4e-6 from f64; a wrong eps or GELU moves 3e-6 to 1e-4",
+  },
+  rollout: { bound: 5e-5, why: "errors of some 24 forward passes add up" },
+  cached: {
+    bound: 1e-5,
+    why: "the same sums in another order; the authors' cache differs from none by at most 2e-6",
+  },
+  table: { bound: 2e-7, why: "tables are rounded once from f64, the authors' f32 cos and sin within an ulp" },
+  exact: { bound: 0, why: "the same f32 operations" },
+} as const;
+
+/** A recorded case that is open. */
+export interface GoldenCase {
+  readonly name: string;
+  readonly folder: string;
+  // deno-lint-ignore no-explicit-any -- recorded by another program; runners look at what they need
+  readonly config: any;
+  readonly io: TensorFile | null;
+}
+
+/** Collects the worst difference of a case. */
+export class Differences {
+  worst = 0;
+  #what = "";
+
+  /** Compares a tensor; `kind` names the row of the tolerance table. */
+  check(
+    what: string,
+    got: ArrayLike<number>,
+    want: ArrayLike<number>,
+    kind: keyof typeof GOLDEN_TOLERANCES,
+  ): void {
+    assertEquals(got.length, want.length, `${what}: number of values`);
+    let scale = 1, worst = 0;
+    for (let i = 0; i < want.length; i++) scale = Math.max(scale, Math.abs(want[i]));
+    for (let i = 0; i < want.length; i++) {
+      const difference = Math.abs(got[i] - want[i]) / scale;
+      if (!(difference <= worst)) worst = Number.isNaN(difference) ? Infinity : difference;
+    }
+    const { bound } = GOLDEN_TOLERANCES[kind];
+    if (worst > bound) {
+      throw new Error(`${what}: differs by ${worst} of ${scale}, expected at most ${bound} (${kind})`);
+    }
+    if (worst >= this.worst) [this.worst, this.#what] = [worst, what];
+  }
+
+  toString(): string {
+    return `${this.worst.toExponential(1)}${this.#what ? ` (${this.#what})` : ""}`;
+  }
+}
+
+/** A kind of case: how to recognise it, and what to compare. `device` kinds run on every device. */
+export interface Runner {
+  readonly kind: string;
+  readonly device: boolean;
+  readonly recognises: (c: GoldenCase) => boolean;
+  readonly run: (c: GoldenCase, device: Device, differences: Differences) => Promise<void> | void;
+}
+
+const has = (c: GoldenCase, ...names: string[]) => names.every((n) => c.io?.tensors.has(n));
+const floats = (c: GoldenCase, name: string) => toFloat32(c.io!.read(name));
+const ints = (c: GoldenCase, name: string) => toInt32(c.io!.read(name));
+const shapeOf = (c: GoldenCase, name: string) => c.io!.tensors.get(name)!.shape;
+const upload = (device: Device, c: GoldenCase, name: string) =>
+  Tensor.from(device, floats(c, name), shapeOf(c, name));
+
+/** The model of a FAR case: `FAR` or `FAR_Long` with the recorded configuration. */
+export function farOf(c: GoldenCase): FarConfig {
+  return farConfig(c.config.model, c.config.config);
+}
+
+/** Conditions as a case records them. */
+function conditionsOf(c: GoldenCase, frames?: number): Pick<FarInput, "actions" | "label"> {
+  const label = has(c, "label") ? ints(c, "label") : undefined;
+  if (!has(c, "action")) return { label };
+  const all = ints(c, "action"), [B, F] = shapeOf(c, "action"), keep = frames ?? F;
+  const actions = Int32Array.from({ length: B * keep }, (_, i) => all[Math.floor(i / keep) * F + i % keep]);
+  return { actions, label };
+}
+
+/** Opens `weights.safetensors` of a case as parameters. */
+export function paramsOf(device: Device, c: GoldenCase, shapes: Parameters<typeof loadParams>[2]) {
+  using file = openSafetensors(`${c.folder}/weights.safetensors`);
+  return loadParams(device, file, shapes);
+}
+
+const forward: Runner = {
+  kind: "FAR forward",
+  device: true,
+  recognises: (c) => /^FAR(_Long)?$/.test(c.config.model ?? "") && has(c, "latents", "timestep", "out_train"),
+  async run(c, device, differences) {
+    const config = farOf(c), params = paramsOf(device, c, farShapes(config));
+    const latents = upload(device, c, "latents"), timesteps = floats(c, "timestep");
+    const [B, F, C, H, W] = latents.shape, input = { latents, timesteps, ...conditionsOf(c) };
+    const evaluate = async (name: string, x: FarInput, frames: "all" | "last") => {
+      const out = scope(() => far(params, config, x, frames));
+      differences.check(name, await out.read(), floats(c, name), "forward");
+      out.dispose();
+    };
+    await evaluate("out_train", input, "all");
+    await evaluate("out_eval", input, "last");
+    if (has(c, "out_eval_t1d")) {
+      await evaluate("out_eval_t1d", { ...input, timesteps: floats(c, "timestep1d") }, "last");
+    }
+    if (has(c, "out_train_win")) {
+      const win = config.window, frame = C * H * W;
+      const tail = (x: ArrayLike<number>, per: number) =>
+        Float32Array.from(
+          { length: B * win * per },
+          (_, i) => x[(Math.floor(i / (win * per)) * F + F - win) * per + i % (win * per)],
+        );
+      const shorter: FarInput = {
+        latents: Tensor.from(device, tail(floats(c, "latents"), frame), [B, win, C, H, W]),
+        timesteps: tail(timesteps, 1),
+        ...(input.actions ? { actions: tail(input.actions, 1) } : {}),
+      };
+      await evaluate("out_train_win", shorter, "all");
+      shorter.latents.dispose();
+    }
+    if (has(c, "temb") && has(c, "time_emb")) await checkEmbedding(c, device, config, params, differences);
+    disposeAll([params, latents]);
+  },
+};
+
+/** Condition embeddings of FAR (short), one per frame, against the recorded ones, which are repeated for each token. */
+async function checkEmbedding(
+  c: GoldenCase,
+  device: Device,
+  config: FarConfig,
+  params: ReturnType<typeof paramsOf>,
+  differences: Differences,
+): Promise<void> {
+  const [B, F] = shapeOf(c, "timestep"), [, S, D] = shapeOf(c, "temb"), n = S / F, want = floats(c, "temb");
+  const rows = new ConditionRows(), timesteps = floats(c, "timestep"), { actions, label } = conditionsOf(c);
+  const at = Array.from(timesteps, (t, i) => rows.row(t, actions?.[i] ?? label?.[Math.floor(i / F)] ?? 0));
+  const table = scope(() => conditionEmbedding(device, params, config, rows));
+  const got = await table.read();
+  table.dispose();
+  for (let i = 0; i < B * F; i++) {
+    const first = (Math.floor(i / F) * S + (i % F) * n) * D;
+    differences.check(
+      `temb of frame ${i}`,
+      got.subarray(at[i] * D, (at[i] + 1) * D),
+      want.subarray(first, first + D),
+      "forward",
+    );
+  }
+}
+
+const rollout: Runner = {
+  kind: "roll-out",
+  device: true,
+  recognises: (c) => /^FAR(_Long)?$/.test(c.config.model ?? "") && has(c, "init_noise", "context"),
+  async run(c, device, differences) {
+    const config = farOf(c), params = paramsOf(device, c, farShapes(config));
+    const [B, , C, H, W] = shapeOf(c, "context"), frame = C * H * W, steps = c.config.num_inference_steps;
+    const results = new Map<string, Float32Array>();
+    for (const name of c.io!.tensors.keys()) {
+      const match = /^full_(noctx_)?g(-?[\d.]+)_(cache|nocache)$/.exec(name);
+      if (!match) continue;
+      const [, noContext, guidance, mode] = match, total = shapeOf(c, name)[1];
+      const given = noContext ? 0 : shapeOf(c, "context")[1], predict = total - given;
+      const noiseFrames = shapeOf(c, "init_noise")[1], allNoise = floats(c, "init_noise");
+      const noise = Float32Array.from(
+        { length: B * predict * frame },
+        (_, i) => allNoise[Math.floor(i / (predict * frame)) * noiseFrames * frame + i % (predict * frame)],
+      );
+      const velocities: Tensor[] = [];
+      const wanted = c.io!.tensors.has(`${name}.model_out`);
+      const frames = sample({
+        device,
+        params,
+        config,
+        frameShape: [B, C, H, W],
+        context: noContext ? undefined : floats(c, "context"),
+        predict,
+        ...conditionsOf(c, total),
+        steps,
+        guidance: Number(guidance),
+        noise,
+        cache: mode === "cache",
+        onVelocity: (v) => wanted && velocities.push(unscoped(() => v.reshape(v.shape))),
+      });
+      const got = floats(c, name).slice(), context = floats(c, "context");
+      for (let b = 0; b < B; b++) {
+        got.set(context.subarray(b * given * frame, (b + 1) * given * frame), b * total * frame);
+      }
+      for await (const { frame: f, latents } of frames) {
+        for (let b = 0; b < B; b++) {
+          got.set(latents.subarray(b * frame, (b + 1) * frame), (b * total + f) * frame);
+        }
+      }
+      differences.check(name, got, floats(c, name), "rollout");
+      results.set(name, got);
+      if (wanted) {
+        const out = floats(c, `${name}.model_out`), per = out.length / velocities.length;
+        for (const [i, v] of velocities.entries()) {
+          const values = await v.read(); // without a condition ours is not doubled under guidance
+          differences.check(
+            `${name}.model_out ${i}`,
+            values,
+            out.subarray(i * per, i * per + values.length),
+            "rollout",
+          );
+        }
+        disposeAll(velocities);
+      }
+    }
+    for (const [name, got] of results) {
+      const plain = results.get(name.replace(/_cache$/, "_nocache"));
+      if (name.endsWith("_cache") && plain) {
+        differences.check(`${name} against no cache`, got, plain, "cached");
+      }
+    }
+    disposeAll(params);
+  },
+};
+
+const autoencoder: Runner = {
+  kind: "DC-AE forward",
+  device: true,
+  recognises: (c) => c.config.model === "MyAutoencoderDC" && has(c, "x", "z", "y"),
+  async run(c, device, differences) {
+    const config = dcaeConfig(c.config.config), params = paramsOf(device, c, dcaeShapes(config));
+    const seen = new Map<string, Tensor>();
+    const tap = (module: string, output: Tensor) =>
+      seen.set(module, unscoped(() => output.reshape(output.shape)));
+    const [x, z2] = ["x", "z2"].map((name) => upload(device, c, name));
+    const z = scope(() => encode(params, config, x, tap)), y2 = scope(() => decode(params, config, z2, tap));
+    const y = scope(() => decode(params, config, z));
+    for (const [name, value] of Object.entries({ z, y2, y })) {
+      differences.check(name, await value.read(), floats(c, name), "forward");
+    }
+    for (const name of c.io!.tensors.keys()) {
+      const match = /^(enc|dec)\.(.*?)(_nhwc)?$/.exec(name);
+      if (!match) continue;
+      const output = seen.get(`${match[1]}oder.${match[2]}`);
+      if (!output) throw new Error(`${name}: the model shows no such module`);
+      const values = await output.read(), [B, H, W, C] = output.shape;
+      const got = match[3] ? values : Float32Array.from({ length: values.length }, (_, i) => {
+        const column = i % W, row = Math.floor(i / W) % H, channel = Math.floor(i / (W * H)) % C;
+        return values[((Math.floor(i / (W * H * C)) * H + row) * W + column) * C + channel];
+      });
+      assertEquals(B, shapeOf(c, name)[0]);
+      differences.check(name, got, floats(c, name), "forward");
+    }
+    disposeAll([params, x, z2, z, y2, y, [...seen.values()]]);
+  },
+};
+
+const scheduler: Runner = {
+  kind: "schedule",
+  device: true,
+  recognises: (c) => c.config.scheduler_config !== undefined && has(c, "train.timesteps"),
+  async run(c, device, differences) {
+    differences.check("train.timesteps", trainTimesteps(), floats(c, "train.timesteps"), "exact");
+    differences.check("train.sigmas", trainSigmas(), floats(c, "train.sigmas"), "exact");
+    const u = floats(c, "sn.u"), indices = Array.from(u, (v) => Math.floor(v * 1000));
+    differences.check("sn.indices", indices, ints(c, "sn.indices"), "exact");
+    const sigmas = trainSigmas(), latents = floats(c, "sn.latents"), noise = floats(c, "sn.noise");
+    const per = latents.length / u.length;
+    const noisy = latents.map((x, i) => {
+      const sigma = sigmas[indices[Math.floor(i / per)]];
+      return sigma * noise[i] + (1 - sigma) * x;
+    });
+    differences.check("sn.noisy", noisy, floats(c, "sn.noisy"), "table");
+    for (const name of c.io!.tensors.keys()) {
+      const inference = /^inf(\d+)\.(timesteps|sigmas)$/.exec(name), step = /^step(\d+)\.x$/.exec(name);
+      if (inference) {
+        const schedule = eulerSchedule(Number(inference[1]));
+        differences.check(name, schedule[inference[2] as "timesteps" | "sigmas"], floats(c, name), "exact");
+      }
+      if (step) {
+        const K = Number(step[1]),
+          schedule = eulerSchedule(K),
+          all = floats(c, name),
+          v = floats(c, `step${K}.v`);
+        const size = all.length / (K + 1);
+        let x = Tensor.from(device, all.slice(0, size));
+        for (let k = 0; k < K; k++) {
+          const velocity = Tensor.from(device, v.slice(k * size, (k + 1) * size));
+          x = axpby(x, velocity, 1, eulerDelta(schedule, k));
+          differences.check(
+            `${name} ${k + 1}`,
+            await x.read(),
+            all.subarray((k + 1) * size, (k + 2) * size),
+            "table",
+          );
+        }
+      }
+    }
+    const logit = floats(c, "density.normal").map((n) => 1 / (1 + Math.exp(-n)));
+    differences.check("density.logit_normal", logit, floats(c, "density.logit_normal"), "table");
+  },
+};
+
+const rope: Runner = {
+  kind: "rotary tables",
+  device: false,
+  recognises: (c) => c.config.L_train !== undefined && has(c, "flux.ids", "apply.x"),
+  run(c, _device, differences) {
+    const { dim, theta, L_train: trainLength, info } = c.config;
+    const extensions = {
+      naive: "none",
+      linear_pi: "interpolation",
+      ntk: "ntk",
+      riflex: "riflex",
+      yarn: "yarn",
+    } as const;
+    for (const name of c.io!.tensors.keys()) {
+      const match = /^(\w+)\.L(\d+)\.freqs$/.exec(name);
+      if (!match) continue;
+      const options = {
+        theta,
+        extension: extensions[match[1] as keyof typeof extensions],
+        trainLength,
+        testLength: Number(match[2]),
+      };
+      const frequencies = ropeFrequencies(dim, options);
+      differences.check(name, frequencies, floats(c, name), "table");
+      const ids = Array.from({ length: 3 * Number(match[2]) }, (_, i) => i % 3 === 0 ? i / 3 : 0);
+      const { cos, sin } = ropeTable(ids, [dim, 0, 0], options), half = dim / 2;
+      const twice = (x: Float32Array) =>
+        Float32Array.from({ length: 2 * x.length }, (_, i) => x[Math.floor(i / 2)]);
+      // RIFLEx multiplies positions and frequencies in f32: at 300 frames the angle is off by 300 * 6e-8.
+      const kind = match[1] === "riflex" ? "forward" : "table";
+      differences.check(
+        `${match[1]}.L${match[2]}.cos`,
+        twice(cos),
+        floats(c, `${match[1]}.L${match[2]}.cos`),
+        kind,
+      );
+      differences.check(
+        `${match[1]}.L${match[2]}.sin`,
+        twice(sin),
+        floats(c, `${match[1]}.L${match[2]}.sin`),
+        kind,
+      );
+      assertEquals(cos.length, half * Number(match[2]));
+    }
+    for (const [length, row] of Object.entries<Record<string, never>>(info)) {
+      const recorded = row as { yarn?: { low: number; high: number }; riflex_k_1based?: number };
+      if (!/^L\d+$/.test(length)) continue;
+      const { low, high } = yarnRange(dim, theta, trainLength);
+      assertEquals([low, high], [recorded.yarn!.low, recorded.yarn!.high]);
+      assertEquals(riflexComponent(dim, theta, trainLength).k, recorded.riflex_k_1based);
+    }
+    for (const [key, expected] of Object.entries<[number, number]>(info.identify_k_table ?? {})) {
+      const [, base, d, N] = /^theta(\d+)_dim(\d+)_N(\d+)$/.exec(key)!.map(Number);
+      const { k, period } = riflexComponent(d, base, N);
+      assertEquals([k, period], expected, key);
+    }
+    const width = shapeOf(c, "flux.cos")[1], tokens = shapeOf(c, "flux.ids")[0];
+    const axes: [number, number, number] = [width / 4, width * 3 / 8, width * 3 / 8];
+    const { cos, sin } = ropeTable(floats(c, "flux.ids"), axes);
+    const pairs = (x: Float32Array) =>
+      Float32Array.from({ length: 2 * x.length }, (_, i) => x[Math.floor(i / 2)]);
+    differences.check("flux.cos", pairs(cos), floats(c, "flux.cos"), "table");
+    differences.check("flux.sin", pairs(sin), floats(c, "flux.sin"), "table");
+    const x = floats(c, "apply.x"), half = width / 2;
+    const y = x.map((v, i) => {
+      const at = Math.floor(i / width) % tokens * half + Math.floor(i % width / 2), other = x[i ^ 1];
+      return i % 2 === 0 ? v * cos[at] - other * sin[at] : v * cos[at] + other * sin[at];
+    });
+    differences.check("apply.y", y, floats(c, "apply.y"), "table");
+    differences.check("tproj.y", timestepFeatures(floats(c, "tproj.t")), floats(c, "tproj.y"), "table");
+  },
+};
+
+const checkpoints: Runner = {
+  kind: "checkpoint names and shapes",
+  device: false,
+  recognises: (c) => c.config.param_counts !== undefined,
+  run(c) {
+    let seen = 0;
+    for (const entry of Deno.readDirSync(c.folder)) {
+      if (entry.name === "summary.json" || entry.name === "config.json") continue;
+      const record = JSON.parse(Deno.readTextFileSync(`${c.folder}/${entry.name}`));
+      const autoencoder = record.config._class_name !== undefined ||
+        record.config.latent_channels !== undefined;
+      const shapes = autoencoder
+        ? dcaeShapes(dcaeConfig(record.config))
+        : farShapes(farConfig(record.config.type, record.config.config));
+      const expected = Object.fromEntries(
+        Object.entries<{ shape: number[] }>(record.state_dict).map(([name, t]) => [name, t.shape]),
+      );
+      assertEquals(
+        Object.fromEntries(Object.entries(shapes).map(([n, s]) => [n, [...s]])),
+        expected,
+        entry.name,
+      );
+      const parameters = Object.fromEntries(
+        Object.entries(shapes).filter(([n]) => !/running_|num_batches/.test(n)),
+      );
+      assertEquals(countParameters(parameters), record.n_params, entry.name);
+      seen++;
+    }
+    assertEquals(seen, Object.keys(c.config.param_counts).length);
+  },
+};
+
+/** Every kind that is known. */
+export const RUNNERS: readonly Runner[] = [forward, rollout, autoencoder, scheduler, rope, checkpoints];

@@ -1,0 +1,64 @@
+/**
+ * Runs every recorded case under FAR_GOLDEN (default: tests/golden) on every device under test, and prints the worst
+ * difference of each, relative to max(1, the largest expected value).
+ */
+import { openSafetensors } from "../lib/io/safetensors.ts";
+import { Differences, type GoldenCase, RUNNERS } from "./golden_runners.ts";
+import { DEVICES, sharedDevice } from "./helpers.ts";
+import { openReferenceDevice } from "./reference_device.ts";
+
+const root = Deno.env.get("FAR_GOLDEN") ?? new URL("./golden", import.meta.url).pathname;
+
+function exists(path: string): boolean {
+  try {
+    return Deno.statSync(path).isFile;
+  } catch {
+    return false;
+  }
+}
+
+function openCase(name: string): GoldenCase {
+  const folder = `${root}/${name}`;
+  const description = ["config.json", "summary.json", "expected.json"].find((f) => exists(`${folder}/${f}`));
+  if (!description) throw new Error(`${folder}: found no config.json, summary.json or expected.json`);
+  const config = JSON.parse(Deno.readTextFileSync(`${folder}/${description}`));
+  const io = exists(`${folder}/io.safetensors`) ? openSafetensors(`${folder}/io.safetensors`) : null;
+  return { name, folder, config, io };
+}
+
+const names = [...Deno.readDirSync(root)].filter((e) => e.isDirectory).map((e) => e.name).sort();
+
+Deno.test("there are recorded cases", () => {
+  if (names.length === 0) throw new Error(`${root}: found no case folders`);
+});
+
+for (const name of names) {
+  const golden = openCase(name);
+  const runner = RUNNERS.find((r) => r.recognises(golden));
+  golden.io?.close();
+  if (!runner) {
+    Deno.test(`golden ${name} is recognised`, () => {
+      throw new Error(`${root}/${name}: no runner recognises this case`);
+    });
+    continue;
+  }
+  for (const deviceName of runner.device ? DEVICES : ["host" as const]) {
+    Deno.test({
+      name: `golden ${name}: ${runner.kind} (${deviceName})`,
+      sanitizeOps: false,
+      sanitizeResources: false,
+      fn: async () => {
+        const device = deviceName === "host" || Deno.env.get("FAR_REFERENCE")
+          ? openReferenceDevice()
+          : await sharedDevice(deviceName);
+        const opened = openCase(name), differences = new Differences();
+        try {
+          await runner.run(opened, device, differences);
+        } finally {
+          opened.io?.close();
+        }
+        console.log(`  ${name} (${deviceName}): worst ${differences}`);
+      },
+    });
+  }
+}
