@@ -32,16 +32,32 @@ export async function openDevice(options: OpenOptions = {}): Promise<Opened> {
   const wanted = options.device ?? "auto";
   if (wanted === "cpu") return { device: await openCpu(options), reason: "cpu: asked for by name" };
   if (wanted === "webgpu") return { device: await openWebGpu(), reason: "webgpu: asked for by name" };
-  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" }).catch(() =>
-    null
-  );
+  const adapter = await findAdapter();
   if (!adapter) return { device: await openCpu(options), reason: "cpu: there is no WebGPU adapter" };
-  const { description, vendor, isFallbackAdapter } = adapter.info;
-  const name = description || vendor || "unnamed";
-  if (isFallbackAdapter) {
+  const name = adapter.description || adapter.vendor || "unnamed";
+  if (adapter.software) {
     return { device: await openCpu(options), reason: `cpu: the only WebGPU adapter is software (${name})` };
   }
   return { device: await openWebGpu(), reason: `webgpu: hardware adapter (${name})` };
+}
+
+/** A WebGPU adapter in its own words. */
+export interface AdapterDescription {
+  readonly vendor: string;
+  readonly architecture: string;
+  readonly device: string;
+  readonly description: string;
+  /** True for llvmpipe, SwiftShader and the like. */
+  readonly software: boolean;
+}
+
+/** The adapter that `webgpu` would use, or null where there is none. */
+export async function findAdapter(): Promise<AdapterDescription | null> {
+  const request = navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
+  const adapter = await request?.catch(() => null);
+  if (!adapter) return null;
+  const { vendor, architecture, device, description, isFallbackAdapter: software } = adapter.info;
+  return { vendor, architecture, device, description, software };
 }
 
 async function openCpu(options: OpenOptions): Promise<Device> {

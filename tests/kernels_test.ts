@@ -2,7 +2,7 @@ import { assert } from "@std/assert";
 import { KERNELS } from "../kernels/all.ts";
 import { openReferenceDevice } from "./reference_device.ts";
 import { checkKernel, testOnDevices } from "./helpers.ts";
-import { CASES } from "./kernel_cases.ts";
+import { CASES } from "../kernels/cases.ts";
 
 Deno.test("every kernel has at least two cases", () => {
   for (const kernel of KERNELS) {

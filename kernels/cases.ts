@@ -3,16 +3,16 @@
  *
  * @module
  */
-import { attention } from "../kernels/attention.ts";
-import { conv2d, depthwiseConv2d } from "../kernels/conv2d.ts";
-import { stridedCopy } from "../kernels/copy.ts";
-import { binary, embed, gateAdd, glu, groupMean, unary } from "../kernels/elementwise.ts";
-import { groupedLinear, linear, linearQkv } from "../kernels/linear.ts";
-import { batchNorm, normModulate, rmsNorm } from "../kernels/norm.ts";
-import { reluAttention } from "../kernels/relu_attention.ts";
-import { rotary } from "../kernels/rotary.ts";
-import type { Params } from "../kernels/spec.ts";
-import type { KernelCase } from "./helpers.ts";
+import { attention } from "./attention.ts";
+import { conv2d, depthwiseConv2d } from "./conv2d.ts";
+import { stridedCopy } from "./copy.ts";
+import { binary, embed, gateAdd, glu, groupMean, unary } from "./elementwise.ts";
+import { groupedLinear, linear, linearQkv } from "./linear.ts";
+import { batchNorm, normModulate, rmsNorm } from "./norm.ts";
+import { reluAttention } from "./relu_attention.ts";
+import { rotary } from "./rotary.ts";
+import type { Params } from "./spec.ts";
+import type { KernelCase } from "./check.ts";
 
 const rowsOf = (count: string) => (p: Params, random: () => number) =>
   Array.from({ length: p[count] }, () => Math.floor(random() * p.R));

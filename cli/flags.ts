@@ -1,0 +1,48 @@
+/**
+ * Flags that several verbs share, and the device that they ask for.
+ *
+ * @module
+ */
+import type { DeviceName } from "../kernels/device.ts";
+import { openDevice, type Opened } from "../kernels/open.ts";
+import { choice, integer, toggle, UsageError } from "./args.ts";
+import { didYouMean } from "../lib/nearest.ts";
+import { environment } from "./report.ts";
+
+const DEVICES = ["auto", "webgpu", "cpu"] as const;
+
+/** Where to compute. */
+export const deviceFlags = {
+  device: choice(DEVICES, "where to compute; auto takes a hardware GPU, else the cpu (also FAR_DEVICE)"),
+  threads: integer("threads of the cpu device (default: all cores)", { min: 1, max: 64 }),
+};
+
+/** How to show progress. */
+export const progressFlags = {
+  json: toggle("print events as one JSON object a line on stdout"),
+  quiet: toggle("print errors and nothing else"),
+};
+
+/**
+ * Opens the device that the flags or FAR_DEVICE name.
+ *
+ * @throws {UsageError} If FAR_DEVICE is no device.
+ * @throws {Error} If the device is not there.
+ */
+export async function openChosen(
+  flags: { readonly device?: DeviceName | "auto"; readonly threads?: number },
+): Promise<Opened> {
+  const named = environment("FAR_DEVICE");
+  let device = flags.device;
+  if (device === undefined && named) {
+    if (!(DEVICES as readonly string[]).includes(named)) {
+      throw new UsageError(
+        `FAR_DEVICE: expected ${DEVICES.join(" or ")}, found ${named}${didYouMean(named, DEVICES)}`,
+      );
+    }
+    device = named as DeviceName | "auto";
+  }
+  const opened = await openDevice({ device, threads: flags.threads });
+  const how = flags.device === undefined && device !== undefined && device !== "auto";
+  return how ? { ...opened, reason: `${device}: named by FAR_DEVICE` } : opened;
+}

@@ -1,0 +1,158 @@
+/**
+ * `--help` and shell completion, made from the declarations of the verbs.
+ *
+ * @module
+ */
+import { type Flag, UsageError, type Verb } from "./args.ts";
+
+/** How every line of far.ts begins in help and examples. */
+export const COMMAND = "deno run -P far.ts";
+
+/** Exit codes of every verb. */
+export const EXIT_CODES: Readonly<Record<number, string>> = {
+  0: "done",
+  1: "failed: a file, a device or the work itself; one line says why",
+  2: "usage: an unknown verb or flag, or a value that it does not take",
+  130: "interrupted by Ctrl-C (SIGINT); what was finished is kept",
+  143: "ended by SIGTERM; what was finished is kept",
+};
+
+const WIDTH = 100;
+
+/** Breaks words into lines of at most `WIDTH` columns, later lines indented. */
+function wrap(words: string, indent: number): string {
+  const lines: string[] = [];
+  let line = "";
+  for (const word of words.split(/\s+/)) {
+    if (line !== "" && line.length + word.length + 1 > WIDTH - indent) {
+      lines.push(line);
+      line = "";
+    }
+    line += (line === "" ? "" : " ") + word;
+  }
+  return [...lines, line].join(`\n${" ".repeat(indent)}`);
+}
+
+function columns(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.min(30, Math.max(0, ...rows.map(([left]) => left.length)) + 2);
+  return rows.map(([left, right]) => {
+    const gap = left.length + 2 > width ? `\n  ${" ".repeat(width)}` : " ".repeat(width - left.length);
+    return `  ${left}${gap}${wrap(right, width + 2)}`;
+  }).join("\n");
+}
+
+function flagRow(name: string, flag: Flag<unknown>): readonly [string, string] {
+  const left = flag.kind === "toggle" ? `--${name}` : `--${name} ${flag.value}`;
+  const range = flag.min !== undefined && flag.max !== undefined
+    ? `${flag.min} to ${flag.max}`
+    : flag.min !== undefined
+    ? `at least ${flag.min}`
+    : "";
+  const standard = flag.kind === "toggle" || flag.default === undefined ? "" : `default ${flag.default}`;
+  const notes = [range, standard].filter((s) => s !== "").join(", ");
+  return [left, notes === "" ? flag.help : `${flag.help} (${notes})`];
+}
+
+/** The text of `far.ts VERB --help`. */
+export function verbHelp(verb: Verb): string {
+  const operands = (verb.operands ?? []).map((o) => {
+    const name = o.many ? `${o.name}...` : o.name;
+    return o.optional ? `[${name}]` : name;
+  });
+  const parts = [
+    `${verb.summary}\n\nUsage: ${[COMMAND, verb.name, ...operands].join(" ")} [flags]`,
+    ...(verb.about ?? "").split("\n\n").filter((p) => p !== "").map((p) => wrap(p, 0)),
+  ];
+  if (verb.operands?.length) {
+    const rows = verb.operands.map((o) =>
+      [o.name, o.choices ? `${o.help} (${o.choices.join(", ")})` : o.help] as const
+    );
+    parts.push(`Operands:\n${columns(rows)}`);
+  }
+  const rows = Object.entries(verb.flags).map(([name, flag]) => flagRow(name, flag));
+  parts.push(`Flags:\n${columns([...rows, ["--help", "print this"]])}`);
+  parts.push(`Examples:\n${verb.examples.map((e) => `  # ${e.does}\n  ${COMMAND} ${e.line}`).join("\n")}`);
+  parts.push(`Exit codes:\n${columns(Object.entries(EXIT_CODES))}`);
+  return parts.join("\n\n");
+}
+
+/** The text of `far.ts --help`. */
+export function overview(verbs: readonly Verb[]): string {
+  return [
+    "FAR: long-context autoregressive video prediction and generation (arXiv 2503.19325)",
+    `Usage: ${COMMAND} VERB [flags]`,
+    `Verbs:\n${columns(verbs.map((v) => [v.name, v.summary] as const))}`,
+    `Every verb explains itself: ${COMMAND} predict --help`,
+    `Environment:\n${columns(Object.entries(ENVIRONMENT))}`,
+    `Exit codes:\n${columns(Object.entries(EXIT_CODES))}`,
+  ].join("\n\n");
+}
+
+/** Environment variables that far.ts reads, with what they do. Everything else is ignored. */
+export const ENVIRONMENT: Readonly<Record<string, string>> = {
+  FAR_DEVICE: "webgpu, cpu or auto, where --device is not given",
+  FAR_FFMPEG: "path of the ffmpeg binary (also FFMPEG_BIN)",
+  FAR_DEBUG: "1 prints the stack of an error",
+  NO_COLOR: "anything turns colours off",
+};
+
+/**
+ * A completion script for a shell.
+ *
+ * @throws {UsageError} For a shell that is not bash, zsh or fish.
+ */
+export function completionScript(verbs: readonly Verb[], shell: string): string {
+  const flagWords = (verb: Verb) => [...Object.keys(verb.flags), "help"].map((n) => `--${n}`).join(" ");
+  const choices = (verb: Verb) => Object.entries(verb.flags).filter(([, f]) => f.choices);
+  const names = verbs.map((v) => v.name).join(" ");
+  if (shell === "fish") {
+    const seen = (verb: Verb) => `contains -- ${verb.name} (commandline -opc)`;
+    const none = verbs.map((v) => `not ${seen(v)}`).join("; and ");
+    return [
+      "# far.ts completion fish | source      (for a command or function named far)",
+      ...verbs.map((v) =>
+        `complete -c far -n '${none}' -f -a ${v.name} -d '${v.summary.replaceAll("'", "")}'`
+      ),
+      ...verbs.flatMap((v) =>
+        Object.entries(v.flags).map(([name, flag]) =>
+          `complete -c far -n '${seen(v)}' -l ${name} -d '${flag.help.replaceAll("'", "")}'` +
+          (flag.kind === "toggle"
+            ? ""
+            : flag.choices
+            ? ` -x -a '${flag.choices.join(" ")}'`
+            : flag.file
+            ? " -r"
+            : " -x")
+        )
+      ),
+    ].join("\n");
+  }
+  if (shell !== "bash" && shell !== "zsh") {
+    throw new UsageError(`far.ts completion: expected bash or zsh or fish, found ${shell}`);
+  }
+  return [
+    `# ${
+      shell === "zsh"
+        ? "autoload -U +X compinit && compinit && autoload -U +X bashcompinit && bashcompinit; "
+        : ""
+    }` +
+    `eval "$(far completion ${shell})"   (for a command, alias or function named far)`,
+    ...(shell === "zsh" ? ["autoload -U +X bashcompinit && bashcompinit"] : []),
+    "_far() {",
+    "  local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} verb=${COMP_WORDS[1]} flags= values=",
+    `  if [ "$COMP_CWORD" -eq 1 ]; then COMPREPLY=($(compgen -W "${names}" -- "$word")); return; fi`,
+    '  case "$verb" in',
+    ...verbs.map((v) =>
+      `    ${v.name}) flags="${flagWords(v)}"` +
+      (choices(v).length === 0 ? "" : '; case "$before" in ' +
+        choices(v).map(([name, f]) => `--${name}) values="${f.choices!.join(" ")}" ;;`).join(" ") + " esac") +
+      " ;;"
+    ),
+    "  esac",
+    '  if [ -n "$values" ]; then COMPREPLY=($(compgen -W "$values" -- "$word"))',
+    '  elif [ "${word#-}" != "$word" ]; then COMPREPLY=($(compgen -W "$flags" -- "$word"))',
+    '  else COMPREPLY=($(compgen -f -- "$word")); fi',
+    "}",
+    "complete -o filenames -F _far far",
+  ].join("\n");
+}

@@ -1,0 +1,62 @@
+/**
+ * Picks the verb, checks permissions, runs it, and turns what comes out into an exit code.
+ *
+ * @module
+ */
+import { didYouMean } from "../lib/nearest.ts";
+import { parseCall, UsageError, type Verb, verb } from "./args.ts";
+import { completionScript, overview, verbHelp } from "./help.ts";
+import { checkPermissions } from "./permissions.ts";
+import { report } from "./report.ts";
+import { doctor } from "./doctor.ts";
+
+const completion = verb({
+  name: "completion",
+  summary: "Print a completion script for bash, zsh or fish",
+  operands: [{ name: "SHELL", help: "the shell", choices: ["bash", "zsh", "fish"] }],
+  flags: {},
+  examples: [{
+    does: "complete verbs, flags and values in bash, for an alias named far",
+    line: "completion bash",
+  }],
+  run: ({ operands }) => {
+    console.log(completionScript(VERBS, operands[0]));
+    return Promise.resolve();
+  },
+});
+
+/** All verbs, in the order of the overview. */
+export const VERBS: readonly Verb[] = [doctor, completion];
+
+/**
+ * Runs one command line.
+ *
+ * @param args The words after `far.ts`.
+ * @returns The exit code.
+ */
+export async function main(args: readonly string[]): Promise<number> {
+  try {
+    const [name, ...rest] = args;
+    if (name === undefined || name === "--help" || name === "-h" || name === "help") {
+      const asked = name === "help" ? VERBS.find((v) => v.name === rest[0]) : undefined;
+      console.log(asked ? verbHelp(asked) : overview(VERBS));
+      return name === undefined ? 2 : 0;
+    }
+    const chosen = VERBS.find((v) => v.name === name);
+    if (!chosen) {
+      throw new UsageError(
+        `there is no verb ${name}${didYouMean(name, VERBS.map((v) => v.name)).replaceAll('"', "")}` +
+          ` (far.ts --help lists them)`,
+      );
+    }
+    const call = parseCall(chosen, rest);
+    if (call === "help") {
+      console.log(verbHelp(chosen));
+      return 0;
+    }
+    checkPermissions(chosen.name);
+    return await chosen.run(call) ?? 0;
+  } catch (error) {
+    return report(error);
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * How long work shows itself: a bar with rate and time left on a terminal, a plain line now and then elsewhere, one JSON
+ * object a line for programs, or nothing.
+ *
+ * @module
+ */
+// @ts-types="./cli_progress.d.ts"
+import cliProgress from "cli-progress";
+import nodeProcess from "node:process";
+import { duration } from "./report.ts";
+
+/** Way of showing progress. */
+export type ProgressMode = "bar" | "lines" | "json" | "quiet";
+
+/** Seconds between two plain lines. */
+const EVERY = 10;
+
+/**
+ * Picks the way: `--quiet` and `--json` win, else a bar when stderr is a terminal that can move its cursor.
+ *
+ * @param flags The verb's `quiet` and `json`.
+ */
+export function progressMode(flags: { readonly quiet?: boolean; readonly json?: boolean }): ProgressMode {
+  if (flags.json) return "json";
+  if (flags.quiet) return "quiet";
+  return Deno.stderr.isTerminal() ? "bar" : "lines";
+}
+
+/** The messages and progress of one run. Text goes to stderr; JSON events go to stdout, one object a line. */
+export class Progress {
+  /** @param mode How to show. @param now Seconds, for tests. */
+  constructor(readonly mode: ProgressMode, readonly now: () => number = () => performance.now() / 1000) {}
+
+  /** One line for people: an estimate, a choice, a result. Nothing under `--quiet` and `--json`. */
+  say(line: string): void {
+    if (this.mode === "bar" || this.mode === "lines") console.error(line);
+  }
+
+  /** One event for programs; only under `--json`. */
+  event(kind: string, values: Readonly<Record<string, unknown>> = {}): void {
+    if (this.mode === "json") console.log(JSON.stringify({ event: kind, ...values }));
+  }
+
+  /**
+   * Starts a stage with a known number of steps.
+   *
+   * @param what What is being done, e.g. `encode`.
+   * @param total Number of steps.
+   * @param unit What one step is, e.g. `frame`.
+   */
+  stage(what: string, total: number, unit: string): Stage {
+    return new Stage(this, what, total, unit);
+  }
+}
+
+/** A stage of long work. `using` ends it, also when the work throws. */
+export class Stage {
+  readonly #progress: Progress;
+  readonly #start: number;
+  readonly #bar?: InstanceType<typeof cliProgress.SingleBar>;
+  #shown = 0;
+  #done = 0;
+  #ended = false;
+
+  /** See {@linkcode Progress.stage}. */
+  constructor(progress: Progress, readonly what: string, readonly total: number, readonly unit: string) {
+    this.#progress = progress;
+    this.#start = this.#shown = progress.now();
+    if (progress.mode === "bar") {
+      this.#bar = new cliProgress.SingleBar({
+        format: `${what.padEnd(8)} {bar} {value}/{total} ${unit}s  {rate}  left {left}`,
+        stream: nodeProcess.stderr,
+        hideCursor: false, // a kill could not bring it back
+        gracefulExit: false, // Ctrl-C is ours
+        barCompleteChar: "#",
+        barIncompleteChar: "-",
+        barsize: 24,
+        fps: 10,
+      });
+      this.#bar.start(total, 0, { rate: "", left: "unknown" });
+    }
+    progress.event("start", { stage: what, total, unit });
+  }
+
+  /** Seconds since the stage began. */
+  get seconds(): number {
+    return this.#progress.now() - this.#start;
+  }
+
+  /** Says how many steps are done. Fractions are fine: a denoising step is a part of a frame. */
+  update(done: number): void {
+    this.#done = done;
+    const seconds = this.seconds;
+    const rate = seconds > 0 ? done / seconds : 0;
+    const left = rate > 0 ? (this.total - done) / rate : Infinity;
+    this.#bar?.update(Math.floor(done), { rate: showRate(rate, this.unit), left: duration(left) });
+    this.#progress.event("progress", {
+      stage: this.what,
+      done: round(done),
+      total: this.total,
+      seconds: round(seconds),
+      left: left === Infinity ? null : round(left),
+    });
+    if (this.#progress.mode !== "lines") return;
+    const now = this.#progress.now();
+    if (done >= this.total || now - this.#shown < EVERY) return;
+    this.#shown = now;
+    this.#progress.say(
+      `${this.what}: ${Math.floor(done)} of ${this.total} ${this.unit}s, ${showRate(rate, this.unit)}, left ${
+        duration(left)
+      }`,
+    );
+  }
+
+  /** Ends the stage. */
+  [Symbol.dispose](): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#bar?.stop();
+    const seconds = this.seconds;
+    this.#progress.event("end", {
+      stage: this.what,
+      done: round(this.#done),
+      total: this.total,
+      seconds: round(seconds),
+    });
+    if (this.#progress.mode === "lines" && this.#done >= this.total) {
+      this.#progress.say(`${this.what}: ${this.total} ${this.unit}s in ${duration(seconds)}`);
+    }
+  }
+}
+
+function showRate(perSecond: number, unit: string): string {
+  if (perSecond === 0) return "";
+  return perSecond >= 1 ? `${perSecond.toFixed(1)} ${unit}s/s` : `${(1 / perSecond).toFixed(1)} s/${unit}`;
+}
+
+function round(value: number): number {
+  return Math.round(value * 1000) / 1000;
+}

@@ -1,0 +1,75 @@
+/**
+ * What a user sees when something goes wrong, and the exit code that follows.
+ *
+ * @module
+ */
+import { UsageError } from "./args.ts";
+
+/** The user pressed Ctrl-C (130) or the system asked to stop (143). What was finished is kept. */
+export class Interrupted extends Error {
+  override readonly name = "Interrupted";
+  /** Exit code: 128 plus the number of the signal. */
+  readonly code: 130 | 143;
+
+  /** @param signal The signal that came. @param kept One clause on what stands and how to go on. */
+  constructor(signal: "SIGINT" | "SIGTERM", kept: string) {
+    super(`interrupted: ${kept}`);
+    this.code = signal === "SIGINT" ? 130 : 143;
+  }
+}
+
+/** One environment variable, or undefined where it is not there or may not be read. */
+export function environment(name: string): string | undefined {
+  try {
+    return Deno.env.get(name);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The whole of what went wrong, in one line. */
+export function oneLine(error: unknown): string {
+  if (error instanceof Deno.errors.NotCapable) {
+    const asked = /Requires (\w+) access(?: to (.+?))?, run again/.exec(error.message);
+    const what = asked ? `${asked[1]} access${asked[2] ? ` to ${asked[2]}` : ""}` : error.message;
+    return `permission: no ${what}; run as: deno run -P far.ts ...`;
+  }
+  const message = error instanceof Error ? error.message || error.name : String(error);
+  const line = message.split("\n").map((s) => s.trim()).filter((s) => s !== "").join(" ");
+  // Our own errors name who failed; an error of the runtime does not, so its kind is of use.
+  const native = error instanceof TypeError || error instanceof ReferenceError;
+  return native ? `${(error as Error).name}: ${line}` : line;
+}
+
+/** Prints an error for a person on stderr (the stack with FAR_DEBUG=1) and returns the exit code for it. */
+export function report(error: unknown): number {
+  const debug = environment("FAR_DEBUG");
+  const stack = debug !== undefined && debug !== "0" && debug !== "" && error instanceof Error;
+  console.error(`far: ${oneLine(error)}`);
+  if (stack) console.error(error.stack);
+  if (error instanceof Interrupted) return error.code;
+  return error instanceof UsageError ? 2 : 1;
+}
+
+/** Numbers of bytes as people read them. */
+export function bytes(count: number): string {
+  const units = ["bytes", "KiB", "MiB", "GiB", "TiB"];
+  let value = count, unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : value < 100 ? 1 : 0)} ${units[unit]}`;
+}
+
+/** Seconds as people read them: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`. */
+export function duration(seconds: number): string {
+  if (!Number.isFinite(seconds)) return "unknown";
+  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  const whole = Math.round(seconds);
+  if (whole < 60) return `${whole} s`;
+  const two = (n: number) => String(n).padStart(2, "0");
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${two(whole % 60)} s`;
+  const minutes = Math.round(whole / 60);
+  return `${Math.floor(minutes / 60)} h ${two(minutes % 60)} min`;
+}

@@ -1,0 +1,162 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { choice, integer, parseCall, path, real, text, toggle, UsageError, verb } from "../cli/args.ts";
+import { completionScript, EXIT_CODES, verbHelp } from "../cli/help.ts";
+import { VERBS } from "../cli/main.ts";
+import { Progress } from "../cli/progress.ts";
+import { bytes, duration, oneLine } from "../cli/report.ts";
+
+const sample = verb({
+  name: "sample",
+  summary: "Sample",
+  operands: [{ name: "CLIP", help: "a clip" }],
+  flags: {
+    ctx: integer("context frames", { default: 8, min: 1, max: 300 }),
+    guidance: real("guidance", { default: 1, min: -1 }),
+    dtype: choice(["f32", "f16"], "storage", { default: "f32" }),
+    out: path("folder"),
+    note: text("any words"),
+    json: toggle("events"),
+  },
+  examples: [{ does: "sample", line: "sample clip.npz" }],
+  run: () => Promise.resolve(),
+});
+
+const call = (...args: string[]) => {
+  const parsed = parseCall(sample, args);
+  if (parsed === "help") throw new Error("help was asked for");
+  return parsed;
+};
+
+const refuses = (message: string, ...args: string[]) => {
+  const error = assertThrows(() => parseCall(sample, args), UsageError);
+  assertEquals((error as Error).message, message);
+};
+
+Deno.test("flags take their declared type, and defaults where they are not given", () => {
+  assertEquals(call("clip.npz").flags, {
+    ctx: 8,
+    guidance: 1,
+    dtype: "f32",
+    out: undefined,
+    note: undefined,
+    json: false,
+  });
+  const { flags, operands, given } = call("--ctx=3", "7", "--guidance", "-1", "--json", "--note=a=b");
+  assertEquals([flags.ctx, flags.guidance, flags.json, flags.note, operands], [3, -1, true, "a=b", ["7"]]);
+  assertEquals([...given], ["ctx", "guidance", "note", "json"]);
+});
+
+Deno.test("an operand that looks like a number stays text", () => {
+  assertEquals(call("007").operands, ["007"]);
+});
+
+Deno.test("an unknown flag names the nearest one", () => {
+  refuses(
+    "far.ts sample: there is no flag --guidence, did you mean --guidance? (far.ts sample --help lists them)",
+    "clip.npz",
+    "--guidence=2",
+  );
+  refuses("far.ts sample: there is no flag -x (far.ts sample --help lists them)", "clip.npz", "-x");
+});
+
+Deno.test("a wrong type, range or word says who, expected and found", () => {
+  refuses("far.ts sample --ctx: expected a whole number from 1 to 300, found 2.5", "c", "--ctx", "2.5");
+  refuses("far.ts sample --ctx: expected a whole number from 1 to 300, found 0", "c", "--ctx", "0");
+  refuses("far.ts sample --ctx: expected a whole number from 1 to 300, found -3", "c", "--ctx", "-3");
+  refuses("far.ts sample --ctx: expected a whole number from 1 to 300, found 0x10", "c", "--ctx", "0x10");
+  refuses("far.ts sample --ctx: expected a value (N), found nothing", "c", "--ctx");
+  refuses("far.ts sample --guidance: expected a number, at least -1, found big", "c", "--guidance=big");
+  refuses('far.ts sample --dtype: expected f32 or f16, found f61, did you mean "f16"?', "c", "--dtype=f61");
+  refuses("far.ts sample --out: expected a path, found nothing", "c", "--out=");
+});
+
+Deno.test("too few and too many operands are refused", () => {
+  refuses("far.ts sample: expected CLIP (a clip), found nothing");
+  refuses("far.ts sample: expected CLIP, found also two", "one", "two");
+});
+
+Deno.test("help lists every flag with range and default, every example and every exit code", () => {
+  assertEquals(parseCall(sample, ["--help", "--ctx", "wrong"]), "help");
+  const help = verbHelp(sample);
+  for (
+    const part of ["--ctx N", "context frames (1 to 300, default 8)", "--dtype f32|f16", "sample clip.npz"]
+  ) {
+    assert(help.includes(part), part);
+  }
+  for (const code of Object.keys(EXIT_CODES)) assert(help.includes(`  ${code} `), code);
+});
+
+Deno.test("every verb's examples parse by its own declaration", () => {
+  for (const v of VERBS) {
+    assert(v.examples.length > 0, `${v.name} has no example`);
+    for (const { line } of v.examples) {
+      const [name, ...rest] = line.split(" ");
+      assertEquals(name, v.name);
+      assert(parseCall(v, rest) !== "help");
+    }
+  }
+});
+
+Deno.test("completion covers every verb and flag in each shell, and bash takes the script", async () => {
+  for (const shell of ["bash", "zsh", "fish"]) {
+    const script = completionScript([sample], shell);
+    assert(script.includes("sample") && script.includes("guidance") && script.includes("f16"), shell);
+  }
+  assertThrows(() => completionScript([], "tcsh"), UsageError, "expected bash or zsh or fish, found tcsh");
+  const program = `${completionScript(VERBS, "bash")}
+    COMP_WORDS=(far doctor --dev); COMP_CWORD=2; _far; echo "\${COMPREPLY[*]}"
+    COMP_WORDS=(far doctor --device w); COMP_CWORD=3; _far; echo "\${COMPREPLY[*]}"`;
+  const { stdout, success } = await new Deno.Command("bash", { args: ["-c", program] }).output();
+  assert(success);
+  assertEquals(new TextDecoder().decode(stdout), "--device\nwebgpu\n");
+});
+
+Deno.test("errors are one line, sizes and durations are readable", () => {
+  assertEquals(oneLine(new Error("a\n  b\n")), "a b");
+  assertEquals(oneLine(new TypeError("x is not a function")), "TypeError: x is not a function");
+  assertEquals([bytes(12), bytes(2048), bytes(3 * 2 ** 30)], ["12 bytes", "2.00 KiB", "3.00 GiB"]);
+  assertEquals([duration(0.44), duration(12.4), duration(185), duration(7790)], [
+    "0.4 s",
+    "12 s",
+    "3 min 05 s",
+    "2 h 10 min",
+  ]);
+});
+
+Deno.test("off a terminal, progress is a line now and then with rate and time left", () => {
+  let now = 0;
+  const lines: string[] = [];
+  const original = console.error;
+  console.error = (line: string) => void lines.push(line);
+  try {
+    using stage = new Progress("lines", () => now).stage("predict", 100, "frame");
+    for (let i = 1; i <= 100; i++) {
+      now += 0.5;
+      stage.update(i);
+    }
+  } finally {
+    console.error = original;
+  }
+  assertEquals(lines, [
+    "predict: 20 of 100 frames, 2.0 frames/s, left 40 s",
+    "predict: 40 of 100 frames, 2.0 frames/s, left 30 s",
+    "predict: 60 of 100 frames, 2.0 frames/s, left 20 s",
+    "predict: 80 of 100 frames, 2.0 frames/s, left 10 s",
+    "predict: 100 frames in 50 s",
+  ]);
+});
+
+Deno.test("under --json, progress is one JSON object a line", () => {
+  const lines: string[] = [];
+  const original = console.log;
+  console.log = (line: string) => void lines.push(line);
+  try {
+    using stage = new Progress("json", () => 2).stage("encode", 2, "frame");
+    stage.update(1);
+  } finally {
+    console.log = original;
+  }
+  const events = lines.map((line) => JSON.parse(line));
+  assertEquals(events.map((e) => e.event), ["start", "progress", "end"]);
+  assertEquals(events[1], { event: "progress", stage: "encode", done: 1, total: 2, seconds: 0, left: null });
+});
