@@ -4,8 +4,24 @@
  * @module
  */
 export { openDevice, type Opened, type OpenOptions } from "./kernels/open.ts";
-export type { Device, DeviceInfo, DeviceName, DeviceStats } from "./kernels/device.ts";
-export type { DType } from "./kernels/spec.ts";
+export type {
+  Device,
+  DeviceInfo,
+  DeviceName,
+  DeviceStats,
+  Launch,
+  PackRequest,
+  Storage,
+} from "./kernels/device.ts";
+export type {
+  DType,
+  HostBuffers,
+  Kernel,
+  Params as KernelParams,
+  ParamType,
+  WasmSide,
+  WgslSide,
+} from "./kernels/spec.ts";
 export { disposeAll, scope, type Shape, Tensor } from "./lib/tensor.ts";
 export * as ops from "./lib/ops.ts";
 export { loadParams, type ParamOptions, type Params, randomParams } from "./lib/params.ts";
@@ -18,16 +34,31 @@ export {
   farConfig,
   farShapes,
 } from "./lib/far/config.ts";
-export { KvCache } from "./lib/far/cache.ts";
-export { type CallPlan, frameCausalMask, type FrameRange, layoutOf } from "./lib/far/layout.ts";
+export { type CacheSize, KvCache } from "./lib/far/cache.ts";
+export {
+  type CallPlan,
+  frameCausalMask,
+  type FrameRange,
+  type Layout,
+  layoutOf,
+  type Part,
+} from "./lib/far/layout.ts";
 export { far, type FarInput } from "./lib/far/model.ts";
 export { patchify, unpatchify } from "./lib/far/patchify.ts";
-export { ropeFrequencies, type RopeOptions, type RopeTable, ropeTable } from "./lib/far/rope.ts";
+export {
+  type RopeExtension,
+  ropeFrequencies,
+  type RopeOptions,
+  type RopeTable,
+  ropeTable,
+} from "./lib/far/rope.ts";
 export { eulerDelta, eulerSchedule, type Schedule, trainSigmas, trainTimesteps } from "./lib/far/flow.ts";
 export { CLEAN_TIMESTEP, timestepFeatures } from "./lib/far/timestep.ts";
 export { sample, type SampledFrame, type SampleOptions } from "./lib/far/sample.ts";
-export { decode, encode } from "./lib/dcae/autoencoder.ts";
+export { decode, encode, type Tap } from "./lib/dcae/autoencoder.ts";
 export { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes, type DcaeStage } from "./lib/dcae/config.ts";
+export type { KeyStore } from "./lib/far/transformer.ts";
 export { openSafetensors, writeSafetensors } from "./lib/io/safetensors.ts";
-export { openNpy, openNpz, writeNpy, writeNpz } from "./lib/io/npz.ts";
-export { type HostDType, type HostTensor, toFloat32, toInt32 } from "./lib/io/host.ts";
+export { type NpzOptions, openNpy, openNpz, writeNpy, writeNpz } from "./lib/io/npz.ts";
+export { type HostDType, type HostTensor, type LazyTensor, toFloat32, toInt32 } from "./lib/io/host.ts";
+export { type FileTensor, TensorFile, type TensorFormat, type TensorsToWrite } from "./lib/io/tensor_file.ts";

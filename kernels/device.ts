@@ -20,15 +20,21 @@ export interface Storage {
  * `linear` is `[N, K]`; `conv2d` is `[O, I, KH, KW]`.
  */
 export interface PackRequest {
+  /** What the weight is used for. */
   readonly kind: "linear" | "conv2d";
+  /** Its shape. */
   readonly shape: readonly number[];
+  /** Its storage type. */
   readonly dtype: DType;
 }
 
 /** One launch of a kernel: buffers in the order inputs, outputs (null when absent), sizes, scalars and flags by name. */
 export interface Launch {
+  /** What to run. */
   readonly kernel: Kernel;
+  /** Its buffers, null where an optional one is absent. */
   readonly buffers: readonly (Storage | null)[];
+  /** Sizes, scalars and flags. */
   readonly params: Params;
 }
 
@@ -52,19 +58,25 @@ export interface DeviceStats {
 
 /** A device description for `doctor`, logs and results. */
 export interface DeviceInfo {
+  /** Which kind of device. */
   readonly name: DeviceName;
   /** Adapter or processor, e.g. `NVIDIA H200` or `cpu, 2 threads, relaxed SIMD`. */
   readonly description: string;
   /** True for a software adapter (llvmpipe, SwiftShader). */
   readonly software: boolean;
+  /** Limits by name, in bytes or counts. */
   readonly limits: Readonly<Record<string, number>>;
+  /** Optional features in use. */
   readonly features: readonly string[];
+  /** Threads that compute (1 on a GPU). */
   readonly threads: number;
 }
 
 /** A compute device. Launches are synchronous for the caller: only `read` and `sync` wait. */
 export interface Device {
+  /** What it is. */
   readonly info: DeviceInfo;
+  /** Counters, updated in place. */
   readonly stats: DeviceStats;
   /**
    * Takes a block from the pool. Its contents are undefined.

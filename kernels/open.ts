@@ -15,6 +15,7 @@ export interface OpenOptions {
 
 /** A device together with the reason for which it was chosen. */
 export interface Opened {
+  /** The open device. */
   readonly device: Device;
   /** One line, e.g. `cpu: the only WebGPU adapter is software (llvmpipe)`. */
   readonly reason: string;

@@ -70,7 +70,9 @@ export interface Kernel {
   readonly flops: (p: Params) => number;
   /** What the kernel must compute, in double precision: writes the outputs, which come allocated. */
   readonly reference: (io: HostBuffers, p: Params) => void;
+  /** The WebGPU side. */
   readonly wgsl: WgslSide;
+  /** The WebAssembly side. */
   readonly wasm: WasmSide;
 }
 

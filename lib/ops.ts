@@ -62,16 +62,21 @@ const flag = (t: unknown): number => t ? 1 : 0;
 
 /** A column block of a modulation table `[R, G]` that multiplies an output row by row: row `rows[t]`, columns from `col`. */
 export interface Gate {
+  /** `[R, G]`. */
   readonly modulation: Tensor;
   /** `[T]` i32: the modulation row of each token. */
   readonly rows: Tensor;
+  /** First column. */
   readonly col: number;
 }
 
 /** What {@linkcode linear} fuses, and the rows it works on. */
 export interface LinearOptions {
+  /** `[N]`. */
   readonly bias?: Tensor | null;
+  /** Default none. */
   readonly act?: Activation;
+  /** Multiplies after the activation. */
   readonly gate?: Gate;
   /** Same shape as the output. */
   readonly residual?: Tensor;
@@ -183,6 +188,7 @@ export function batchNorm(
 export interface RotaryTarget {
   /** `[T, hd/2]` cosines and sines of each token's angles. */
   readonly cos: Tensor;
+  /** See `cos`. */
   readonly sin: Tensor;
   /** `[T]` i32: the row of `k` and `v` that each token writes. */
   readonly dest: Tensor;
@@ -190,6 +196,7 @@ export interface RotaryTarget {
   readonly q: Tensor;
   /** `[S, D]` keys and values. */
   readonly k: Tensor;
+  /** See `k`. */
   readonly v: Tensor;
 }
 
@@ -276,10 +283,15 @@ export function depthwiseConv2d(
 
 /** Index arithmetic of {@linkcode copyStrided}, in elements; at most six axes. */
 export interface Strided {
+  /** Number of indices along each axis. */
   readonly sizes: Shape;
+  /** Stride of `x` for each axis. */
   readonly from: Shape;
+  /** Stride of `y` for each axis. */
   readonly to: Shape;
+  /** First element of `x`. */
   readonly fromAt?: number;
+  /** First element of `y`. */
   readonly toAt?: number;
 }
 

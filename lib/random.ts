@@ -32,7 +32,9 @@ export function philox(
 
 /** A key of random streams: a seed and a purpose. */
 export interface Key {
+  /** Seed, an integer below 2^53. */
   readonly seed: number;
+  /** Hash of the purpose. */
   readonly stream: number;
 }
 

@@ -8,12 +8,15 @@ import type { Shape } from "../tensor.ts";
 
 /** One resolution of the encoder or decoder. */
 export interface DcaeStage {
+  /** Channels C. */
   readonly channels: number;
   /** Number of blocks; 0 leaves the stage empty. */
   readonly layers: number;
+  /** Kind of its blocks. */
   readonly block: "ResBlock" | "EfficientViTBlock";
   /** Norm of the blocks (the encoder only has `rms_norm`). */
   readonly norm: "rms_norm" | "batch_norm";
+  /** Activation of its residual blocks. */
   readonly act: "silu" | "relu";
   /** Kernel sizes of the multi-scale branches of the attention. */
   readonly multiscales: readonly number[];
@@ -21,12 +24,17 @@ export interface DcaeStage {
 
 /** A DC-AE: stages from the finest resolution to the coarsest. */
 export interface DcaeConfig {
+  /** Image channels. */
   readonly inChannels: number;
+  /** Channels of a latent. */
   readonly latentChannels: number;
+  /** Channels of an attention head. */
   readonly headDim: number;
   /** Factor that latents are multiplied with before the transformer sees them. */
   readonly scalingFactor: number;
+  /** Stages of the encoder. */
   readonly encoder: readonly DcaeStage[];
+  /** Stages of the decoder. */
   readonly decoder: readonly DcaeStage[];
 }
 

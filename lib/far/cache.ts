@@ -16,8 +16,11 @@ import { freeKeyStore, type KeyStore, makeKeyStore } from "./transformer.ts";
 
 /** Sizes of a {@linkcode KvCache}. */
 export interface CacheSize {
+  /** Clips B (doubled under guidance). */
   readonly clips: number;
+  /** Latent height H. */
   readonly height: number;
+  /** Latent width W. */
   readonly width: number;
   /** All frames that will ever be in it, context and predicted. */
   readonly frames: number;

@@ -18,13 +18,19 @@ export interface ConditionConfig {
 export interface FarConfig {
   /** FAR-Long: distant frames are patchified with `contextPatchSize` and have projections of their own. */
   readonly long: boolean;
+  /** Latent positions of a token along one axis. */
   readonly patchSize: number;
   /** Patch size of distant frames (FAR-Long only). */
   readonly contextPatchSize: number;
+  /** Latent channels read. */
   readonly inChannels: number;
+  /** Latent channels predicted. */
   readonly outChannels: number;
+  /** Blocks. */
   readonly layers: number;
+  /** Attention heads. */
   readonly heads: number;
+  /** Channels of a head. */
   readonly headDim: number;
   /** Rotary channels of the frame, row and column axis; they sum to `headDim`. */
   readonly ropeAxes: readonly [number, number, number];
@@ -32,6 +38,7 @@ export interface FarConfig {
   readonly slopeScale: number;
   /** Frames of the short-term window (the noisy one included). */
   readonly window: number;
+  /** Labels, actions or nothing. */
   readonly condition: ConditionConfig | null;
 }
 
@@ -128,7 +135,7 @@ function unknownKey(who: string, key: string, known: readonly string[]): string 
  * console.assert(config.condition?.classes === 4 && config.window === 16);
  * ```
  */
-export function farConfig(type: string, config: Json = {}): FarConfig {
+export function farConfig(type: string, config: Readonly<Record<string, unknown>> = {}): FarConfig {
   const start = type === "FAR" ? base : type === "FAR_Long" ? { ...base, long: true } : FAR_MODELS[type];
   if (!start) {
     throw new TypeError(unknownKey("farConfig", type, [...Object.keys(FAR_MODELS), "FAR", "FAR_Long"]));

@@ -19,8 +19,11 @@ export type FrameRange = readonly [number, number];
 
 /** Which frames a call encodes, and the shape of the store that holds their keys and values. */
 export interface CallPlan {
+  /** Clips B (doubled under guidance). */
   readonly clips: number;
+  /** Latent height H. */
   readonly height: number;
+  /** Latent width W. */
   readonly width: number;
   /** Distant frames whose tokens are computed. */
   readonly context: FrameRange;
@@ -28,8 +31,9 @@ export interface CallPlan {
   readonly window: FrameRange;
   /** Absolute frame in slot 0 of the window, which is the number of distant frames. */
   readonly windowStart: number;
-  /** Key rows that a clip has in L2 and in L1. */
+  /** Key rows that a clip has in L2. */
   readonly l2Rows: number;
+  /** Key rows that a clip has in L1. */
   readonly l1Rows: number;
   /** Full attention over all frames instead of the frame-causal mask (the Video DiT baseline). */
   readonly full?: boolean;
@@ -37,10 +41,13 @@ export interface CallPlan {
 
 /** Consecutive tokens of one kind. */
 export interface Part {
+  /** Distant or near frames. */
   readonly kind: "context" | "window";
-  /** First token and number of tokens, all clips. */
+  /** First token. */
   readonly row: number;
+  /** Number of tokens, all clips. */
   readonly count: number;
+  /** Frames that it covers. */
   readonly frames: FrameRange;
   /** Tokens of a frame. */
   readonly perFrame: number;
@@ -48,10 +55,13 @@ export interface Part {
 
 /** Host arrays of a call, one entry (or row) a token. */
 export interface Layout {
+  /** Tokens T. */
   readonly tokens: number;
+  /** Parts in token order. */
   readonly parts: readonly Part[];
-  /** Clip and absolute frame of each token. */
+  /** Clip of each token. */
   readonly clip: Int32Array;
+  /** Absolute frame of each token. */
   readonly frame: Int32Array;
   /** Row of the key store that the token's key and value go to. */
   readonly dest: Int32Array;
@@ -61,6 +71,7 @@ export interface Layout {
   readonly keys: number;
   /** `[T, headDim/2]` rotary angles. */
   readonly cos: Float32Array;
+  /** See `cos`. */
   readonly sin: Float32Array;
 }
 

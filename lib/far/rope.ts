@@ -9,10 +9,13 @@ export type RopeExtension = "none" | "interpolation" | "ntk" | "yarn" | "riflex"
 
 /** Settings of {@linkcode ropeFrequencies}. */
 export interface RopeOptions {
+  /** Base of the frequencies; default 10000. */
   readonly theta?: number;
+  /** Default `none`. */
   readonly extension?: RopeExtension;
-  /** Length (frames) of training and of the test. */
+  /** Frames of training. */
   readonly trainLength?: number;
+  /** Frames of the test. */
   readonly testLength?: number;
 }
 
@@ -81,7 +84,9 @@ export function riflexComponent(
 
 /** Cosines and sines of tokens, `[T, headDim/2]` each, f32: one angle for each pair of adjacent channels. */
 export interface RopeTable {
+  /** Cosines. */
   readonly cos: Float32Array;
+  /** Sines. */
   readonly sin: Float32Array;
 }
 

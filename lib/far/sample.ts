@@ -27,8 +27,11 @@ import {
 
 /** What to sample. Sizes: B clips, `context` frames given, `predict` frames made. */
 export interface SampleOptions {
+  /** Where to compute. */
   readonly device: Device;
+  /** The model's parameters. */
   readonly params: Params;
+  /** The model. */
   readonly config: FarConfig;
   /** `[B, C, H, W]` of a latent frame (scaled by the autoencoder's factor). */
   readonly frameShape: readonly [number, number, number, number];

@@ -6,10 +6,10 @@
 import { TIMESTEP_FREQUENCIES } from "./timestep_frequencies.ts";
 
 /** Width of the features. */
-export const TIMESTEP_FEATURES = 256;
+export const TIMESTEP_FEATURES: number = 256;
 
 /** Timestep of clean context frames in the short-term window (stochastic clean context; paper, section 3.2). */
-export const CLEAN_TIMESTEP = -1;
+export const CLEAN_TIMESTEP: number = -1;
 
 /**
  * Features [cos(t f) | sin(t f)] of timesteps, `[R, 256]`. The product is rounded to f32 as in the authors' code.

@@ -22,7 +22,9 @@ import type { Layout, Part } from "./layout.ts";
 
 /** Keys (rotated) and values of every block, `[S, D]` each. */
 export interface KeyStore {
+  /** Keys of each block. */
   readonly k: readonly Tensor[];
+  /** Values of each block. */
   readonly v: readonly Tensor[];
 }
 
