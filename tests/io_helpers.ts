@@ -4,9 +4,11 @@
  * @module
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import type { FileWriter } from "../lib/io/atomic.ts";
 import { FileAccessError, FileFormatError } from "../lib/io/errors.ts";
 import { byteLength, elements, type HostDType, type HostTensor, isHostDType } from "../lib/io/host.ts";
 import type { TensorFile } from "../lib/io/tensor_file.ts";
+import { ZipWriter } from "../lib/io/zip_write.ts";
 
 /** A seeded generator of numbers in [0, 1), mulberry32: the same mutations on every machine. */
 export function seeded(seed: number): () => number {
@@ -130,3 +132,27 @@ function spliced(
 
 /** Mutations a reader gets; FAR_FUZZ asks for more than the 10,000 of every run. */
 export const FUZZ = Number(Deno.env.get("FAR_FUZZ") ?? 10_000);
+
+/** Collects what a writer writes. */
+export class Memory implements FileWriter {
+  readonly parts: Uint8Array[] = [];
+  position = 0;
+  write(bytes: Uint8Array): void {
+    this.parts.push(bytes.slice());
+    this.position += bytes.length;
+  }
+  bytes(): Uint8Array {
+    const out = new Uint8Array(this.position);
+    this.parts.reduce((at, part) => (out.set(part, at), at + part.length), 0);
+    return out;
+  }
+}
+
+/** A zip archive of these members. */
+export function zipped(members: Record<string, Uint8Array>, deflate = false): Uint8Array {
+  const memory = new Memory();
+  const zip = new ZipWriter(memory);
+  for (const [name, bytes] of Object.entries(members)) zip.add(name, bytes, { deflate });
+  zip.finish();
+  return memory.bytes();
+}

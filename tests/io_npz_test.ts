@@ -9,32 +9,8 @@ import {
 } from "../lib/io/host.ts";
 import { encodeNpy } from "../lib/io/npy.ts";
 import { openNpy, openNpz, writeNpy, writeNpz } from "../lib/io/npz.ts";
-import type { FileWriter } from "../lib/io/atomic.ts";
 import { ZipWriter } from "../lib/io/zip_write.ts";
-import { assertRefused, inFolder, randomTensor, seeded } from "./io_helpers.ts";
-
-/** Collects what a writer writes. */
-class Memory implements FileWriter {
-  readonly parts: Uint8Array[] = [];
-  position = 0;
-  write(bytes: Uint8Array): void {
-    this.parts.push(bytes.slice());
-    this.position += bytes.length;
-  }
-  bytes(): Uint8Array {
-    const out = new Uint8Array(this.position);
-    this.parts.reduce((at, part) => (out.set(part, at), at + part.length), 0);
-    return out;
-  }
-}
-
-function zipped(members: Record<string, Uint8Array>, deflate = false): Uint8Array {
-  const memory = new Memory();
-  const zip = new ZipWriter(memory);
-  for (const [name, bytes] of Object.entries(members)) zip.add(name, bytes, { deflate });
-  zip.finish();
-  return memory.bytes();
-}
+import { assertRefused, inFolder, Memory, randomTensor, seeded, zipped } from "./io_helpers.ts";
 
 /** An .npy file from a header as text and data bytes. */
 function npy(header: string, data: Uint8Array | number[], version = 1): Uint8Array {

@@ -39,6 +39,8 @@ export class TensorFile implements Disposable {
   readonly metadata: Readonly<Record<string, string>>;
   /** What the file holds besides tensors and text, with the reason why it is not read; never an error by itself. */
   readonly refused: ReadonlyMap<string, string>;
+  /** The nested dictionaries that hold tensors themselves, as paths; `""` is the file's top level. */
+  readonly groups: ReadonlySet<string>;
   readonly #source: ByteSource;
 
   /**
@@ -47,7 +49,7 @@ export class TensorFile implements Disposable {
    * @param format The format.
    * @param source Where the bytes come from; closed with this file.
    * @param tensors The tensors in file order.
-   * @param besides Text, and what is refused with its reason.
+   * @param besides Text, what is refused with its reason, and the nested dictionaries.
    */
   constructor(
     format: TensorFormat,
@@ -56,12 +58,14 @@ export class TensorFile implements Disposable {
     besides: {
       readonly metadata?: Readonly<Record<string, string>>;
       readonly refused?: ReadonlyMap<string, string>;
+      readonly groups?: ReadonlySet<string>;
     } = {},
   ) {
     this.format = format;
     this.tensors = tensors;
     this.metadata = besides.metadata ?? {};
     this.refused = besides.refused ?? new Map();
+    this.groups = besides.groups ?? new Set([""]);
     this.#source = source;
   }
 

@@ -219,7 +219,12 @@ function inflateMember(source: ByteSource, header: Header): Uint8Array<ArrayBuff
   }
 }
 
-function readMember(source: ByteSource, header: Header, limit: number): Uint8Array<ArrayBuffer> {
+function readMember(
+  source: ByteSource,
+  header: Header,
+  limit: number,
+  checked: boolean,
+): Uint8Array<ArrayBuffer> {
   const { path } = source;
   const { name, size, method } = header;
   if (size > limit) throw memberError(path, name, `declares ${size} bytes, the limit is ${limit}`);
@@ -227,7 +232,7 @@ function readMember(source: ByteSource, header: Header, limit: number): Uint8Arr
   if (bytes.byteLength !== size) {
     throw memberError(path, name, `expected ${size} bytes after inflating, found ${bytes.byteLength}`);
   }
-  const sum = crc32(bytes);
+  const sum = checked ? crc32(bytes) : header.crc;
   if (sum !== header.crc) {
     const [expected, found] = [header.crc, sum].map((crc) => crc.toString(16).padStart(8, "0"));
     throw memberError(path, name, `expected CRC-32 ${expected}, found ${found}: the file is damaged`);
@@ -260,17 +265,23 @@ function readHead(source: ByteSource, header: Header, count: number): Uint8Array
  * Reads the directory of a zip archive: stored and deflated members, zip64.
  *
  * @param source The archive.
+ * @param options `zerosAreUnchecked`: when every member's CRC-32 is zero, none was computed (PyTorch can be told so), and
+ * members are read without that check.
  * @returns The members in directory order, by name.
  * @throws {FileFormatError} If the directory is damaged, two members share a name or their bytes, or a member is encrypted
  * or packed in a way that neither NumPy nor PyTorch writes.
  */
-export function readZip(source: ByteSource): Map<string, ZipMember> {
+export function readZip(
+  source: ByteSource,
+  options: { readonly zerosAreUnchecked?: boolean } = {},
+): Map<string, ZipMember> {
   const { path } = source;
   const directory = findDirectory(source);
   const bytes = source.read(directory.offset, directory.size);
   const data = view(bytes);
   const members = new Map<string, ZipMember>();
   const places: Header[] = [];
+  const checked = () => !options.zerosAreUnchecked || places.some(({ crc }) => crc !== 0);
   let at = 0;
   for (let i = 0; i < directory.count; i++) {
     const header = readCentral(path, data, bytes, at);
@@ -298,7 +309,7 @@ export function readZip(source: ByteSource): Map<string, ZipMember> {
       compressedSize,
       size,
       deflated: method === 8,
-      read: (limit = Infinity) => readMember(source, header, limit),
+      read: (limit = Infinity) => readMember(source, header, limit, checked()),
       head: (count) => readHead(source, header, count),
     });
   }
