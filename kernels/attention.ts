@@ -4,6 +4,7 @@
  * @module
  */
 import { specialise } from "./webgpu/specialise.ts";
+import activation from "./activation.wgsl" with { type: "text" };
 import wgsl from "./attention.wgsl" with { type: "text" };
 import type { Kernel } from "./spec.ts";
 
@@ -49,10 +50,16 @@ export const attention: Kernel = {
     }
   },
   wgsl: {
-    source: (p) => specialise(wgsl, { HD: p.hd }),
+    // 15 KiB of shared memory at HD 64, 13 at 128: within the 16 that WebGPU promises.
+    source: (p) => activation + specialise(wgsl, { HD: p.hd, KEYS: p.hd > 64 ? 8 : 32 }),
     entry: "forward",
     groups: (p) => [Math.ceil(p.T / 16), p.A, 1],
-    loops: (p) => 2 * (p.keys ?? 0),
+    // A block of keys: loads, scores, weights and sums, as counted in the shader. S bounds what a query sees.
+    loops: (p) => {
+      const keys = p.hd > 64 ? 8 : 32, vectors = p.hd / 4, span = Math.ceil(vectors / 8);
+      const block = 2 * keys * vectors / 64 + keys / 8 * (vectors + 2) + 8 + keys * (1 + span) + span;
+      return Math.ceil((p.S ?? 0) / keys + 2) * block + 200;
+    },
   },
   wasm: { fn: "attention", tasks: (p) => p.A * Math.ceil(p.T / 16) },
 };

@@ -5,8 +5,11 @@
  */
 import wgsl from "./elementwise.wgsl" with { type: "text" };
 import { activate } from "./activation.ts";
+import activation from "./activation.wgsl" with { type: "text" };
 import type { Kernel } from "./spec.ts";
+import { sections } from "./webgpu/sections.ts";
 
+const source = (part: string) => activation + sections(wgsl, part, "main");
 const tasks = (p: Readonly<Record<string, number>>) => Math.ceil(p.E / 16384);
 const groups = (p: Readonly<Record<string, number>>) => Math.ceil(p.E / 64);
 
@@ -21,7 +24,7 @@ export const unary: Kernel = {
   reference: (io, p) => {
     for (let i = 0; i < p.E; i++) io.y![i] = activate(p.act, io.x![i]);
   },
-  wgsl: { source: wgsl, entry: "unary", groups, loops: () => 1 },
+  wgsl: { source: source("unary"), entry: "forward", groups, loops: () => 1 },
   wasm: { fn: "unary", tasks },
 };
 
@@ -49,7 +52,7 @@ export const binary: Kernel = {
         : p.alpha * a * b;
     }
   },
-  wgsl: { source: wgsl, entry: "binary", groups, loops: () => 1 },
+  wgsl: { source: source("binary"), entry: "forward", groups, loops: () => 1 },
   wasm: { fn: "binary", tasks },
 };
 
@@ -68,7 +71,7 @@ export const glu: Kernel = {
       }
     }
   },
-  wgsl: { source: wgsl, entry: "glu", groups: (p) => Math.ceil(p.P * p.C / 64), loops: () => 1 },
+  wgsl: { source: source("glu"), entry: "forward", groups: (p) => Math.ceil(p.P * p.C / 64), loops: () => 1 },
   wasm: { fn: "glu", tasks: (p) => Math.ceil(p.P / 16) },
 };
 
@@ -87,7 +90,12 @@ export const embed: Kernel = {
       }
     }
   },
-  wgsl: { source: wgsl, entry: "embed", groups: (p) => Math.ceil(p.R * p.D / 64), loops: () => 1 },
+  wgsl: {
+    source: source("embed"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.R * p.D / 64),
+    loops: () => 1,
+  },
   wasm: { fn: "embed", tasks: (p) => Math.ceil(p.R / 16) },
 };
 
@@ -108,8 +116,8 @@ export const groupMean: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "groupMean",
+    source: source("groupMean"),
+    entry: "forward",
     groups: (p) => Math.ceil(p.P * p.O / 64),
     loops: (p) => p.C / p.O,
   },
@@ -135,6 +143,11 @@ export const gateAdd: Kernel = {
       }
     }
   },
-  wgsl: { source: wgsl, entry: "gateAdd", groups: (p) => Math.ceil(p.M * p.D / 64), loops: () => 1 },
+  wgsl: {
+    source: source("gateAdd"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.M * p.D / 64),
+    loops: () => 1,
+  },
   wasm: { fn: "gateAdd", tasks: (p) => Math.ceil(p.M / 16) },
 };

@@ -5,7 +5,10 @@
  */
 import wgsl from "./linear.wgsl" with { type: "text" };
 import { activate } from "./activation.ts";
+import activation from "./activation.wgsl" with { type: "text" };
 import type { HostBuffers, Kernel, Params } from "./spec.ts";
+import { gemmSide } from "./webgpu/gemm.ts";
+import { sections } from "./webgpu/sections.ts";
 
 /**
  * One linear layer on the rows `yRow … yRow+M-1`, so that tokens of two kinds can lie in one tensor and be projected
@@ -27,12 +30,10 @@ export const linear: Kernel = {
   flags: ["act", "hasBias", "hasGate", "hasResidual", "half"],
   flops: (p) => 2 * p.M * p.N * p.K,
   reference: linearReference,
-  wgsl: {
-    source: wgsl,
-    entry: "forward",
-    groups: (p) => [Math.ceil(p.N / 64), Math.ceil(p.M / 64), 1],
-    loops: (p) => p.K,
-  },
+  wgsl: gemmSide(
+    activation + sections(wgsl, "operands", "linear"),
+    (p) => ({ rows: p.M, columns: p.N, depth: Math.ceil(p.K / 4) }),
+  ),
   wasm: { fn: "linear", tasks: (p) => Math.ceil(p.M / 64) * Math.ceil(p.N / 64) },
 };
 
@@ -79,12 +80,10 @@ export const linearQkv: Kernel = {
       });
     }
   },
-  wgsl: {
-    source: wgsl,
-    entry: "forwardQkv",
-    groups: (p) => [3 * Math.ceil(p.N / 64), Math.ceil(p.M / 64), 1],
-    loops: (p) => p.K,
-  },
+  wgsl: gemmSide(
+    sections(wgsl, "operands", "qkv"),
+    (p) => ({ rows: p.M, columns: 3 * p.N, depth: Math.ceil(p.K / 4) }),
+  ),
   wasm: { fn: "linearQkv", tasks: (p) => 3 * Math.ceil(p.M / 64) * Math.ceil(p.N / 64) },
 };
 
@@ -108,8 +107,8 @@ export const groupedLinear: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "forwardGrouped",
+    source: sections(wgsl, "grouped"),
+    entry: "forward",
     groups: (p) => Math.ceil(p.P * p.GO / 64),
     loops: (p) => p.I,
   },

@@ -5,7 +5,11 @@
  */
 import wgsl from "./norm.wgsl" with { type: "text" };
 import { activate } from "./activation.ts";
+import activation from "./activation.wgsl" with { type: "text" };
 import type { Kernel } from "./spec.ts";
+import { sections } from "./webgpu/sections.ts";
+
+const source = (part: string) => activation + sections(wgsl, part);
 
 /**
  * adaLN: y = LN(x) * (1 + scale) + shift, LN without weights over the D channels of a token. Shift and scale are
@@ -34,8 +38,8 @@ export const normModulate: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "normModulate",
+    source: source("normModulate"),
+    entry: "forward",
     groups: (p) => p.T,
     loops: (p) => 3 * Math.ceil(p.D / 64) + 16,
   },
@@ -62,7 +66,12 @@ export const rmsNorm: Kernel = {
       }
     }
   },
-  wgsl: { source: wgsl, entry: "rmsNorm", groups: (p) => p.P, loops: (p) => 2 * Math.ceil(p.C / 64) + 8 },
+  wgsl: {
+    source: source("rmsNorm"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.P / 4),
+    loops: (p) => 2 * Math.ceil(p.C / 16) + 20,
+  },
   wasm: { fn: "rmsNorm", tasks: (p) => Math.ceil(p.P / 16) },
 };
 
@@ -81,6 +90,11 @@ export const batchNorm: Kernel = {
       io.y![i] = activate(p.act, v) + (p.hasResidual ? io.residual![i] : 0);
     }
   },
-  wgsl: { source: wgsl, entry: "batchNorm", groups: (p) => Math.ceil(p.P * p.C / 64), loops: () => 1 },
+  wgsl: {
+    source: source("batchNorm"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.P * p.C / 64),
+    loops: () => 1,
+  },
   wasm: { fn: "batchNorm", tasks: (p) => Math.ceil(p.P / 16) },
 };

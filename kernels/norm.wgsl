@@ -1,1 +1,114 @@
-// norm
+// norm: a row of channels is shared by neighbouring invocations, which read neighbouring channels.
+
+//# normModulate
+// One workgroup a token: few tokens (64 a denoising step) must still fill a GPU.
+struct Params { T: u32, D: u32, G: u32, shiftCol: u32, scaleCol: u32, eps: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> modulation: array<f32>; // [R, G]
+@group(0) @binding(2) var<storage, read> rows: array<i32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<uniform> p: Params;
+
+var<workgroup> partial: array<f32, 64>;
+
+fn sumOfGroup(lane: u32, value: f32) -> f32 {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = 32u; half > 0u; half /= 2u) {
+    if (lane < half) { partial[lane] += partial[lane + half]; }
+    workgroupBarrier();
+  }
+  let sum = partial[0];
+  workgroupBarrier();
+  return sum;
+}
+
+@compute @workgroup_size(64)
+fn forward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let t = group.y * groups.x + group.x;
+  if (t >= p.T) { return; }
+  let first = t * p.D;
+  var sum = 0.0;
+  for (var d = lane; d < p.D; d += 64u) { sum += x[first + d]; }
+  let mean = sumOfGroup(lane, sum) / f32(p.D);
+  var square = 0.0; // a second pass: E[x²] - mean² would lose digits
+  for (var d = lane; d < p.D; d += 64u) {
+    let c = x[first + d] - mean;
+    square = fma(c, c, square);
+  }
+  let scale = 1.0 / sqrt(sumOfGroup(lane, square) / f32(p.D) + p.eps);
+  let row = u32(rows[t]) * p.G;
+  for (var d = lane; d < p.D; d += 64u) {
+    let h = (x[first + d] - mean) * scale;
+    y[first + d] = fma(h, 1.0 + modulation[row + p.scaleCol + d], modulation[row + p.shiftCol + d]);
+  }
+}
+
+//# rmsNorm
+// Four pixels a workgroup, 16 invocations a pixel: there are many pixels of 64 to 1024 channels.
+override hasBias: u32 = 0u;
+override hasResidual: u32 = 0u;
+struct Params { P: u32, C: u32, eps: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> weight: array<f32>;
+@group(0) @binding(2) var<storage, read> bias: array<f32>;
+@group(0) @binding(3) var<storage, read> residual: array<f32>;
+@group(0) @binding(4) var<storage, read_write> y: array<f32>;
+@group(0) @binding(5) var<uniform> p: Params;
+
+var<workgroup> partial: array<f32, 64>;
+
+@compute @workgroup_size(64)
+fn forward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let pixel = (group.y * groups.x + group.x) * 4u + lane / 16u;
+  let end = select(0u, p.C, pixel < p.P); // no early return: all meet at the barrier
+  let first = pixel * p.C;
+  var sum = 0.0;
+  for (var c = lane % 16u; c < end; c += 16u) { sum = fma(x[first + c], x[first + c], sum); }
+  partial[lane] = sum;
+  workgroupBarrier();
+  var square = 0.0;
+  for (var i = lane & 48u; i < (lane & 48u) + 16u; i++) { square += partial[i]; }
+  let scale = 1.0 / sqrt(square / f32(p.C) + p.eps);
+  for (var c = lane % 16u; c < end; c += 16u) {
+    var v = x[first + c] * scale * weight[c];
+    if (hasBias == 1u) { v += bias[c]; }
+    v = activate(v);
+    if (hasResidual == 1u) { v += residual[first + c]; }
+    y[first + c] = v;
+  }
+}
+
+//# batchNorm
+override hasResidual: u32 = 0u;
+struct Params { P: u32, C: u32, eps: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> mean: array<f32>;
+@group(0) @binding(2) var<storage, read> variance: array<f32>;
+@group(0) @binding(3) var<storage, read> weight: array<f32>;
+@group(0) @binding(4) var<storage, read> bias: array<f32>;
+@group(0) @binding(5) var<storage, read> residual: array<f32>;
+@group(0) @binding(6) var<storage, read_write> y: array<f32>;
+@group(0) @binding(7) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn forward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.y * groups.x + group.x) * 64u + lane;
+  if (i >= p.P * p.C) { return; }
+  let c = i % p.C;
+  var v = activate(fma((x[i] - mean[c]) / sqrt(variance[c] + p.eps), weight[c], bias[c]));
+  if (hasResidual == 1u) { v += residual[i]; }
+  y[i] = v;
+}

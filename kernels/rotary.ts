@@ -46,12 +46,12 @@ export const rotary: Kernel = {
       for (let d = 0; d < p.D; d++) io.v![io.dest![t] * p.D + d] = io.qkv![t * 3 * p.D + 2 * p.D + d];
     }
   },
-  // One invocation owns one head of one token: A heads of q, A of k, and it copies its share of v.
+  // Eight invocations share one head of one token, of q, k and v.
   wgsl: {
     source: wgsl,
     entry: "forward",
-    groups: (p) => Math.ceil(p.M * (p.D / p.hd) / 64),
-    loops: (p) => 6 * p.hd,
+    groups: (p) => Math.ceil(p.M * (p.D / p.hd) / 8),
+    loops: (p) => 2 * Math.ceil(p.hd / 16) + 12,
   },
   wasm: { fn: "rotary", tasks: (p) => Math.ceil(p.M / 16) },
 };

@@ -32,16 +32,26 @@ export type Params = Readonly<Record<string, number>>;
 /** Host copies of a kernel's buffers for its reference: f64 for floats, i32 for indices, null when absent. */
 export type HostBuffers = Record<string, Float64Array | Int32Array | null>;
 
-/** How a kernel runs on WebGPU. */
+/** What a WGSL launch may depend on besides its sizes and flags. */
+export interface Target {
+  /** True for the variants that suit a software adapter: registers instead of shared memory. */
+  readonly software: boolean;
+}
+
+/**
+ * How a kernel runs on WebGPU.
+ *
+ * Flags must not change within a pipeline, sizes may: `entry` may choose by anything, `source` by flags and target only.
+ */
 export interface WgslSide {
   /** WGSL text, or a function of the flags where array sizes depend on them (head width, say). */
-  readonly source: string | ((p: Params) => string);
+  readonly source: string | ((p: Params, target: Target) => string);
   /** Entry point. */
-  readonly entry: string;
+  readonly entry: string | ((p: Params, target: Target) => string);
   /** Number of workgroups, x or [x, y, z]. A plain number may exceed 65,535: the device folds it into x and y. */
-  readonly groups: (p: Params) => number | readonly [number, number, number];
+  readonly groups: (p: Params, target: Target) => number | readonly [number, number, number];
   /** Loop iterations of one invocation, all loops together; software adapters stop silently after 65,535. */
-  readonly loops: (p: Params) => number;
+  readonly loops: (p: Params, target: Target) => number;
 }
 
 /** How a kernel runs on the WebAssembly device. */

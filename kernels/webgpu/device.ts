@@ -1,0 +1,329 @@
+/**
+ * The WebGPU device: launches are recorded and sent in batches, memory comes from a pool, only `read` and `sync` wait.
+ *
+ * @module
+ */
+import type { Device, DeviceInfo, DeviceStats, Launch, PackRequest, Storage } from "../device.ts";
+import type { Params, Target } from "../spec.ts";
+import { type AdapterDescription, describeAdapter, oneLine, openAdapter, truncatesLoops } from "./adapter.ts";
+import { Batch } from "./batch.ts";
+import { PipelineCache } from "./pipelines.ts";
+import { BufferPool, GpuStorage, type PooledBuffer } from "./pool.ts";
+import { Readback } from "./readback.ts";
+
+export { type AdapterDescription, describeAdapter };
+
+/** How to open the device. */
+export interface WebGpuOptions {
+  /** Take a software adapter even where there is a hardware one. */
+  readonly software?: boolean;
+  /** Which shader variants to run; default: what suits the adapter. */
+  readonly variant?: "hardware" | "software";
+  /** Bytes that the device may hold, all together. Default: no limit but the driver's. */
+  readonly memoryLimit?: number;
+  /** Launches after which a batch is submitted on its own. Default 128. */
+  readonly batchSize?: number;
+}
+
+/** Mesa 22.3's llvmpipe stops an invocation after so many loop iterations without a word. */
+const LOOP_LIMIT = 65_535;
+
+/** Bytes of one upload, and the bytes of staging memory after which an empty submission releases it. */
+const UPLOAD_BYTES = 16 * 1024 * 1024;
+
+/**
+ * Opens the WebGPU device.
+ *
+ * @throws {Error} If there is no adapter or it cannot be opened: one line.
+ */
+export async function openWebGpuDevice(options: WebGpuOptions = {}): Promise<WebGpuDevice> {
+  const { gpu, description } = await openAdapter(options.software ?? false);
+  const truncates = description.software && await truncatesLoops(gpu);
+  return new WebGpuDevice(gpu, description, truncates, options);
+}
+
+/** See the module text. Made by {@linkcode openWebGpuDevice}. */
+export class WebGpuDevice implements Device {
+  readonly info: DeviceInfo;
+  readonly stats: DeviceStats = {
+    liveBytes: 0,
+    peakBytes: 0,
+    heldBytes: 0,
+    dispatches: 0,
+    submits: 0,
+    waits: 0,
+    pipelines: 0,
+  };
+  /** The GPU device itself, for kernels/webgpu and its tests. */
+  readonly gpu: GPUDevice;
+  /** Whether the driver stops long loops early. */
+  readonly truncatesLoops: boolean;
+  readonly memoryLimit: number;
+  readonly maxBytes: number;
+  readonly maxBindingBytes: number;
+  readonly uniformAlignment: number;
+  readonly batchSize: number;
+  readonly #maxGroups: number;
+  readonly #target: Target;
+  readonly #pool: BufferPool;
+  readonly #pipelines: PipelineCache;
+  readonly #batch: Batch;
+  readonly #readback: Readback;
+  #failure: string | null = null;
+  #gone: string | null = null;
+  #uploaded = 0;
+
+  /** For {@linkcode openWebGpuDevice}. */
+  constructor(
+    gpu: GPUDevice,
+    description: AdapterDescription,
+    truncates: boolean,
+    options: WebGpuOptions,
+  ) {
+    this.gpu = gpu;
+    this.truncatesLoops = truncates;
+    this.memoryLimit = options.memoryLimit ?? Infinity;
+    this.batchSize = options.batchSize ?? 128;
+    this.maxBytes = Math.floor(gpu.limits.maxBufferSize / 256) * 256;
+    this.maxBindingBytes = Math.floor(gpu.limits.maxStorageBufferBindingSize / 16) * 16;
+    this.uniformAlignment = gpu.limits.minUniformBufferOffsetAlignment;
+    this.#maxGroups = gpu.limits.maxComputeWorkgroupsPerDimension;
+    this.#target = { software: options.variant ? options.variant === "software" : description.software };
+    this.info = {
+      name: "webgpu",
+      description: description.description,
+      software: description.software,
+      limits: description.limits,
+      features: [...gpu.features],
+      threads: 0,
+    };
+    gpu.addEventListener("uncapturederror", (event) => {
+      this.fail(oneLine((event as GPUUncapturedErrorEvent).error));
+    });
+    gpu.lost.then((lost) => {
+      this.#gone ??= `the device was lost (${lost.reason}: ${oneLine(lost.message)}); open it again`;
+    });
+    this.#pool = new BufferPool(this);
+    this.#pipelines = new PipelineCache(gpu, this.#target, (message) => this.fail(message));
+    this.#batch = new Batch(this);
+    this.#readback = new Readback(this);
+  }
+
+  /** Remembers the first failure since the last wait; what follows from it would only hide it. */
+  fail(message: string): void {
+    this.#failure ??= message;
+  }
+
+  /** Throws what went wrong since the last wait, once; `failed` is what the wait itself met. */
+  async check(failed: unknown): Promise<void> {
+    // A lost device is reported one turn of the event loop after the wait that it ends.
+    if (failed) await new Promise((resolve) => setTimeout(resolve, 0));
+    if (this.#gone) throw new Error(`webgpu: ${this.#gone}`);
+    const failure = this.#failure;
+    this.#failure = null;
+    if (failure) throw new Error(`webgpu: ${failure}`);
+    if (failed) throw new Error(`webgpu: waiting for the device failed: ${oneLine(failed)}`);
+  }
+
+  #alive(): void {
+    if (this.#gone) throw new Error(`webgpu: ${this.#gone}`);
+  }
+
+  #pooled(storage: Storage, who: string): PooledBuffer {
+    if (!(storage instanceof GpuStorage) || storage.pool !== this.#pool) {
+      throw new Error(`webgpu: ${who} was given a block of another device`);
+    }
+    if (!storage.pooled) throw new Error(`webgpu: ${who} was given a block that was freed`);
+    return storage.pooled;
+  }
+
+  /** @inheritdoc */
+  alloc(bytes: number): Storage {
+    this.#alive();
+    return this.#pool.alloc(bytes);
+  }
+
+  /** @inheritdoc */
+  free(storage: Storage): void {
+    if (this.#gone) return;
+    this.#pooled(storage, "free");
+    this.#pool.free(storage as GpuStorage);
+  }
+
+  /** @inheritdoc */
+  write(storage: Storage, data: ArrayBufferView, byteOffset = 0): void {
+    this.#alive();
+    const pooled = this.#pooled(storage, "write");
+    const bytes = data.byteLength;
+    if (byteOffset < 0 || byteOffset + bytes > storage.bytes) {
+      throw new RangeError(
+        `webgpu: write of ${bytes} bytes at ${byteOffset}, expected within ${storage.bytes} bytes`,
+      );
+    }
+    if (byteOffset % 4 !== 0 || (bytes % 4 !== 0 && byteOffset + bytes !== storage.bytes)) {
+      throw new RangeError(
+        `webgpu: write of ${bytes} bytes at ${byteOffset}, expected multiples of 4 (any length at the end)`,
+      );
+    }
+    // The queue would run the write before launches that are recorded but not submitted.
+    if (pooled.batch === this.#batch.serial) this.#batch.submit();
+    let source = new Uint8Array(data.buffer, data.byteOffset, bytes);
+    if (bytes % 4 !== 0 || source.buffer instanceof SharedArrayBuffer) {
+      const copy = new Uint8Array(Math.ceil(bytes / 4) * 4);
+      copy.set(source);
+      source = copy;
+    }
+    for (let at = 0; at < source.length; at += UPLOAD_BYTES) {
+      const length = Math.min(UPLOAD_BYTES, source.length - at);
+      this.gpu.queue.writeBuffer(
+        pooled.buffer,
+        byteOffset + at,
+        source as Uint8Array<ArrayBuffer>,
+        at,
+        length,
+      );
+      this.#uploaded += length;
+      if (this.#uploaded >= UPLOAD_BYTES) {
+        this.gpu.queue.submit([]);
+        this.#uploaded = 0;
+      }
+    }
+  }
+
+  /** @inheritdoc */
+  async read(storage: Storage, byteOffset = 0, bytes = storage.bytes - byteOffset): Promise<ArrayBuffer> {
+    this.#alive();
+    const pooled = this.#pooled(storage, "read");
+    if (byteOffset < 0 || bytes < 0 || byteOffset + bytes > storage.bytes) {
+      throw new RangeError(
+        `webgpu: read of ${bytes} bytes at ${byteOffset}, expected within ${storage.bytes} bytes`,
+      );
+    }
+    if (bytes === 0) return new ArrayBuffer(0);
+    return await this.#readback.read(pooled, byteOffset, bytes);
+  }
+
+  /** @inheritdoc */
+  run({ kernel, buffers, params }: Launch): void {
+    this.#alive();
+    const prepared = this.#pipelines.prepare(kernel);
+    const { names, layout } = prepared;
+    if (buffers.length !== names.length) {
+      throw new Error(`${kernel.name}: found ${buffers.length} buffers, expected ${names.length} (${names})`);
+    }
+    const bound: (PooledBuffer | null)[] = new Array(names.length);
+    for (let i = 0; i < names.length; i++) {
+      const storage = buffers[i];
+      bound[i] = storage ? this.#pooled(storage, `${kernel.name}: ${names[i]}`) : null;
+      if (storage && storage.bytes > this.maxBindingBytes) {
+        throw new RangeError(
+          `${kernel.name}: ${
+            names[i]
+          } has ${storage.bytes} bytes, the adapter binds at most ${this.maxBindingBytes}; ` +
+            "split the tensor",
+        );
+      }
+    }
+    for (let o = layout.inputs; o < names.length; o++) {
+      for (let i = 0; bound[o] && i < o; i++) {
+        if (bound[i] === bound[o]) {
+          throw new Error(
+            `${kernel.name}: ${names[i]} and ${names[o]} share one block, expected an output of its own`,
+          );
+        }
+      }
+    }
+    const groups = this.#groupsOf(kernel.name, kernel.wgsl.groups(params, this.#target));
+    if (!groups) return;
+    if (this.truncatesLoops) this.#checkLoops(kernel.name, kernel.wgsl.loops(params, this.#target), params);
+    const pipeline = this.#pipelines.get(prepared, params);
+    this.stats.pipelines = this.#pipelines.size;
+    this.#batch.dispatch(prepared, pipeline, bound, params, groups);
+  }
+
+  /** Folds a plain number of workgroups into x and y; null when there is nothing to do. */
+  #groupsOf(
+    name: string,
+    asked: number | readonly [number, number, number],
+  ): readonly [number, number, number] | null {
+    const max = this.#maxGroups;
+    let groups: readonly [number, number, number];
+    if (typeof asked !== "number") groups = asked;
+    else if (asked <= max) groups = [asked, 1, 1];
+    else {
+      const y = Math.ceil(asked / max);
+      groups = [Math.ceil(asked / y), y, 1];
+    }
+    if (groups.some((g) => g === 0)) return null;
+    if (!groups.every((g) => Number.isInteger(g) && g > 0 && g <= max)) {
+      throw new RangeError(`${name}: needs [${groups}] workgroups, the adapter allows ${max} a dimension`);
+    }
+    return groups;
+  }
+
+  #checkLoops(name: string, loops: number, params: Params): void {
+    if (loops < LOOP_LIMIT) return;
+    throw new RangeError(
+      `${name}: needs ${loops} loop iterations with ${
+        JSON.stringify(params)
+      }, this driver (${this.info.description}) ` +
+        `stops silently after ${LOOP_LIMIT}; use smaller sizes or another device`,
+    );
+  }
+
+  /** Does nothing: weights are read in the authors' layout. */
+  pack(_storage: Storage, _request: PackRequest): void {}
+
+  /** For reading: records a copy. */
+  copy(from: PooledBuffer, at: number, to: GPUBuffer, bytes: number): void {
+    this.#batch.copy(from, at, to, bytes);
+  }
+
+  /** For the pool and for reading: submits what was recorded. */
+  submit(): void {
+    if (this.#batch.submit()) this.#uploaded = 0;
+  }
+
+  /** For the pool: drops the bind groups of a buffer that is about to be destroyed. */
+  forget(buffer: PooledBuffer): void {
+    this.#batch.forget(buffer);
+  }
+
+  /** Number of cached bind groups. */
+  get bindGroups(): number {
+    return this.#batch.bindGroups;
+  }
+
+  /** @inheritdoc */
+  flush(): void {
+    this.#alive();
+    this.submit();
+  }
+
+  /** @inheritdoc */
+  async sync(): Promise<void> {
+    this.#alive();
+    this.submit();
+    this.stats.waits++;
+    let failed: unknown = null;
+    await this.gpu.queue.onSubmittedWorkDone().catch((error) => failed = error);
+    await this.check(failed);
+  }
+
+  /** @inheritdoc */
+  trim(): void {
+    this.#alive();
+    this.#pool.trim();
+    this.#readback.trim();
+  }
+
+  /** @inheritdoc */
+  close(): void {
+    if (this.#gone) return;
+    this.#gone = "the device is closed";
+    this.#batch.close();
+    this.#readback.trim();
+    this.#pool.close();
+    this.gpu.destroy();
+  }
+}

@@ -1,0 +1,52 @@
+/**
+ * Which shape of tile a matrix product takes, and what follows from it.
+ *
+ * @module
+ */
+import gemm from "./gemm.wgsl" with { type: "text" };
+import type { Target, WgslSide } from "../spec.ts";
+import { sections } from "./sections.ts";
+
+/** Rows, columns and steps of four k of a matrix product. */
+export interface GemmSizes {
+  readonly rows: number;
+  readonly columns: number;
+  readonly depth: number;
+}
+
+/** Fewer 64 x 64 tiles than this leave a large GPU idle (an H200 has 132 multiprocessors). Not measured. */
+const FEW_TILES = 264;
+
+type Tile = "tile64" | "tile32" | "plain";
+
+const tiles = (s: GemmSizes, size: number) => Math.ceil(s.rows / size) * Math.ceil(s.columns / size);
+
+function tileOf(sizes: GemmSizes, target: Target): Tile {
+  if (target.software) return "plain";
+  return tiles(sizes, 64) < FEW_TILES ? "tile32" : "tile64";
+}
+
+/**
+ * The WGSL side of a kernel that is a matrix product.
+ *
+ * @param text What kernels/webgpu/gemm.wgsl asks for: bindings, sizes, `left`, `right`, `store`.
+ * @param sizes Sizes of the product, from the sizes of a launch.
+ */
+export function gemmSide(text: string, sizes: (p: Readonly<Record<string, number>>) => GemmSizes): WgslSide {
+  const sources: Record<Tile, string> = {
+    tile64: text + sections(gemm, "common", "tile64"),
+    tile32: text + sections(gemm, "common", "tile32"),
+    plain: text + sections(gemm, "common", "plain"),
+  };
+  return {
+    source: (p, target) => sources[tileOf(sizes(p), target)],
+    entry: (p, target) => tileOf(sizes(p), target),
+    groups: (p, target) => tiles(sizes(p), tileOf(sizes(p), target) === "tile32" ? 32 : 64),
+    loops: (p, target) => {
+      const { depth } = sizes(p);
+      const tile = tileOf(sizes(p), target);
+      if (tile === "plain") return depth + 80;
+      return tile === "tile64" ? Math.ceil(depth / 4) * 9 + 80 : Math.ceil(depth / 16) * 7 + 4;
+    },
+  };
+}

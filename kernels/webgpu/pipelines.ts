@@ -1,0 +1,154 @@
+/**
+ * Compiled pipelines, by WGSL text, entry point and flags.
+ *
+ * @module
+ */
+import type { Kernel, Params, ParamType, Target } from "../spec.ts";
+import { oneLine } from "./adapter.ts";
+
+/** Bytes of the uniform struct that every binding offers: room for 64 scalars. */
+export const UNIFORM_BYTES = 256;
+
+/** Bind group layout of every kernel with the same number of inputs and outputs. */
+export interface Layout {
+  readonly id: number;
+  readonly bindings: GPUBindGroupLayout;
+  readonly pipeline: GPUPipelineLayout;
+  readonly inputs: number;
+  readonly outputs: number;
+}
+
+/** What the device knows of a kernel. */
+export interface Prepared {
+  readonly kernel: Kernel;
+  readonly layout: Layout;
+  /** Names of the buffers, inputs then outputs. */
+  readonly names: readonly string[];
+  readonly params: readonly (readonly [string, ParamType])[];
+  readonly pipelines: Map<string, Compiled>;
+}
+
+/** A pipeline, or why there is none. */
+export interface Compiled {
+  readonly pipeline: GPUComputePipeline;
+  error: string | null;
+}
+
+/** See the module text. */
+export class PipelineCache {
+  readonly #gpu: GPUDevice;
+  readonly #target: Target;
+  readonly #fail: (message: string) => void;
+  readonly #prepared = new Map<Kernel, Prepared>();
+  readonly #layouts = new Map<string, Layout>();
+  readonly #compiled = new Map<string, Compiled>();
+  readonly #modules = new Map<string, GPUShaderModule>();
+
+  constructor(gpu: GPUDevice, target: Target, fail: (message: string) => void) {
+    this.#gpu = gpu;
+    this.#target = target;
+    this.#fail = fail;
+  }
+
+  /** Number of compiled pipelines. */
+  get size(): number {
+    return this.#compiled.size;
+  }
+
+  /** Names, layout and scalars of a kernel. */
+  prepare(kernel: Kernel): Prepared {
+    let prepared = this.#prepared.get(kernel);
+    if (!prepared) {
+      const inputs = Object.keys(kernel.inputs), outputs = Object.keys(kernel.outputs);
+      const params = Object.entries(kernel.params);
+      if (params.length * 4 > UNIFORM_BYTES) {
+        throw new Error(
+          `${kernel.name}: has ${params.length} scalars, expected at most ${UNIFORM_BYTES / 4}`,
+        );
+      }
+      prepared = {
+        kernel,
+        layout: this.#layout(inputs.length, outputs.length),
+        names: [...inputs, ...outputs],
+        params,
+        pipelines: new Map(),
+      };
+      this.#prepared.set(kernel, prepared);
+    }
+    return prepared;
+  }
+
+  #layout(inputs: number, outputs: number): Layout {
+    const key = `${inputs},${outputs}`;
+    let layout = this.#layouts.get(key);
+    if (!layout) {
+      const entries: GPUBindGroupLayoutEntry[] = [];
+      for (let i = 0; i < inputs + outputs; i++) {
+        const type = i < inputs ? "read-only-storage" : "storage";
+        entries.push({ binding: i, visibility: GPUShaderStage.COMPUTE, buffer: { type } });
+      }
+      entries.push({
+        binding: inputs + outputs,
+        visibility: GPUShaderStage.COMPUTE,
+        buffer: { type: "uniform", hasDynamicOffset: true, minBindingSize: UNIFORM_BYTES },
+      });
+      const bindings = this.#gpu.createBindGroupLayout({ label: key, entries });
+      const pipeline = this.#gpu.createPipelineLayout({ label: key, bindGroupLayouts: [bindings] });
+      layout = { id: this.#layouts.size, bindings, pipeline, inputs, outputs };
+      this.#layouts.set(key, layout);
+    }
+    return layout;
+  }
+
+  /**
+   * The pipeline of one launch.
+   *
+   * @throws {Error} If a flag is missing, or if the kernel is known not to compile.
+   */
+  get(prepared: Prepared, p: Params): GPUComputePipeline {
+    const { kernel } = prepared;
+    const { wgsl } = kernel;
+    const entry = typeof wgsl.entry === "string" ? wgsl.entry : wgsl.entry(p, this.#target);
+    let key = entry;
+    for (const flag of kernel.flags) {
+      if (p[flag] === undefined) throw new Error(`${kernel.name}: flag ${flag} is missing`);
+      key += `,${p[flag]}`;
+    }
+    let compiled = prepared.pipelines.get(key);
+    if (!compiled) {
+      const source = typeof wgsl.source === "string" ? wgsl.source : wgsl.source(p, this.#target);
+      compiled = this.#compile(prepared, source, entry, p);
+      prepared.pipelines.set(key, compiled);
+    }
+    if (compiled.error) throw new Error(compiled.error);
+    return compiled.pipeline;
+  }
+
+  #compile({ kernel, layout }: Prepared, code: string, entryPoint: string, p: Params): Compiled {
+    // Flags that a text specialised away (array sizes) are not declared in it.
+    const constants: Record<string, number> = {};
+    for (const flag of kernel.flags) {
+      if (new RegExp(`override ${flag}\\b`).test(code)) constants[flag] = p[flag];
+    }
+    const key = JSON.stringify([layout.id, entryPoint, constants, code]);
+    const known = this.#compiled.get(key);
+    if (known) return known;
+    const gpu = this.#gpu, label = kernel.name;
+    gpu.pushErrorScope("validation");
+    let module = this.#modules.get(code);
+    if (!module) this.#modules.set(code, module = gpu.createShaderModule({ label, code }));
+    const pipeline = gpu.createComputePipeline({
+      label,
+      layout: layout.pipeline,
+      compute: { module, entryPoint, constants },
+    });
+    const compiled: Compiled = { pipeline, error: null };
+    gpu.popErrorScope().then((error) => {
+      if (!error) return;
+      compiled.error = `${label}: the shader does not compile on this adapter: ${oneLine(error)}`;
+      this.#fail(compiled.error);
+    }, () => {});
+    this.#compiled.set(key, compiled);
+    return compiled;
+  }
+}
