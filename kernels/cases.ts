@@ -298,6 +298,7 @@ export const CASES: readonly KernelCase[] = [
   })),
   ...[0, 1, 2].map((op): KernelCase => ({ kernel: binary, params: { E: 517, op, alpha: 1.5, beta: -0.75 } })),
   { kernel: glu, params: { P: 19, C: 24, C2: 48 } },
+  { kernel: glu, params: { P: 2, C: 5, C2: 10 } },
   {
     kernel: embed,
     params: { R: 9, N: 5, D: 40, hasX: 0 },
