@@ -76,6 +76,9 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
     loop {
       let run = nextRun(first, which, next);
       if (run.x >= run.y) { break; }
+      // The last block of a run is filled up with its last key; keys beyond belong to the next run.
+      let until0 = min(seen0.y, run.y);
+      let until1 = min(seen1.y, run.y);
       for (var s = run.x; s < run.y; s += i32(KEYS)) {
         for (var i = lane; i < KEYS * HV; i += 64u) {
           let at = u32(min(s + i32(i / HV), run.y - 1));
@@ -100,8 +103,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
             score0 += p.slope * f32(frame - queryFrames[min(first + t0, p.T - 1u)]);
             score1 += p.slope * f32(frame - queryFrames[min(first + t1, p.T - 1u)]);
           }
-          score0 = select(NEVER, score0, at >= seen0.x && at < seen0.y);
-          score1 = select(NEVER, score1, at >= seen1.x && at < seen1.y);
+          score0 = select(NEVER, score0, at >= seen0.x && at < until0);
+          score1 = select(NEVER, score1, at >= seen1.x && at < until1);
           weights[t0 * KEYS + j] = score0;
           weights[t1 * KEYS + j] = score1;
           most0 = max(most0, score0);
@@ -124,8 +127,8 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
           let at = s + i32(j);
           let weight0 = expAccurate(weights[t0 * KEYS + j] - max0);
           let weight1 = expAccurate(weights[t1 * KEYS + j] - max1);
-          weights[t0 * KEYS + j] = select(0.0, weight0, at >= seen0.x && at < seen0.y);
-          weights[t1 * KEYS + j] = select(0.0, weight1, at >= seen1.x && at < seen1.y);
+          weights[t0 * KEYS + j] = select(0.0, weight0, at >= seen0.x && at < until0);
+          weights[t1 * KEYS + j] = select(0.0, weight1, at >= seen1.x && at < until1);
         }
         for (var i = lane; i < KEYS * HV; i += 64u) {
           let at = u32(min(s + i32(i / HV), run.y - 1));

@@ -115,6 +115,14 @@ function attentionCase(
   };
 }
 
+/** Clips of a batch side by side: tiles of queries whose key ranges do not touch. */
+function clipsCase(clips: number, tokens: number): KernelCase {
+  const test = attentionCase(clips * tokens, 2, 32, clips * tokens, { lse: 1 });
+  const ranges = (p: Params) =>
+    Array.from({ length: p.T }, (_, t) => [t - t % tokens, t + 1, t - t % tokens, t - t % tokens]).flat();
+  return { ...test, inputs: { ...test.inputs, ranges } };
+}
+
 function convCase(
   [B, H, W, I, O]: readonly [number, number, number, number, number],
   K: number,
@@ -272,6 +280,8 @@ export const CASES: readonly KernelCase[] = [
   attentionCase(18, 1, 128, 70, { second: 9 }),
   attentionCase(16, 1, 32, 40, { spread: 12 }), // scores of several hundred: the running maximum matters
   attentionCase(64, 12, 64, 300),
+  clipsCase(3, 20),
+  clipsCase(5, 7),
   ...[[1, 4, 1, 8], [2, 16, 4, 8], [1, 70, 3, 32], [3, 5, 2, 32]].map(([B, P, G, hd]): KernelCase => ({
     kernel: reluAttention,
     params: { B, P, G, hd, C: G * hd, C3: 3 * G * hd, eps: 1e-15 },
