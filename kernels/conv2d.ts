@@ -5,7 +5,13 @@
  */
 import wgsl from "./conv2d.wgsl" with { type: "text" };
 import { activate } from "./activation.ts";
-import type { Kernel } from "./spec.ts";
+import activation from "./activation.wgsl" with { type: "text" };
+import type { Kernel, Params } from "./spec.ts";
+import { gemmSide } from "./webgpu/gemm.ts";
+import { sections } from "./webgpu/sections.ts";
+
+/** Input channels that the WGSL takes for one tap, in fours: a tile's sixteen, fewer where there are fewer. */
+const channelSteps = (p: Params) => Math.min(4, Math.ceil(p.I / 4));
 
 /** Dense convolution: y = act(conv(x, w) + bias), zero padding `pad` on all sides, stride in both directions. */
 export const conv2d: Kernel = {
@@ -51,12 +57,15 @@ export const conv2d: Kernel = {
       }
     }
   },
-  wgsl: {
-    source: wgsl,
-    entry: "forward",
-    groups: (p) => [Math.ceil(p.O / 64), Math.ceil(p.B * p.OH * p.OW / 64), 1],
-    loops: (p) => p.I * p.KH * p.KW,
-  },
+  wgsl: gemmSide(
+    activation + sections(wgsl, "dense"),
+    (p) => ({
+      rows: p.B * p.OH * p.OW,
+      columns: p.O,
+      depth: Math.ceil(p.I / (4 * channelSteps(p))) * p.KH * p.KW * channelSteps(p),
+    }),
+    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p) }),
+  ),
   wasm: { fn: "conv2d", tasks: (p) => Math.ceil(p.B * p.OH * p.OW / 48) * Math.ceil(p.O / 64) },
 };
 
@@ -89,8 +98,8 @@ export const depthwiseConv2d: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "depthwise",
+    source: activation + sections(wgsl, "depthwise"),
+    entry: "forward",
     groups: (p) => Math.ceil(p.B * p.H * p.W * p.C / 64),
     loops: (p) => p.K * p.K + p.K,
   },

@@ -48,7 +48,10 @@ export const reluAttention: Kernel = {
     source: (p) => specialise(wgsl, { HD: p.hd }),
     entry: "forward",
     groups: (p) => [p.G, p.B, 1],
-    loops: (p) => p.P * 4,
+    loops: (p) => {
+      const entries = Math.ceil(p.hd * (p.hd + 1) / 256), block = Math.ceil(p.hd / 16) + entries * 17;
+      return Math.ceil(p.P / 16) * (block + 1) + Math.ceil(p.P * p.hd / 256) * (p.hd + 1) + entries + 1;
+    },
   },
   wasm: { fn: "reluAttention", tasks: (p) => p.B * p.G },
 };

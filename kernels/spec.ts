@@ -48,6 +48,8 @@ export interface WgslSide {
   readonly source: string | ((p: Params, target: Target) => string);
   /** Entry point. */
   readonly entry: string | ((p: Params, target: Target) => string);
+  /** More `override` constants, made from sizes that take few values (a filter's width, say). */
+  readonly constants?: (p: Params, target: Target) => Readonly<Record<string, number>>;
   /** Number of workgroups, x or [x, y, z]. A plain number may exceed 65,535: the device folds it into x and y. */
   readonly groups: (p: Params, target: Target) => number | readonly [number, number, number];
   /** Loop iterations of one invocation, all loops together; software adapters stop silently after 65,535. */

@@ -4,7 +4,7 @@
  * @module
  */
 import gemm from "./gemm.wgsl" with { type: "text" };
-import type { Target, WgslSide } from "../spec.ts";
+import type { Params, Target, WgslSide } from "../spec.ts";
 import { sections } from "./sections.ts";
 
 /** Rows, columns and steps of four k of a matrix product. */
@@ -31,8 +31,13 @@ function tileOf(sizes: GemmSizes, target: Target): Tile {
  *
  * @param text What kernels/webgpu/gemm.wgsl asks for: bindings, sizes, `left`, `right`, `store`.
  * @param sizes Sizes of the product, from the sizes of a launch.
+ * @param constants See {@linkcode WgslSide}.
  */
-export function gemmSide(text: string, sizes: (p: Readonly<Record<string, number>>) => GemmSizes): WgslSide {
+export function gemmSide(
+  text: string,
+  sizes: (p: Params) => GemmSizes,
+  constants?: WgslSide["constants"],
+): WgslSide {
   const sources: Record<Tile, string> = {
     tile64: text + sections(gemm, "common", "tile64"),
     tile32: text + sections(gemm, "common", "tile32"),
@@ -41,6 +46,7 @@ export function gemmSide(text: string, sizes: (p: Readonly<Record<string, number
   return {
     source: (p, target) => sources[tileOf(sizes(p), target)],
     entry: (p, target) => tileOf(sizes(p), target),
+    constants,
     groups: (p, target) => tiles(sizes(p), tileOf(sizes(p), target) === "tile32" ? 32 : 64),
     loops: (p, target) => {
       const { depth } = sizes(p);

@@ -114,19 +114,27 @@ export class PipelineCache {
       if (p[flag] === undefined) throw new Error(`${kernel.name}: flag ${flag} is missing`);
       key += `,${p[flag]}`;
     }
+    const more = wgsl.constants?.(p, this.#target) ?? {};
+    for (const name in more) key += `,${more[name]}`;
     let compiled = prepared.pipelines.get(key);
     if (!compiled) {
       const source = typeof wgsl.source === "string" ? wgsl.source : wgsl.source(p, this.#target);
-      compiled = this.#compile(prepared, source, entry, p);
+      compiled = this.#compile(prepared, source, entry, p, more);
       prepared.pipelines.set(key, compiled);
     }
     if (compiled.error) throw new Error(compiled.error);
     return compiled.pipeline;
   }
 
-  #compile({ kernel, layout }: Prepared, code: string, entryPoint: string, p: Params): Compiled {
+  #compile(
+    { kernel, layout }: Prepared,
+    code: string,
+    entryPoint: string,
+    p: Params,
+    more: Readonly<Record<string, number>>,
+  ): Compiled {
     // Flags that a text specialised away (array sizes) are not declared in it.
-    const constants: Record<string, number> = {};
+    const constants: Record<string, number> = { ...more };
     for (const flag of kernel.flags) {
       if (new RegExp(`override ${flag}\\b`).test(code)) constants[flag] = p[flag];
     }
