@@ -5,6 +5,7 @@
  */
 import wgsl from "./conv2d.wgsl" with { type: "text" };
 import { activate } from "./activation.ts";
+import { productScratch, productTasks } from "./cpu/blocks.ts";
 import type { Kernel } from "./spec.ts";
 
 /** Dense convolution: y = act(conv(x, w) + bias), zero padding `pad` on all sides, stride in both directions. */
@@ -57,7 +58,12 @@ export const conv2d: Kernel = {
     groups: (p) => [Math.ceil(p.O / 64), Math.ceil(p.B * p.OH * p.OW / 64), 1],
     loops: (p) => p.I * p.KH * p.KW,
   },
-  wasm: { fn: "conv2d", tasks: (p) => Math.ceil(p.B * p.OH * p.OW / 48) * Math.ceil(p.O / 64) },
+  wasm: {
+    fn: "conv2d",
+    tasks: (p) => productTasks(p.B * p.OH * p.OW, p.O),
+    scratch: (p) => 4 * p.I + 16 + productScratch(p.I, p.KH * p.KW), // a row of zeros first
+    packed: (p) => ({ w: [p.O, p.I, p.KH * p.KW] }),
+  },
 };
 
 /** Depthwise convolution, one filter a channel, stride 1, zero padding K/2: y = act(conv(x, w) + bias). */
@@ -94,5 +100,9 @@ export const depthwiseConv2d: Kernel = {
     groups: (p) => Math.ceil(p.B * p.H * p.W * p.C / 64),
     loops: (p) => p.K * p.K + p.K,
   },
-  wasm: { fn: "depthwiseConv2d", tasks: (p) => p.B * p.H },
+  wasm: {
+    fn: "depthwiseConv2d",
+    tasks: (p) => p.B * Math.ceil(p.C / 32),
+    scratch: (p) => 128 * (p.K * p.K + 1),
+  },
 };

@@ -50,5 +50,5 @@ export const reluAttention: Kernel = {
     groups: (p) => [p.G, p.B, 1],
     loops: (p) => p.P * 4,
   },
-  wasm: { fn: "reluAttention", tasks: (p) => p.B * p.G },
+  wasm: { fn: "reluAttention", tasks: (p) => p.B * p.G, scratch: (p) => 4 * p.hd * (p.hd + 4) },
 };
