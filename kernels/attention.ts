@@ -61,5 +61,10 @@ export const attention: Kernel = {
       return Math.ceil((p.S ?? 0) / keys + 2) * block + 200;
     },
   },
-  wasm: { fn: "attention", tasks: (p) => p.A * Math.ceil(p.T / 16) },
+  wasm: {
+    fn: "attention",
+    tasks: (p) => p.A * Math.ceil(p.T / 64),
+    // State and scores, then 64 queries, 96 values and 66 results of one head, padded to 16 channels.
+    scratch: (p) => 32768 + 4 * (64 * p.hd + (96 + 66) * Math.ceil(p.hd / 16) * 16),
+  },
 };

@@ -6,6 +6,7 @@
 import wgsl from "./conv2d.wgsl" with { type: "text" };
 import { activate } from "./activation.ts";
 import activation from "./activation.wgsl" with { type: "text" };
+import { productScratch, productTasks } from "./cpu/blocks.ts";
 import type { Kernel, Params } from "./spec.ts";
 import { gemmSide } from "./webgpu/gemm.ts";
 import { sections } from "./webgpu/sections.ts";
@@ -66,7 +67,12 @@ export const conv2d: Kernel = {
     }),
     (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p) }),
   ),
-  wasm: { fn: "conv2d", tasks: (p) => Math.ceil(p.B * p.OH * p.OW / 48) * Math.ceil(p.O / 64) },
+  wasm: {
+    fn: "conv2d",
+    tasks: (p) => productTasks(p.B * p.OH * p.OW, p.O),
+    scratch: (p) => 4 * p.I + 16 + productScratch(p.I, p.KH * p.KW), // a row of zeros first
+    packed: (p) => ({ w: [p.O, p.I, p.KH * p.KW] }),
+  },
 };
 
 /** Depthwise convolution, one filter a channel, stride 1, zero padding K/2: y = act(conv(x, w) + bias). */
@@ -103,5 +109,9 @@ export const depthwiseConv2d: Kernel = {
     groups: (p) => Math.ceil(p.B * p.H * p.W * p.C / 64),
     loops: (p) => p.K * p.K + p.K,
   },
-  wasm: { fn: "depthwiseConv2d", tasks: (p) => p.B * p.H },
+  wasm: {
+    fn: "depthwiseConv2d",
+    tasks: (p) => p.B * Math.ceil(p.C / 32),
+    scratch: (p) => 128 * (p.K * p.K + 1),
+  },
 };

@@ -40,5 +40,5 @@ export const stridedCopy: Kernel = {
     }
   },
   wgsl: { source: wgsl, entry: "forward", groups: (p) => Math.ceil(count(p) / 64), loops: () => COPY_AXES },
-  wasm: { fn: "stridedCopy", tasks: (p) => Math.max(1, Math.ceil(count(p) / 16384)) },
+  wasm: { fn: "stridedCopy", tasks: (p) => Math.ceil(count(p) / 16384), scratch: () => 64 },
 };

@@ -6,6 +6,7 @@
 import wgsl from "./linear.wgsl" with { type: "text" };
 import { activate } from "./activation.ts";
 import activation from "./activation.wgsl" with { type: "text" };
+import { productScratch, productTasks } from "./cpu/blocks.ts";
 import type { HostBuffers, Kernel, Params } from "./spec.ts";
 import { gemmSide } from "./webgpu/gemm.ts";
 import { sections } from "./webgpu/sections.ts";
@@ -34,7 +35,12 @@ export const linear: Kernel = {
     activation + sections(wgsl, "operands", "linear"),
     (p) => ({ rows: p.M, columns: p.N, depth: Math.ceil(p.K / 4) }),
   ),
-  wasm: { fn: "linear", tasks: (p) => Math.ceil(p.M / 64) * Math.ceil(p.N / 64) },
+  wasm: {
+    fn: "linear",
+    tasks: (p) => productTasks(p.M, p.N),
+    scratch: (p) => productScratch(p.K, 1),
+    packed: (p) => ({ w: [p.N, p.K, 1] }),
+  },
 };
 
 function linearReference(io: HostBuffers, p: Params): void {
@@ -84,7 +90,12 @@ export const linearQkv: Kernel = {
     sections(wgsl, "operands", "qkv"),
     (p) => ({ rows: p.M, columns: 3 * p.N, depth: Math.ceil(p.K / 4) }),
   ),
-  wasm: { fn: "linearQkv", tasks: (p) => 3 * Math.ceil(p.M / 64) * Math.ceil(p.N / 64) },
+  wasm: {
+    fn: "linearQkv",
+    tasks: (p) => 3 * productTasks(p.M, p.N),
+    scratch: (p) => productScratch(p.K, 1),
+    packed: (p) => ({ wq: [p.N, p.K, 1], wk: [p.N, p.K, 1], wv: [p.N, p.K, 1] }),
+  },
 };
 
 /** A 1x1 convolution in groups: output group g reads input channels g*I … g*I+I-1. `w` is `[G*O, I]`. */
@@ -112,5 +123,9 @@ export const groupedLinear: Kernel = {
     groups: (p) => Math.ceil(p.P * p.GO / 64),
     loops: (p) => p.I,
   },
-  wasm: { fn: "groupedLinear", tasks: (p) => Math.ceil(p.P / 16) },
+  wasm: {
+    fn: "groupedLinear",
+    tasks: (p) => productTasks(p.P, 1),
+    scratch: (p) => productScratch(p.I, 1),
+  },
 };

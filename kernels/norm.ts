@@ -96,5 +96,5 @@ export const batchNorm: Kernel = {
     groups: (p) => Math.ceil(p.P * p.C / 64),
     loops: () => 1,
   },
-  wasm: { fn: "batchNorm", tasks: (p) => Math.ceil(p.P / 16) },
+  wasm: { fn: "batchNorm", tasks: (p) => Math.ceil(p.P / 16), scratch: (p) => 4 * p.C },
 };

@@ -53,5 +53,5 @@ export const reluAttention: Kernel = {
       return Math.ceil(p.P / 16) * (block + 1) + Math.ceil(p.P * p.hd / 256) * (p.hd + 1) + entries + 1;
     },
   },
-  wasm: { fn: "reluAttention", tasks: (p) => p.B * p.G },
+  wasm: { fn: "reluAttention", tasks: (p) => p.B * p.G, scratch: (p) => 4 * p.hd * (p.hd + 4) },
 };

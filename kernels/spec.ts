@@ -64,6 +64,8 @@ export interface WasmSide {
   readonly tasks: (p: Params) => number;
   /** Bytes of private scratch memory that one thread needs. */
   readonly scratch?: (p: Params) => number;
+  /** Weights that may come packed, by input name: rows, channels and taps of the layout that the kernel expects. */
+  readonly packed?: (p: Params) => Readonly<Record<string, readonly [number, number, number]>>;
 }
 
 /** One operation. See the module text for the conventions. */

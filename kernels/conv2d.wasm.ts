@@ -1,0 +1,98 @@
+// Convolutions on the cpu device (contract and reference: conv2d.ts).
+//
+// A dense convolution is a matrix product whose left rows are gathered: under each tap the I channels of a pixel are
+// one run of memory, so the product takes a table of addresses, and pixels outside the image point to a row of zeros.
+
+import { BLOCK_COLUMNS, BLOCK_ROWS, product, setOutput, TILE_ROWS } from "./cpu/gemm.wasm";
+import { activate, madd, word } from "./cpu/simd.wasm";
+
+export function conv2d(args: usize, task: i32, scratch: usize): void {
+  const x = <usize>word(args, 0), w = <usize>word(args, 1);
+  const B = <i32>word(args, 4), H = <i32>word(args, 5), W = <i32>word(args, 6), I = <i32>word(args, 7);
+  const O = <i32>word(args, 8), KH = <i32>word(args, 9), KW = <i32>word(args, 10);
+  const OH = <i32>word(args, 11), OW = <i32>word(args, 12);
+  const stride = <i32>word(args, 13), pad = <i32>word(args, 14);
+  const act = word(args, 15), hasBias = word(args, 16), half = word(args, 17);
+  const taps = KH * KW, pixels = B * OH * OW;
+  const columnBlocks = (O + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
+  const m0 = task / columnBlocks * BLOCK_ROWS, rows = min(BLOCK_ROWS, pixels - m0);
+  const n0 = task % columnBlocks * BLOCK_COLUMNS, n1 = min(O, n0 + BLOCK_COLUMNS);
+
+  const zeros = scratch, rowBytes = <usize>I << 2;
+  memory.fill(zeros, 0, rowBytes);
+  const table = scratch + ((rowBytes + 15) & ~15);
+  for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
+    const m = m0 + min(r, rows - 1);
+    const b = m / (OH * OW), oy = m / OW % OH, ox = m % OW;
+    let entry = table + (<usize>(r / TILE_ROWS * taps * TILE_ROWS + r % TILE_ROWS) << 2);
+    for (let ky = 0; ky < KH; ky++) {
+      const iy = oy * stride + ky - pad;
+      for (let kx = 0; kx < KW; kx++) {
+        const ix = ox * stride + kx - pad;
+        const inside = <u32>iy < <u32>H && <u32>ix < <u32>W;
+        store<u32>(entry, <u32>(inside ? x + <usize>((b * H + iy) * W + ix) * rowBytes : zeros));
+        entry += 24;
+      }
+    }
+  }
+  setOutput(<usize>word(args, 3), <usize>O << 2, hasBias ? <usize>word(args, 2) : 0, act, 0, 0, 0, 0);
+  product(table, m0, rows, w, half, O, n0, n1, I, taps, table + <usize>(BLOCK_ROWS * taps << 2));
+}
+
+/** Channels of one task of a depthwise convolution. */
+const CHANNELS: i32 = 32;
+
+export function depthwiseConv2d(args: usize, task: i32, scratch: usize): void {
+  const x = <usize>word(args, 0), w = <usize>word(args, 1), bias = <usize>word(args, 2), y = <usize>word(args, 3);
+  const H = <i32>word(args, 5), W = <i32>word(args, 6), C = <i32>word(args, 7), K = <i32>word(args, 8);
+  const act = word(args, 9), hasBias = word(args, 10);
+  const channelBlocks = (C + CHANNELS - 1) / CHANNELS;
+  const b = task / channelBlocks, c0 = task % channelBlocks * CHANNELS, count = min(CHANNELS, C - c0);
+  const taps = K * K, pad = (K - 1) / 2;
+  // Filters tap by tap, 32 channels each (zeros past the last), and the bias after them.
+  for (let tap = 0; tap <= taps; tap++) {
+    for (let c = 0; c < CHANNELS; c++) {
+      let v: f32 = 0.0;
+      if (c < count) {
+        if (tap < taps) v = load<f32>(w + (<usize>((c0 + c) * taps + tap) << 2));
+        else if (hasBias) v = load<f32>(bias + (<usize>(c0 + c) << 2));
+      }
+      store<f32>(scratch + (<usize>(tap * CHANNELS + c) << 2), v);
+    }
+  }
+  const whole = count & ~3;
+  for (let oy = 0; oy < H; oy++) {
+    const ky0 = max(0, pad - oy), ky1 = min(K, H + pad - oy);
+    for (let ox = 0; ox < W; ox++) {
+      const kx0 = max(0, pad - ox), kx1 = min(K, W + pad - ox);
+      const out = y + (<usize>(((b * H + oy) * W + ox) * C + c0) << 2);
+      let c = 0;
+      for (; c < whole; c += 4) {
+        const lane = <usize>c << 2;
+        let sum = v128.load(scratch + (<usize>(taps * CHANNELS) << 2) + lane);
+        for (let ky = ky0; ky < ky1; ky++) {
+          let from = x + (<usize>(((b * H + oy + ky - pad) * W + ox + kx0 - pad) * C + c0 + c) << 2);
+          let filter = scratch + (<usize>((ky * K + kx0) * CHANNELS) << 2) + lane;
+          for (let kx = kx0; kx < kx1; kx++) {
+            sum = madd(v128.load(from), v128.load(filter), sum);
+            from += <usize>C << 2;
+            filter += CHANNELS << 2;
+          }
+        }
+        v128.store(out + lane, activate(act, sum));
+      }
+      for (; c < count; c++) {
+        const lane = <usize>c << 2;
+        let sum = v128.load_splat<f32>(scratch + (<usize>(taps * CHANNELS) << 2) + lane);
+        for (let ky = ky0; ky < ky1; ky++) {
+          for (let kx = kx0; kx < kx1; kx++) {
+            const from = x + (<usize>(((b * H + oy + ky - pad) * W + ox + kx - pad) * C + c0 + c) << 2);
+            const filter = scratch + (<usize>((ky * K + kx) * CHANNELS) << 2) + lane;
+            sum = madd(v128.load_splat<f32>(from), v128.load_splat<f32>(filter), sum);
+          }
+        }
+        store<f32>(out + lane, f32x4.extract_lane(activate(act, sum), 0));
+      }
+    }
+  }
+}

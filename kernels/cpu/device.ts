@@ -1,0 +1,531 @@
+/**
+ * The cpu device: WebAssembly SIMD kernels on one shared memory, the calling thread together with its workers.
+ *
+ * Results do not depend on the number of threads: a launch is split into tasks by its shapes alone, and each task writes
+ * what no other task writes. Of linear, convolution, norm and elementwise kernels a row's result does not depend on the
+ * rows beside it, and of attention a query's result depends on its own ranges only.
+ *
+ * @module
+ */
+import { Worker } from "node:worker_threads";
+import type { Device, DeviceInfo, DeviceStats, Launch, PackRequest, Storage } from "../device.ts";
+import type { Kernel, Params } from "../spec.ts";
+import { Allocator } from "./allocator.ts";
+import {
+  ARGS,
+  ARGS_WORDS,
+  CONTROL,
+  ERROR_TEXT,
+  ERROR_UNITS,
+  functionsOf,
+  HEAP,
+  instantiate,
+  type KernelFunction,
+  pause,
+  type WorkerStart,
+} from "./control.ts";
+
+/** How to open the cpu device. */
+export interface CpuOptions {
+  /** Threads, the calling one included. Default: the number of logical cores. */
+  readonly threads?: number;
+  /**
+   * `relaxed` uses fused multiply-adds, `plain` rounds twice; `auto` (default) takes relaxed SIMD where the runtime has
+   * it. The two differ in the last bits.
+   */
+  readonly simd?: "relaxed" | "plain" | "auto";
+  /** Limit of the memory in bytes, default and at most 4 GiB. */
+  readonly maxBytes?: number;
+}
+
+const PAGE = 65536;
+const MAX_PAGES = 65536;
+const PANEL = 16;
+/** The calling thread looks this often whether its workers are done before it sleeps. */
+const SPIN = 4000;
+/** Launches of fewer operations run on the calling thread alone: waking a worker costs about 5 microseconds. */
+const ALONE_FLOPS = 100_000;
+
+/** A module with one relaxed multiply-add: valid where relaxed SIMD is. */
+const RELAXED_PROBE = new Uint8Array([
+  ...[
+    0x00,
+    0x61,
+    0x73,
+    0x6d,
+    0x01,
+    0x00,
+    0x00,
+    0x00,
+    0x01,
+    0x05,
+    0x01,
+    0x60,
+    0x00,
+    0x01,
+    0x7b,
+    0x03,
+    0x02,
+    0x01,
+  ],
+  ...[
+    0x00,
+    0x0a,
+    0x13,
+    0x01,
+    0x11,
+    0x00,
+    0x41,
+    0x00,
+    0xfd,
+    0x0f,
+    0x41,
+    0x00,
+    0xfd,
+    0x0f,
+    0x41,
+    0x00,
+    0xfd,
+    0x0f,
+  ],
+  ...[0xfd, 0x85, 0x02, 0x0b],
+]);
+
+/** A weight's private layout: rows of `length * taps` elements as panels of 16 rows. */
+interface Packing {
+  readonly rows: number;
+  readonly length: number;
+  readonly taps: number;
+  readonly half: boolean;
+}
+
+class CpuStorage implements Storage {
+  readonly bytes: number;
+  /** Address, -1 after free. */
+  at: number;
+  /** Bytes that were asked of the allocator. */
+  held: number;
+  packing: Packing | null = null;
+  constructor(at: number, bytes: number) {
+    this.at = at;
+    this.bytes = this.held = bytes;
+  }
+}
+
+/** What a kernel's launch needs again and again. */
+interface Plan {
+  readonly index: number;
+  readonly fn: KernelFunction;
+  readonly inputs: readonly string[];
+  readonly buffers: number;
+  /** Names of scalars and flags; floats are marked. */
+  readonly words: readonly { readonly name: string; readonly float: boolean }[];
+}
+
+/** Opens the cpu device. Needs read access to the module's own folder, nothing else. */
+export async function openCpuDevice(options: CpuOptions = {}): Promise<Device> {
+  const threads = options.threads ?? navigator.hardwareConcurrency;
+  if (!Number.isInteger(threads) || threads < 1 || threads > 256) {
+    throw new RangeError(`openCpuDevice: threads is ${threads}, expected an integer from 1 to 256`);
+  }
+  const relaxed = options.simd === undefined || options.simd === "auto"
+    ? WebAssembly.validate(RELAXED_PROBE)
+    : options.simd === "relaxed";
+  const pages = Math.floor(Math.min(options.maxBytes ?? Infinity, PAGE * MAX_PAGES) / PAGE);
+  if (!(pages >= 2)) {
+    throw new RangeError(
+      `openCpuDevice: maxBytes is ${options.maxBytes}, expected at least ${2 * PAGE} (two pages)`,
+    );
+  }
+  const url = new URL(relaxed ? "./kernels.wasm" : "./kernels_simd.wasm", import.meta.url);
+  const bytes = url.protocol === "file:"
+    ? await Deno.readFile(url)
+    : new Uint8Array(await (await fetch(url)).arrayBuffer());
+  const module = new WebAssembly.Module(bytes);
+  const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
+  const workers: Worker[] = [];
+  const starting: Promise<void>[] = [];
+  for (let thread = 1; thread < threads; thread++) {
+    const workerData: WorkerStart = { module, memory, thread };
+    const worker = new Worker(new URL("./worker.ts", import.meta.url), { workerData });
+    workers.push(worker);
+    starting.push(
+      new Promise((resolve, reject) => {
+        worker.once("message", () => resolve());
+        worker.once("error", reject);
+      }),
+    );
+  }
+  await Promise.all(starting);
+  // A process that forgets close() still ends.
+  for (const worker of workers) worker.unref();
+  return new CpuDevice(module, memory, pages, workers, relaxed);
+}
+
+class CpuDevice implements Device {
+  readonly info: DeviceInfo;
+  readonly stats: DeviceStats = {
+    liveBytes: 0,
+    peakBytes: 0,
+    heldBytes: PAGE,
+    dispatches: 0,
+    submits: 0,
+    waits: 0,
+    pipelines: 0,
+  };
+  readonly #memory: WebAssembly.Memory;
+  readonly #limit: number;
+  readonly #workers: Worker[];
+  readonly #threads: number;
+  readonly #exports: WebAssembly.Exports;
+  readonly #functions: [string, KernelFunction][];
+  readonly #allocator: Allocator;
+  readonly #plans = new Map<Kernel, Plan>();
+  readonly #control: Int32Array;
+  readonly #words: Int32Array;
+  readonly #floats: Float32Array;
+  #view: Uint8Array;
+  #scratch = 0;
+  #scratchStride = 0;
+  #closed = false;
+
+  constructor(
+    module: WebAssembly.Module,
+    memory: WebAssembly.Memory,
+    pages: number,
+    workers: Worker[],
+    relaxed: boolean,
+  ) {
+    this.#memory = memory;
+    this.#limit = pages * PAGE;
+    this.#workers = workers;
+    this.#threads = workers.length + 1;
+    this.#exports = instantiate(module, memory);
+    this.#functions = functionsOf(this.#exports);
+    this.#control = new Int32Array(memory.buffer, 0, ARGS / 4);
+    this.#words = new Int32Array(memory.buffer, ARGS, ARGS_WORDS);
+    this.#floats = new Float32Array(memory.buffer, ARGS, ARGS_WORDS);
+    this.#view = new Uint8Array(memory.buffer);
+    const device = this;
+    this.#allocator = new Allocator({
+      grow: (bytes) => this.#grow(bytes),
+      get length() {
+        return device.#view.length;
+      },
+    }, HEAP);
+    const plural = this.#threads === 1 ? "thread" : "threads";
+    this.info = {
+      name: "cpu",
+      description: `cpu, ${this.#threads} ${plural}, ${relaxed ? "relaxed" : "plain"} SIMD`,
+      software: false,
+      limits: { maxBytes: this.#limit },
+      features: relaxed ? ["simd128", "relaxed-simd", "threads"] : ["simd128", "threads"],
+      threads: this.#threads,
+    };
+  }
+
+  #grow(bytes: number): boolean {
+    if (bytes > this.#limit) return false;
+    try {
+      this.#memory.grow(Math.ceil((bytes - this.#view.length) / PAGE));
+    } catch {
+      return false; // the system has no room for the pages
+    }
+    this.#view = new Uint8Array(this.#memory.buffer);
+    this.stats.heldBytes = this.#view.length;
+    return true;
+  }
+
+  #take(bytes: number): number {
+    if (this.#closed) throw new Error("cpu device: used after close()");
+    const at = this.#allocator.alloc(bytes);
+    if (at < 0) {
+      throw new Error(
+        `cpu device: out of memory: ${bytes} bytes needed, ${
+          this.#allocator.largest(this.#limit)
+        } available ` +
+          `in one piece (${this.stats.liveBytes} of ${this.#limit} in use)`,
+      );
+    }
+    this.stats.liveBytes += Allocator.rounded(bytes);
+    this.stats.peakBytes = Math.max(this.stats.peakBytes, this.stats.liveBytes);
+    return at;
+  }
+
+  #give(at: number, bytes: number): void {
+    this.#allocator.free(at, bytes);
+    this.stats.liveBytes -= Allocator.rounded(bytes);
+  }
+
+  /** Makes the private areas of all threads at least `bytes` long. */
+  #needScratch(bytes: number): void {
+    if (bytes <= this.#scratchStride) return;
+    if (this.#scratchStride > 0) this.#give(this.#scratch, this.#scratchStride * this.#threads);
+    this.#scratchStride = 0;
+    const stride = Math.ceil(bytes / 4096) * 4096 + 64; // an odd number of lines: areas fall on different cache sets
+    this.#scratch = this.#take(stride * this.#threads);
+    this.#scratchStride = stride;
+  }
+
+  alloc(bytes: number): Storage {
+    if (!(bytes >= 0)) throw new RangeError(`cpu device: alloc got ${bytes} bytes, expected 0 or more`);
+    return new CpuStorage(this.#take(bytes), bytes);
+  }
+
+  free(storage: Storage): void {
+    const s = this.#own(storage, "free");
+    this.#give(s.at, s.held);
+    s.at = -1;
+  }
+
+  #own(storage: Storage, what: string): CpuStorage {
+    if (!(storage instanceof CpuStorage)) {
+      throw new TypeError(`cpu device: ${what} got a buffer of another device`);
+    }
+    if (storage.at < 0) throw new Error(`cpu device: ${what} got a buffer that was freed`);
+    return storage;
+  }
+
+  write(storage: Storage, data: ArrayBufferView, byteOffset = 0): void {
+    const s = this.#own(storage, "write");
+    if (byteOffset < 0 || byteOffset + data.byteLength > s.bytes) {
+      throw new RangeError(
+        `cpu device: write of ${data.byteLength} bytes at ${byteOffset}, expected within ${s.bytes} bytes`,
+      );
+    }
+    const packing = s.packing;
+    if (packing) this.#unpack(s);
+    this.#view.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), s.at + byteOffset);
+    if (packing) this.#packAs(s, packing);
+  }
+
+  read(storage: Storage, byteOffset = 0, bytes?: number): Promise<ArrayBuffer> {
+    try {
+      this.stats.waits++;
+      const s = this.#own(storage, "read");
+      const count = bytes ?? s.bytes - byteOffset;
+      if (byteOffset < 0 || !(count >= 0) || byteOffset + count > s.bytes) {
+        throw new RangeError(
+          `cpu device: read of ${count} bytes at ${byteOffset}, expected within ${s.bytes} bytes`,
+        );
+      }
+      if (s.packing) return Promise.resolve(this.#readPacked(s, s.packing, byteOffset, count));
+      const result = new Uint8Array(count);
+      result.set(this.#view.subarray(s.at + byteOffset, s.at + byteOffset + count));
+      return Promise.resolve(result.buffer);
+    } catch (error) {
+      return Promise.reject(error);
+    }
+  }
+
+  run(launch: Launch): void {
+    const { kernel, params } = launch;
+    if (this.#closed) throw new Error(`${kernel.name}: the cpu device is closed`);
+    const plan = this.#plan(kernel);
+    const scratch = kernel.wasm.scratch?.(params) ?? 0;
+    this.#needScratch(scratch);
+    this.#pass(plan, launch);
+    this.stats.dispatches++;
+    const tasks = kernel.wasm.tasks(params);
+    if (!(tasks > 0)) return;
+    const flops = kernel.flops(params);
+    const alone = this.#threads === 1 || tasks === 1 || (flops > 0 ? flops < ALONE_FLOPS : tasks < 3);
+    if (alone) {
+      for (let task = 0; task < tasks; task++) plan.fn(ARGS, task, this.#scratch);
+    } else this.#share(kernel, plan, tasks);
+  }
+
+  #plan(kernel: Kernel): Plan {
+    const known = this.#plans.get(kernel);
+    if (known) return known;
+    const index = this.#functions.findIndex(([name]) => name === kernel.wasm.fn);
+    if (index < 0) throw new Error(`${kernel.name}: the kernels module has no function ${kernel.wasm.fn}`);
+    const inputs = Object.keys(kernel.inputs);
+    const plan: Plan = {
+      index,
+      fn: this.#functions[index][1],
+      inputs,
+      buffers: inputs.length + Object.keys(kernel.outputs).length,
+      words: [
+        ...Object.entries(kernel.params).map(([name, type]) => ({ name, float: type === "f32" })),
+        ...kernel.flags.map((name) => ({ name, float: false })),
+      ],
+    };
+    if (plan.buffers + plan.words.length > ARGS_WORDS) {
+      throw new Error(`${kernel.name}: more than ${ARGS_WORDS} words of arguments`);
+    }
+    this.#plans.set(kernel, plan);
+    this.stats.pipelines = this.#plans.size;
+    return plan;
+  }
+
+  /** Writes the arguments of a launch. Bit 0 of a weight's address tells the kernel that it is packed. */
+  #pass(plan: Plan, { kernel, buffers, params }: Launch): void {
+    if (buffers.length !== plan.buffers) {
+      throw new RangeError(`${kernel.name}: ${buffers.length} buffers, expected ${plan.buffers}`);
+    }
+    const words = this.#words;
+    let layouts: ReturnType<NonNullable<Kernel["wasm"]["packed"]>> | undefined;
+    for (let i = 0; i < plan.buffers; i++) {
+      const buffer = buffers[i];
+      if (!buffer) {
+        words[i] = 0;
+        continue;
+      }
+      const s = this.#own(buffer, kernel.name);
+      words[i] = s.at;
+      if (!s.packing) continue;
+      layouts ??= kernel.wasm.packed?.(params) ?? {};
+      const wanted = i < plan.inputs.length ? layouts[plan.inputs[i]] : undefined;
+      const { rows, length, taps } = s.packing;
+      if (wanted && wanted[0] === rows && wanted[1] === length && wanted[2] === taps) words[i] = s.at | 1;
+      else {
+        this.#unpack(s);
+        words[i] = s.at;
+      }
+    }
+    let at = plan.buffers;
+    for (const { name, float } of plan.words) {
+      const value = params[name];
+      if (value === undefined) throw new RangeError(`${kernel.name}: the value of ${name} is missing`);
+      if (float) this.#floats[at++] = value;
+      else words[at++] = value;
+    }
+  }
+
+  /** Runs the tasks of the launch whose arguments are set on all threads. */
+  #share(kernel: Kernel, plan: Plan, tasks: number): void {
+    const control = this.#control;
+    control[CONTROL.FN] = plan.index;
+    control[CONTROL.TASKS] = tasks;
+    control[CONTROL.SCRATCH] = this.#scratch;
+    control[CONTROL.SCRATCH_STRIDE] = this.#scratchStride;
+    Atomics.store(control, CONTROL.DONE, 0);
+    Atomics.store(control, CONTROL.TICKETS, tasks);
+    Atomics.add(control, CONTROL.WAKE, 1);
+    if (Atomics.load(control, CONTROL.SLEEPERS) > 0) Atomics.notify(control, CONTROL.WAKE, tasks - 1);
+    let failure: unknown = null;
+    let ticket: number;
+    while ((ticket = Atomics.sub(control, CONTROL.TICKETS, 1)) > 0) {
+      try {
+        if (failure === null) plan.fn(ARGS, tasks - ticket, this.#scratch);
+      } catch (error) {
+        failure = error;
+      }
+      Atomics.add(control, CONTROL.DONE, 1);
+    }
+    for (let i = 0; i < SPIN && Atomics.load(control, CONTROL.DONE) < tasks; i++) pause();
+    if (Atomics.load(control, CONTROL.DONE) < tasks) {
+      Atomics.store(control, CONTROL.WAITING, 1);
+      for (let done; (done = Atomics.load(control, CONTROL.DONE)) < tasks;) {
+        Atomics.wait(control, CONTROL.DONE, done, 100);
+      }
+      Atomics.store(control, CONTROL.WAITING, 0);
+    }
+    if (failure === null && Atomics.load(control, CONTROL.ERROR) !== 0) {
+      const text = new Uint16Array(this.#memory.buffer, ERROR_TEXT, ERROR_UNITS + 1);
+      failure = new Error(String.fromCharCode(...text.subarray(1, 1 + text[0])));
+    }
+    Atomics.store(control, CONTROL.ERROR, 0);
+    if (failure !== null) {
+      throw new Error(
+        `${kernel.name}: the kernel failed: ${failure instanceof Error ? failure.message : failure}`,
+        {
+          cause: failure,
+        },
+      );
+    }
+  }
+
+  pack(storage: Storage, request: PackRequest): void {
+    const s = this.#own(storage, "pack");
+    if (s.packing) return;
+    const { kind, shape, dtype } = request;
+    const rank = kind === "linear" ? 2 : 4;
+    if (shape.length !== rank) {
+      throw new RangeError(`pack: a ${kind} weight has shape [${shape.join(", ")}], expected rank ${rank}`);
+    }
+    if (dtype === "i32") throw new RangeError(`pack: a ${kind} weight has dtype i32, expected f32 or f16`);
+    const [rows, length, kh = 1, kw = 1] = shape;
+    const packing = { rows, length, taps: kh * kw, half: dtype === "f16" };
+    const bytes = rows * length * packing.taps * (packing.half ? 2 : 4);
+    if (bytes > s.bytes) {
+      throw new RangeError(
+        `pack: shape [${shape.join(", ")}] needs ${bytes} bytes, the buffer has ${s.bytes}`,
+      );
+    }
+    if (bytes > 0) this.#packAs(s, packing);
+  }
+
+  /** Bytes of a panel, and of 16 rows in the authors' layout. */
+  #panelBytes({ length, taps, half }: Packing): number {
+    return PANEL * length * taps * (half ? 2 : 4);
+  }
+
+  /** A panel takes the bytes of its own 16 rows, so packing goes panel by panel through one thread's scratch. */
+  #packAs(s: CpuStorage, packing: Packing): void {
+    const { rows, length, taps, half } = packing;
+    const step = this.#panelBytes(packing);
+    this.#needScratch(step);
+    const padded = Math.ceil(rows / PANEL) * step;
+    if (Allocator.rounded(padded) > Allocator.rounded(s.held)) {
+      // The last panel is padded to 16 rows and needs more room than the block has.
+      const at = this.#take(padded);
+      this.#view.copyWithin(at, s.at, s.at + s.bytes);
+      this.#give(s.at, s.held);
+      s.at = at;
+      s.held = padded;
+    }
+    const pack = this.#exports.packPanel as (...args: number[]) => void;
+    for (let n = 0, at = s.at; n < rows; n += PANEL, at += step) {
+      pack(s.at, half ? 1 : 0, rows, n, length, taps, this.#scratch);
+      this.#view.copyWithin(at, this.#scratch, this.#scratch + step);
+    }
+    s.packing = packing;
+  }
+
+  #unpack(s: CpuStorage): void {
+    const rowMajor = new Uint8Array(this.#readPacked(s, s.packing!, 0, s.bytes));
+    this.#view.set(rowMajor, s.at);
+    s.packing = null;
+  }
+
+  #readPacked(s: CpuStorage, packing: Packing, byteOffset: number, bytes: number): ArrayBuffer {
+    const { rows, length, taps, half } = packing;
+    const step = this.#panelBytes(packing);
+    const result = new Uint8Array(bytes);
+    const unpack = this.#exports.unpackPanel as (...args: number[]) => void;
+    const total = rows * length * taps * (half ? 2 : 4);
+    this.#needScratch(step);
+    for (let n = 0, first = 0; n < rows; n += PANEL, first += step) {
+      const end = Math.min(first + step, total);
+      const from = Math.max(first, byteOffset), to = Math.min(end, byteOffset + bytes);
+      if (from >= to) continue;
+      unpack(s.at + first, half ? 1 : 0, Math.min(PANEL, rows - n), 0, length, taps, this.#scratch);
+      result.set(
+        this.#view.subarray(this.#scratch + from - first, this.#scratch + to - first),
+        from - byteOffset,
+      );
+    }
+    return result.buffer;
+  }
+
+  flush(): void {}
+
+  sync(): Promise<void> {
+    this.stats.waits++;
+    return Promise.resolve();
+  }
+
+  /** A WebAssembly memory cannot shrink: freed blocks stay with the device and are used again. */
+  trim(): void {}
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    Atomics.store(this.#control, CONTROL.CLOSED, 1);
+    Atomics.add(this.#control, CONTROL.WAKE, 1);
+    Atomics.notify(this.#control, CONTROL.WAKE);
+    for (const worker of this.#workers) worker.terminate();
+  }
+}

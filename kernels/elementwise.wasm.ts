@@ -1,0 +1,111 @@
+// Elementwise kernels on the cpu device (contracts and references: elementwise.ts).
+
+import { activate, madd, real, silu, word } from "./cpu/simd.wasm";
+
+/** Elements, and rows, of one task. */
+const ELEMENTS: i32 = 16384;
+const ROWS: i32 = 16;
+
+export function unary(args: usize, task: i32, scratch: usize): void {
+  const E = <i32>word(args, 2), act = word(args, 3);
+  const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
+  const x = <usize>word(args, 0), y = <usize>word(args, 1);
+  let i = first;
+  for (; i + 16 <= end; i += 16) v128.store(y + i, activate(act, v128.load(x + i)));
+  for (; i < end; i += 4) store<f32>(y + i, f32x4.extract_lane(activate(act, v128.load_splat<f32>(x + i)), 0));
+}
+
+@inline
+function combine(op: u32, a: v128, b: v128, alpha: v128, beta: v128): v128 {
+  if (op == 0) return madd(alpha, a, f32x4.mul(beta, b));
+  if (op == 1) return madd(alpha, f32x4.sub(b, a), a);
+  return f32x4.mul(alpha, f32x4.mul(a, b));
+}
+
+export function binary(args: usize, task: i32, scratch: usize): void {
+  const E = <i32>word(args, 3), op = word(args, 6);
+  const alpha = f32x4.splat(real(args, 4)), beta = f32x4.splat(real(args, 5));
+  const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
+  const a = <usize>word(args, 0), b = <usize>word(args, 1), y = <usize>word(args, 2);
+  let i = first;
+  for (; i + 16 <= end; i += 16) {
+    v128.store(y + i, combine(op, v128.load(a + i), v128.load(b + i), alpha, beta));
+  }
+  for (; i < end; i += 4) {
+    const v = combine(op, v128.load_splat<f32>(a + i), v128.load_splat<f32>(b + i), alpha, beta);
+    store<f32>(y + i, f32x4.extract_lane(v, 0));
+  }
+}
+
+export function glu(args: usize, task: i32, scratch: usize): void {
+  const P = <i32>word(args, 2), C = <i32>word(args, 3);
+  const bytes = <usize>C << 2, whole = bytes & ~15;
+  const end = min(P, (task + 1) * ROWS);
+  for (let p = task * ROWS; p < end; p++) {
+    const a = <usize>word(args, 0) + <usize>p * 2 * bytes, g = a + bytes;
+    const y = <usize>word(args, 1) + <usize>p * bytes;
+    let i: usize = 0;
+    for (; i < whole; i += 16) v128.store(y + i, f32x4.mul(v128.load(a + i), silu(v128.load(g + i))));
+    for (; i < bytes; i += 4) {
+      const v = f32x4.mul(v128.load_splat<f32>(a + i), silu(v128.load_splat<f32>(g + i)));
+      store<f32>(y + i, f32x4.extract_lane(v, 0));
+    }
+  }
+}
+
+export function embed(args: usize, task: i32, scratch: usize): void {
+  const index = <usize>word(args, 1), x = <usize>word(args, 2);
+  const R = <i32>word(args, 4), D = <i32>word(args, 5), hasX = word(args, 6);
+  const bytes = <usize>D << 2, whole = bytes & ~15;
+  const end = min(R, (task + 1) * ROWS);
+  for (let r = task * ROWS; r < end; r++) {
+    const from = <usize>word(args, 0) + <usize>load<u32>(index + (<usize>r << 2)) * bytes;
+    const first = <usize>r * bytes, y = <usize>word(args, 3) + first;
+    if (!hasX) {
+      memory.copy(y, from, bytes);
+      continue;
+    }
+    let i: usize = 0;
+    for (; i < whole; i += 16) v128.store(y + i, f32x4.add(v128.load(from + i), v128.load(x + first + i)));
+    for (; i < bytes; i += 4) store<f32>(y + i, load<f32>(from + i) + load<f32>(x + first + i));
+  }
+}
+
+export function groupMean(args: usize, task: i32, scratch: usize): void {
+  const x = <usize>word(args, 0), residual = <usize>word(args, 1), y = <usize>word(args, 2);
+  const P = <i32>word(args, 3), C = <i32>word(args, 4), O = <i32>word(args, 5), hasResidual = word(args, 6);
+  const r = C / O;
+  const end = min(P, (task + 1) * ROWS) * O;
+  let from = x + (<usize>(task * ROWS * C) << 2);
+  for (let o = task * ROWS * O; o < end; o++) {
+    let sum: f32 = 0.0;
+    for (let j = 0; j < r; j++) {
+      sum += load<f32>(from);
+      from += 4;
+    }
+    const at = <usize>o << 2;
+    store<f32>(y + at, sum / <f32>r + (hasResidual ? load<f32>(residual + at) : <f32>0.0));
+  }
+}
+
+export function gateAdd(args: usize, task: i32, scratch: usize): void {
+  const x = <usize>word(args, 0), modulation = <usize>word(args, 1), rows = <usize>word(args, 2);
+  const residual = <usize>word(args, 3), y = <usize>word(args, 4);
+  const M = <i32>word(args, 5), row = <i32>word(args, 6), D = <i32>word(args, 7);
+  const G = <usize>word(args, 8), gateCol = <usize>word(args, 9);
+  const bytes = <usize>D << 2, whole = bytes & ~15;
+  const end = row + min(M, (task + 1) * ROWS);
+  for (let t = row + task * ROWS; t < end; t++) {
+    const gate = modulation + (<usize>load<u32>(rows + (<usize>t << 2)) * G + gateCol << 2);
+    const first = <usize>t * bytes;
+    let i: usize = 0;
+    for (; i < whole; i += 16) {
+      const at = first + i;
+      v128.store(y + at, madd(v128.load(gate + i), v128.load(x + at), v128.load(residual + at)));
+    }
+    for (; i < bytes; i += 4) {
+      const at = first + i;
+      store<f32>(y + at, load<f32>(residual + at) + load<f32>(gate + i) * load<f32>(x + at));
+    }
+  }
+}

@@ -1,0 +1,58 @@
+// Per-head RMS norm and rotary embedding on the cpu device (contract and reference: rotary.ts).
+
+import { lanes, madd, real, word } from "./cpu/simd.wasm";
+
+/** Tokens of one task. */
+const ROWS: i32 = 16;
+
+/** One head of one token: RMS norm with weights, then rotation of adjacent pairs. */
+@inline
+function head(from: usize, to: usize, hd: i32, weight: usize, cos: usize, sin: usize, eps: f32): void {
+  const bytes = <usize>hd << 2, whole = bytes & ~15;
+  let squares = f32x4.splat(0.0);
+  let sum: f32 = 0.0;
+  let i: usize = 0;
+  for (; i < whole; i += 16) {
+    const x = v128.load(from + i);
+    squares = madd(x, x, squares);
+  }
+  for (; i < bytes; i += 4) sum += load<f32>(from + i) * load<f32>(from + i);
+  const factor: f32 = <f32>1.0 / sqrt<f32>((lanes(squares) + sum) / <f32>hd + eps);
+  const f = f32x4.splat(factor);
+  const signs = i32x4(0x80000000, 0, 0x80000000, 0);
+  for (i = 0; i < whole; i += 16) {
+    const x = f32x4.mul(f32x4.mul(v128.load(from + i), f), v128.load(weight + i));
+    const turned = v128.xor(i32x4.shuffle(x, x, 1, 0, 3, 2), signs); // (-b, a) of each pair (a, b)
+    const c = v128.load64_zero(cos + (i >> 1)), s = v128.load64_zero(sin + (i >> 1));
+    const c2 = i32x4.shuffle(c, c, 0, 0, 1, 1), s2 = i32x4.shuffle(s, s, 0, 0, 1, 1);
+    v128.store(to + i, madd(turned, s2, f32x4.mul(x, c2)));
+  }
+  for (; i < bytes; i += 8) {
+    const a = load<f32>(from + i) * factor * load<f32>(weight + i);
+    const b = load<f32>(from + i, 4) * factor * load<f32>(weight + i, 4);
+    const c = load<f32>(cos + (i >> 1)), s = load<f32>(sin + (i >> 1));
+    store<f32>(to + i, a * c - b * s);
+    store<f32>(to + i, b * c + a * s, 4);
+  }
+}
+
+export function rotary(args: usize, task: i32, scratch: usize): void {
+  const qkv = <usize>word(args, 0), wq = <usize>word(args, 1), wk = <usize>word(args, 2);
+  const cos = <usize>word(args, 3), sin = <usize>word(args, 4), dest = <usize>word(args, 5);
+  const q = <usize>word(args, 6), k = <usize>word(args, 7), v = <usize>word(args, 8);
+  const M = <i32>word(args, 9), row = <i32>word(args, 10), D = <i32>word(args, 11), eps = real(args, 12);
+  const hd = <i32>word(args, 13);
+  const bytes = <usize>D << 2, half = <usize>(hd >> 1) << 2;
+  const end = row + min(M, (task + 1) * ROWS);
+  for (let t = row + task * ROWS; t < end; t++) {
+    const from = qkv + <usize>t * 3 * bytes;
+    const to = <usize>load<u32>(dest + (<usize>t << 2)) * bytes;
+    const c = cos + <usize>t * half, s = sin + <usize>t * half;
+    for (let d = 0; d < D; d += hd) {
+      const at = <usize>d << 2;
+      head(from + at, q + <usize>t * bytes + at, hd, wq, c, s, eps);
+      head(from + bytes + at, k + to + at, hd, wk, c, s, eps);
+    }
+    memory.copy(v + to, from + 2 * bytes, bytes);
+  }
+}
