@@ -14,7 +14,8 @@ import { far, type FarInput } from "../lib/far/model.ts";
 import { riflexComponent, ropeFrequencies, ropeTable, yarnRange } from "../lib/far/rope.ts";
 import { sample } from "../lib/far/sample.ts";
 import { timestepFeatures } from "../lib/far/timestep.ts";
-import { toFloat32, toInt32 } from "../lib/io/host.ts";
+import { elements, type HostDType, toFloat32, toInt32 } from "../lib/io/host.ts";
+import { openPth } from "../lib/io/pth.ts";
 import { openSafetensors } from "../lib/io/safetensors.ts";
 import type { TensorFile } from "../lib/io/tensor_file.ts";
 import { axpby } from "../lib/ops.ts";
@@ -426,5 +427,49 @@ const checkpoints: Runner = {
   },
 };
 
+interface RecordedTensor {
+  readonly dtype: string;
+  readonly shape: number[];
+  readonly first8: number[];
+  readonly sum_f64: number;
+}
+
+const pth: Runner = {
+  kind: "torch.save files",
+  device: false,
+  recognises: (c) => Object.keys(c.config).some((name) => name.endsWith(".pth")),
+  run(c, _device, differences) {
+    for (const [name, record] of Object.entries<{ tensors: Record<string, RecordedTensor> }>(c.config)) {
+      using file = openPth(`${c.folder}/${name}`);
+      assertEquals([...file.tensors.keys()].sort(), Object.keys(record.tensors).sort(), name);
+      for (const [key, want] of Object.entries(record.tensors)) {
+        const tensor = file.read(key);
+        const plain = /^B?F16$/.test(tensor.dtype) ? toFloat32(tensor) : elements(tensor);
+        const values = Float64Array.from(plain as ArrayLike<number>, Number);
+        assertEquals([...tensor.shape], want.shape, `${name}: ${key}`);
+        assertEquals(TORCH_DTYPES[tensor.dtype], want.dtype, `${name}: ${key}`);
+        differences.check(`${name}: ${key}`, values.subarray(0, 8), want.first8, "exact");
+        // The recorded sum was added in another order.
+        differences.check(
+          `${name}: sum of ${key}`,
+          [values.reduce((a, b) => a + b, 0)],
+          [want.sum_f64],
+          "table",
+        );
+      }
+    }
+  },
+};
+
+const TORCH_DTYPES: Readonly<Partial<Record<HostDType, string>>> = {
+  F32: "torch.float32",
+  F16: "torch.float16",
+  BF16: "torch.bfloat16",
+  F64: "torch.float64",
+  I64: "torch.int64",
+  U8: "torch.uint8",
+  BOOL: "torch.bool",
+};
+
 /** Every kind that is known. */
-export const RUNNERS: readonly Runner[] = [forward, rollout, autoencoder, scheduler, rope, checkpoints];
+export const RUNNERS: readonly Runner[] = [forward, rollout, autoencoder, scheduler, rope, checkpoints, pth];
