@@ -19,3 +19,17 @@ export function activate(code: number, x: number): number {
   if (code === ACTIVATIONS.relu) return Math.max(0, x);
   return x;
 }
+
+/** The derivative of the activation in double precision; that of ReLU at 0 is 0, as in PyTorch. */
+export function activateGrad(code: number, x: number): number {
+  if (code === ACTIVATIONS.silu) {
+    const s = 1 / (1 + Math.exp(-x));
+    return s * (1 + x * (1 - s));
+  }
+  if (code === ACTIVATIONS.gelu) {
+    const c = Math.sqrt(2 / Math.PI), t = Math.tanh(c * (x + 0.044715 * x * x * x));
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x);
+  }
+  if (code === ACTIVATIONS.relu) return x > 0 ? 1 : 0;
+  return 1;
+}

@@ -6,7 +6,7 @@
 import { specialise } from "./webgpu/specialise.ts";
 import activation from "./activation.wgsl" with { type: "text" };
 import wgsl from "./attention.wgsl" with { type: "text" };
-import type { Kernel } from "./spec.ts";
+import type { HostBuffers, Kernel, Params } from "./spec.ts";
 
 /**
  * y[t] = softmax(q[t] kᵀ * scale + slope * (keyFrame - queryFrame)) v, per head.
@@ -67,4 +67,115 @@ export const attention: Kernel = {
     // State and scores, then 64 queries, 96 values and 66 results of one head, padded to 16 channels.
     scratch: (p) => 32768 + 4 * (64 * p.hd + (96 + 66) * Math.ceil(p.hd / 16) * 16),
   },
+};
+
+/** What the gradient of attention needs of each query and head: `stats[t]` = [lse (A) | Σ_d dy · y (A)]. */
+export const attentionStats: Kernel = {
+  name: "attentionStats",
+  inputs: { y: "T D", dy: "T D", lse: "T A" },
+  outputs: { stats: "T A2" },
+  params: { T: "u32", D: "u32", A: "u32" },
+  flags: ["hd"],
+  flops: (p) => 2 * p.T * p.D,
+  reference: (io, p) => {
+    for (let t = 0; t < p.T; t++) {
+      for (let head = 0; head < p.A; head++) {
+        let sum = 0;
+        for (let d = 0; d < p.hd; d++) {
+          sum += io.y![t * p.D + head * p.hd + d] * io.dy![t * p.D + head * p.hd + d];
+        }
+        io.stats![t * 2 * p.A + head] = io.lse![t * p.A + head];
+        io.stats![t * 2 * p.A + p.A + head] = sum;
+      }
+    }
+  },
+  wgsl: { source: wgsl, entry: "stats", groups: (p) => Math.ceil(p.T * p.A / 64), loops: (p) => p.hd },
+  wasm: { fn: "attentionStats", tasks: (p) => Math.ceil(p.T / 16) },
+};
+
+/** Calls `visit` for every visible (query, key) pair of a head with its weight and the gradient of its score. */
+function eachPair(
+  io: HostBuffers,
+  p: Params,
+  visit: (t: number, s: number, at: number, w: number, ds: number) => void,
+) {
+  const { q, k, v, ranges, dy, stats } = io;
+  for (let t = 0; t < p.T; t++) {
+    for (const r of [0, 2]) {
+      for (let s = ranges![4 * t + r]; s < ranges![4 * t + r + 1]; s++) {
+        for (let head = 0; head < p.A; head++) {
+          const at = head * p.hd;
+          let dot = 0, up = 0;
+          for (let d = 0; d < p.hd; d++) {
+            dot += q![t * p.D + at + d] * k![s * p.D + at + d];
+            up += dy![t * p.D + at + d] * v![s * p.D + at + d];
+          }
+          const score = dot * p.scale + (p.hasSlope ? p.slope * (io.keyFrames![s] - io.queryFrames![t]) : 0);
+          const weight = Math.exp(score - stats![t * 2 * p.A + head]);
+          visit(t, s, at, weight, weight * (up - stats![t * 2 * p.A + p.A + head]));
+        }
+      }
+    }
+  }
+}
+
+const GRAD_INPUTS = {
+  q: "T D",
+  k: "S D",
+  v: "S D",
+  ranges: "T 4:i32",
+  queryFrames: "T:i32?",
+  keyFrames: "S:i32?",
+  stats: "T A2",
+  dy: "T D",
+} as const;
+
+/** Gradient of the queries. Scores are computed again, block by block, and never stored. */
+export const attentionGradQuery: Kernel = {
+  name: "attentionGradQuery",
+  inputs: GRAD_INPUTS,
+  outputs: { dq: "T D" },
+  params: { T: "u32", D: "u32", A: "u32", scale: "f32", slope: "f32" },
+  flags: ["hd", "hasSlope"],
+  flops: (p) => 6 * p.T * (p.keys ?? 0) * p.D,
+  reference: (io, p) => {
+    io.dq!.fill(0);
+    eachPair(io, p, (t, s, at, _w, ds) => {
+      for (let d = 0; d < p.hd; d++) io.dq![t * p.D + at + d] += ds * p.scale * io.k![s * p.D + at + d];
+    });
+  },
+  wgsl: {
+    source: (p) => specialise(wgsl, { HD: p.hd }),
+    entry: "gradQuery",
+    groups: (p) => [Math.ceil(p.T / 16), p.A, 1],
+    loops: (p) => 3 * (p.keys ?? 0),
+  },
+  wasm: { fn: "attentionGradQuery", tasks: (p) => p.A * Math.ceil(p.T / 16) },
+};
+
+/** Gradients of keys and values: a tile of keys adds up over the queries that see it, in query order. */
+export const attentionGradKey: Kernel = {
+  name: "attentionGradKey",
+  inputs: GRAD_INPUTS,
+  outputs: { dk: "S D", dv: "S D" },
+  params: { T: "u32", S: "u32", D: "u32", A: "u32", scale: "f32", slope: "f32" },
+  flags: ["hd", "hasSlope"],
+  flops: (p) => 8 * p.T * (p.keys ?? 0) * p.D,
+  reference: (io, p) => {
+    io.dk!.fill(0);
+    io.dv!.fill(0);
+    eachPair(io, p, (t, s, at, w, ds) => {
+      for (let d = 0; d < p.hd; d++) {
+        io.dk![s * p.D + at + d] += ds * p.scale * io.q![t * p.D + at + d];
+        io.dv![s * p.D + at + d] += w * io.dy![t * p.D + at + d];
+      }
+    });
+  },
+  wgsl: {
+    source: (p) => specialise(wgsl, { HD: p.hd }),
+    entry: "gradKey",
+    groups: (p) => [Math.ceil(p.S / 16), p.A, 1],
+    loops: (p) => 3 * p.T,
+  },
+  wasm: { fn: "attentionGradKey", tasks: (p) => p.A * Math.ceil(p.S / 16) },
 };

@@ -13,6 +13,7 @@ import { reluAttention } from "./relu_attention.ts";
 import { rotary } from "./rotary.ts";
 import type { Params } from "./spec.ts";
 import type { KernelCase } from "./check.ts";
+import { GRADIENT_CASES } from "./gradient_cases.ts";
 
 const rowsOf = (count: string) => (p: Params, random: () => number) =>
   Array.from({ length: p[count] }, () => Math.floor(random() * p.R));
@@ -332,4 +333,5 @@ export const CASES: readonly KernelCase[] = [
     params: { T: 70, D: 33, R: 2, G: 33, gateCol: 0, row: 5, M: 30 },
     inputs: { rows: rowsOf("T") },
   },
+  ...GRADIENT_CASES,
 ];

@@ -129,3 +129,59 @@ export const groupedLinear: Kernel = {
     scratch: (p) => productScratch(p.I, 1),
   },
 };
+
+/**
+ * Gradient of a linear layer's input: dx (+)= dz w, rows as in {@linkcode linear}. `dz` is columns `zCol … zCol+N-1` of
+ * a tensor that may be wider (queries, keys and values side by side). With `accumulate` it adds to what is there.
+ */
+export const linearGradInput: Kernel = {
+  name: "linearGradInput",
+  inputs: { dz: "Y Z", w: "N K:f32|f16" },
+  outputs: { dx: "X K" },
+  params: { M: "u32", N: "u32", K: "u32", Z: "u32", xRow: "u32", yRow: "u32", zCol: "u32" },
+  flags: ["accumulate", "half"],
+  flops: (p) => 2 * p.M * p.N * p.K,
+  reference: (io, p) => {
+    for (let m = 0; m < p.M; m++) {
+      for (let k = 0; k < p.K; k++) {
+        const at = (p.xRow + m) * p.K + k;
+        let sum = p.accumulate ? io.dx![at] : 0;
+        for (let n = 0; n < p.N; n++) sum += io.dz![(p.yRow + m) * p.Z + p.zCol + n] * io.w![n * p.K + k];
+        io.dx![at] = sum;
+      }
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "gradInput",
+    groups: (p) => [Math.ceil(p.K / 64), Math.ceil(p.M / 64), 1],
+    loops: (p) => p.N,
+  },
+  wasm: { fn: "linearGradInput", tasks: (p) => Math.ceil(p.M / 96) * Math.ceil(p.K / 48) },
+};
+
+/** Gradients of a linear layer's weight and bias, accumulated: dw += dzᵀ x, db += column sums of dz. */
+export const linearGradWeight: Kernel = {
+  name: "linearGradWeight",
+  inputs: { dz: "Y Z", x: "X K" },
+  outputs: { dw: "N K", db: "N?" },
+  params: { M: "u32", N: "u32", K: "u32", Z: "u32", xRow: "u32", yRow: "u32", zCol: "u32" },
+  flags: ["hasBias"],
+  flops: (p) => 2 * p.M * p.N * p.K,
+  reference: (io, p) => {
+    for (let n = 0; n < p.N; n++) {
+      for (let m = 0; m < p.M; m++) {
+        const dz = io.dz![(p.yRow + m) * p.Z + p.zCol + n];
+        if (p.hasBias) io.db![n] += dz;
+        for (let k = 0; k < p.K; k++) io.dw![n * p.K + k] += dz * io.x![(p.xRow + m) * p.K + k];
+      }
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "gradWeight",
+    groups: (p) => [Math.ceil(p.K / 64), Math.ceil(p.N / 64), 1],
+    loops: (p) => p.M,
+  },
+  wasm: { fn: "linearGradWeight", tasks: (p) => Math.ceil(p.N / 96) * Math.ceil(p.K / 48) },
+};

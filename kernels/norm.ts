@@ -98,3 +98,44 @@ export const batchNorm: Kernel = {
   },
   wasm: { fn: "batchNorm", tasks: (p) => Math.ceil(p.P / 16), scratch: (p) => 4 * p.C },
 };
+
+/**
+ * Gradients of {@linkcode normModulate}: dx, and dscale[t] = dy * LN(x) for each token. Tokens that share a modulation
+ * row are added up afterwards by `rowSum`; the gradient of the shift is dy itself.
+ */
+export const normModulateGrad: Kernel = {
+  name: "normModulateGrad",
+  inputs: { x: "T D", modulation: "R G", rows: "T:i32", dy: "T D" },
+  outputs: { dx: "T D", dscale: "T D" },
+  params: { T: "u32", D: "u32", G: "u32", scaleCol: "u32", eps: "f32" },
+  flags: [],
+  flops: (p) => 16 * p.T * p.D,
+  reference: (io, p) => {
+    const { x, modulation, rows, dy, dx, dscale } = io;
+    for (let t = 0; t < p.T; t++) {
+      const at = t * p.D, row = rows![t] * p.G + p.scaleCol;
+      let mean = 0, variance = 0, sum = 0, product = 0;
+      for (let d = 0; d < p.D; d++) mean += x![at + d] / p.D;
+      for (let d = 0; d < p.D; d++) variance += (x![at + d] - mean) ** 2 / p.D;
+      const inverse = 1 / Math.sqrt(variance + p.eps);
+      const normal = (d: number) => (x![at + d] - mean) * inverse;
+      for (let d = 0; d < p.D; d++) {
+        const g = dy![at + d] * (1 + modulation![row + d]);
+        sum += g / p.D;
+        product += g * normal(d) / p.D;
+      }
+      for (let d = 0; d < p.D; d++) {
+        const g = dy![at + d] * (1 + modulation![row + d]);
+        dx![at + d] = (g - sum - normal(d) * product) * inverse;
+        dscale![at + d] = dy![at + d] * normal(d);
+      }
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "forward",
+    groups: (p) => p.T,
+    loops: (p) => 4 * Math.ceil(p.D / 64) + 32,
+  },
+  wasm: { fn: "normModulateGrad", tasks: (p) => Math.ceil(p.T / 16) },
+};
