@@ -4,7 +4,7 @@ import { conv2d } from "../kernels/conv2d.ts";
 import type { Device, Storage } from "../kernels/device.ts";
 import { binary, unary } from "../kernels/elementwise.ts";
 import { linear, linearQkv } from "../kernels/linear.ts";
-import { type Kernel, type Params } from "../kernels/spec.ts";
+import type { Kernel, Params, Target } from "../kernels/spec.ts";
 import {
   describeAdapter,
   openWebGpuDevice,
@@ -313,8 +313,8 @@ test("the adapter is described with its limits", async (device) => {
 });
 
 for (const variant of ["hardware", "software"] as const) {
-  test(`the ${variant} variants of the matrix products agree with the reference`, async (device) => {
-    for (const c of CASES.filter((c) => [linear, linearQkv, conv2d].includes(c.kernel))) {
+  test(`the ${variant} variants agree with the reference`, async (device) => {
+    for (const c of CASES.filter((c) => [linear, linearQkv, conv2d, attention].includes(c.kernel))) {
       await checkKernel(device, c);
     }
   }, { variant });
@@ -325,7 +325,7 @@ test("large products take the large tile and agree with the reference", async (d
   const sizes = { M: 1091, N: 1021, K: 37, X: 1091, Y: 1091, G: 0, xRow: 0, yRow: 0, gateCol: 0 };
   const flags = { act: 0, hasBias: 1, hasGate: 0, hasResidual: 0, half: 0 };
   assertEquals(
-    (linear.wgsl.entry as (p: Params, t: { software: boolean }) => string)(sizes, { software: false }),
+    (linear.wgsl.entry as (p: Params, t: Target) => string)(sizes, { software: false, sharedBytes: 16384 }),
     "tile64",
   );
   const absent = ["modulation", "rows", "residual"];
