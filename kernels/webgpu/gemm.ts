@@ -51,7 +51,7 @@ export function gemmSide(
     loops: (p, target) => {
       const { depth } = sizes(p);
       const tile = tileOf(sizes(p), target);
-      if (tile === "plain") return depth + 80;
+      if (tile === "plain") return 9 * depth + 80;
       return tile === "tile64" ? Math.ceil(depth / 4) * 9 + 80 : Math.ceil(depth / 16) * 7 + 4;
     },
   };
