@@ -9,8 +9,11 @@ import { sections } from "./sections.ts";
 
 /** Rows, columns and steps of four k of a matrix product. */
 export interface GemmSizes {
+  /** Rows of the result. */
   readonly rows: number;
+  /** Columns of the result. */
   readonly columns: number;
+  /** Steps of four k. */
   readonly depth: number;
 }
 
