@@ -130,6 +130,9 @@ export const groupedLinear: Kernel = {
   },
 };
 
+/** Scratch of a gradient's task on the cpu: row addresses, one register tile, one panel. */
+const gradientScratch = (rows: number, length: number) => 4 * rows + 512 + 64 * length;
+
 /**
  * Gradient of a linear layer's input: dx (+)= dz w, rows as in {@linkcode linear}. `dz` is columns `zCol … zCol+N-1` of
  * a tensor that may be wider (queries, keys and values side by side). With `accumulate` it adds to what is there.
@@ -157,7 +160,12 @@ export const linearGradInput: Kernel = {
     groups: (p) => [Math.ceil(p.K / 64), Math.ceil(p.M / 64), 1],
     loops: (p) => p.N,
   },
-  wasm: { fn: "linearGradInput", tasks: (p) => Math.ceil(p.M / 96) * Math.ceil(p.K / 48) },
+  wasm: {
+    fn: "linearGradInput",
+    tasks: (p) => Math.ceil(p.M / 192) * Math.ceil(p.K / 48),
+    scratch: (p) => gradientScratch(192, p.N),
+    packed: (p) => ({ w: [p.N, p.K, 1] }),
+  },
 };
 
 /** Gradients of a linear layer's weight and bias, accumulated: dw += dzᵀ x, db += column sums of dz. */
@@ -183,5 +191,9 @@ export const linearGradWeight: Kernel = {
     groups: (p) => [Math.ceil(p.K / 64), Math.ceil(p.N / 64), 1],
     loops: (p) => p.M,
   },
-  wasm: { fn: "linearGradWeight", tasks: (p) => Math.ceil(p.N / 96) * Math.ceil(p.K / 48) },
+  wasm: {
+    fn: "linearGradWeight",
+    tasks: (p) => Math.ceil(p.N / 96) * Math.ceil(p.K / 192),
+    scratch: () => gradientScratch(96, 512) + 4 * 96 * 512, // the transposed block of dz behind it
+  },
 };

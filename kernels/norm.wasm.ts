@@ -115,3 +115,53 @@ export function batchNorm(args: usize, task: i32, scratch: usize): void {
     }
   }
 }
+
+export function normModulateGrad(args: usize, task: i32, scratch: usize): void {
+  const T = <i32>word(args, 6), D = <i32>word(args, 7), G = <usize>word(args, 8);
+  const scaleCol = <usize>word(args, 9), eps = real(args, 10);
+  const bytes = <usize>D << 2, whole = bytes & ~15;
+  const one = f32x4.splat(1.0);
+  const end = min(T, (task + 1) * ROWS);
+  for (let t = task * ROWS; t < end; t++) {
+    const first = <usize>t * bytes;
+    const x = <usize>word(args, 0) + first, dy = <usize>word(args, 3) + first;
+    const dx = <usize>word(args, 4) + first, dscale = <usize>word(args, 5) + first;
+    const row = <usize>load<u32>(<usize>word(args, 2) + (<usize>t << 2));
+    const scale = <usize>word(args, 1) + (row * G + scaleCol << 2);
+    const mean = powerSum(x, D, 0.0, false) / <f32>D;
+    const factor: f32 = <f32>1.0 / sqrt<f32>(powerSum(x, D, mean, true) / <f32>D + eps);
+    const m = f32x4.splat(mean), f = f32x4.splat(factor);
+    // Means of g = dy (1 + scale) and of g times the normal x.
+    let g0 = f32x4.splat(0.0), g1 = g0, h0 = g0, h1 = g0;
+    let rest: f32 = 0.0, product: f32 = 0.0;
+    let i: usize = 0;
+    for (; i + 32 <= whole; i += 32) {
+      const a = f32x4.mul(v128.load(dy + i), f32x4.add(one, v128.load(scale + i)));
+      const b = f32x4.mul(v128.load(dy + i, 16), f32x4.add(one, v128.load(scale + i, 16)));
+      g0 = f32x4.add(g0, a);
+      g1 = f32x4.add(g1, b);
+      h0 = madd(a, f32x4.mul(f32x4.sub(v128.load(x + i), m), f), h0);
+      h1 = madd(b, f32x4.mul(f32x4.sub(v128.load(x + i, 16), m), f), h1);
+    }
+    for (; i < bytes; i += 4) {
+      const g = load<f32>(dy + i) * (<f32>1.0 + load<f32>(scale + i));
+      rest += g;
+      product += g * (load<f32>(x + i) - mean) * factor;
+    }
+    rest = (lanes(f32x4.add(g0, g1)) + rest) / <f32>D;
+    product = (lanes(f32x4.add(h0, h1)) + product) / <f32>D;
+    const s = f32x4.splat(rest), p = f32x4.splat(product);
+    for (i = 0; i < whole; i += 16) {
+      const up = v128.load(dy + i), normal = f32x4.mul(f32x4.sub(v128.load(x + i), m), f);
+      const g = f32x4.mul(up, f32x4.add(one, v128.load(scale + i)));
+      v128.store(dx + i, f32x4.mul(f32x4.sub(f32x4.sub(g, s), f32x4.mul(normal, p)), f));
+      v128.store(dscale + i, f32x4.mul(up, normal));
+    }
+    for (; i < bytes; i += 4) {
+      const up = load<f32>(dy + i), normal = (load<f32>(x + i) - mean) * factor;
+      const g = up * (<f32>1.0 + load<f32>(scale + i));
+      store<f32>(dx + i, (g - rest - normal * product) * factor);
+      store<f32>(dscale + i, up * normal);
+    }
+  }
+}

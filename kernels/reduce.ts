@@ -26,7 +26,7 @@ export const rowSum: Kernel = {
     }
   },
   wgsl: { source: wgsl, entry: "rowSum", groups: (p) => Math.ceil(p.R * p.D / 64), loops: (p) => p.M },
-  wasm: { fn: "rowSum", tasks: (p) => p.R },
+  wasm: { fn: "rowSum", tasks: (p) => p.R, scratch: (p) => 4 * p.D },
 };
 
 /** y[d] += Σ over the rows `row … row+M-1` of a[t, col+d], D columns of a tensor that is W wide. */
