@@ -37,7 +37,40 @@ function panelOfRows(from: usize, stride: usize, count: i32, width: i32, to: usi
   }
 }
 
-/** Half number `at` of an array as a float. */
+/** `count` rows of `width` columns, `stride` bytes apart, as `width` rows of `count` floats. */
+function transpose(from: usize, stride: usize, count: i32, width: i32, to: usize): void {
+  const row = <usize>count << 2;
+  let m = 0;
+  for (; m + 4 <= count; m += 4) {
+    let a = from + <usize>m * stride, out = to + (<usize>m << 2);
+    let n = 0;
+    for (; n + 4 <= width; n += 4) {
+      const r0 = v128.load(a), r1 = v128.load(a + stride);
+      const r2 = v128.load(a + 2 * stride), r3 = v128.load(a + 3 * stride);
+      const ab0 = i32x4.shuffle(r0, r1, 0, 4, 1, 5), ab1 = i32x4.shuffle(r0, r1, 2, 6, 3, 7);
+      const cd0 = i32x4.shuffle(r2, r3, 0, 4, 1, 5), cd1 = i32x4.shuffle(r2, r3, 2, 6, 3, 7);
+      v128.store(out, i64x2.shuffle(ab0, cd0, 0, 2));
+      v128.store(out + row, i64x2.shuffle(ab0, cd0, 1, 3));
+      v128.store(out + 2 * row, i64x2.shuffle(ab1, cd1, 0, 2));
+      v128.store(out + 3 * row, i64x2.shuffle(ab1, cd1, 1, 3));
+      a += 16;
+      out += 4 * row;
+    }
+    for (; n < width; n++) {
+      for (let i: usize = 0; i < 4; i++) store<f32>(out + (i << 2), load<f32>(a + i * stride));
+      a += 4;
+      out += row;
+    }
+  }
+  for (; m < count; m++) {
+    for (let n = 0; n < width; n++) {
+      const at = from + <usize>m * stride + (<usize>n << 2);
+      store<f32>(to + <usize>n * row + (<usize>m << 2), load<f32>(at));
+    }
+  }
+}
+
+/** The half at an address as a float. */
 @inline
 function halfAt(from: usize): f32 {
   return f32x4.extract_lane(halves(i32x4.splat(<i32>load<u16>(from))), 0);
@@ -51,7 +84,15 @@ function panelOfWeights(w: usize, half: u32, N: i32, K: i32, k0: i32, width: i32
     panelOfRows(w + (<usize>k0 << 2), <usize>K << 2, N, width, to);
     return;
   }
-  for (let n = 0; n < N; n++) {
+  let n = 0;
+  if (packed && !half && width == PANEL) {
+    // A packed weight is already in panels, of rows of w: 16 times 16 blocks change places.
+    for (; n + PANEL <= N; n += PANEL) {
+      transpose(w + (<usize>(n * K + k0 * PANEL) << 2), STEP, PANEL, PANEL, to);
+      to += <usize>PANEL * STEP;
+    }
+  }
+  for (; n < N; n++) {
     for (let j = 0; j < PANEL; j++) {
       let v: f32 = 0.0;
       if (j < width) {
@@ -103,39 +144,6 @@ export function linearGradInput(args: usize, task: i32, scratch: usize): void {
       tile(table + (<usize>r << 2), 1, N, panel, c, STEP);
       const to = dx + <usize>r * stride + (<usize>k << 2);
       place(c, to, stride, min(TILE_ROWS, rows - r), width, add);
-    }
-  }
-}
-
-/** `count` rows of `width` columns, `stride` bytes apart, as `width` rows of `count` floats. */
-function transpose(from: usize, stride: usize, count: i32, width: i32, to: usize): void {
-  const row = <usize>count << 2;
-  let m = 0;
-  for (; m + 4 <= count; m += 4) {
-    let a = from + <usize>m * stride, out = to + (<usize>m << 2);
-    let n = 0;
-    for (; n + 4 <= width; n += 4) {
-      const r0 = v128.load(a), r1 = v128.load(a + stride);
-      const r2 = v128.load(a + 2 * stride), r3 = v128.load(a + 3 * stride);
-      const ab0 = i32x4.shuffle(r0, r1, 0, 4, 1, 5), ab1 = i32x4.shuffle(r0, r1, 2, 6, 3, 7);
-      const cd0 = i32x4.shuffle(r2, r3, 0, 4, 1, 5), cd1 = i32x4.shuffle(r2, r3, 2, 6, 3, 7);
-      v128.store(out, i64x2.shuffle(ab0, cd0, 0, 2));
-      v128.store(out + row, i64x2.shuffle(ab0, cd0, 1, 3));
-      v128.store(out + 2 * row, i64x2.shuffle(ab1, cd1, 0, 2));
-      v128.store(out + 3 * row, i64x2.shuffle(ab1, cd1, 1, 3));
-      a += 16;
-      out += 4 * row;
-    }
-    for (; n < width; n++) {
-      for (let i: usize = 0; i < 4; i++) store<f32>(out + (i << 2), load<f32>(a + i * stride));
-      a += 4;
-      out += row;
-    }
-  }
-  for (; m < count; m++) {
-    for (let n = 0; n < width; n++) {
-      const at = from + <usize>m * stride + (<usize>n << 2);
-      store<f32>(to + <usize>n * row + (<usize>m << 2), load<f32>(at));
     }
   }
 }
