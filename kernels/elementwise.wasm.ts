@@ -126,6 +126,7 @@ function slope(code: u32, x: v128): v128 {
     return madd(f32x4.mul(x, f32x4.mul(s, f32x4.sub(one, s))), inner, s);
   }
   if (code == 3) return v128.and(f32x4.gt(x, zero), one);
+  if (code == 4) return v128.bitselect(one, f32x4.splat(0.2), f32x4.gt(x, zero));
   return one;
 }
 
@@ -180,4 +181,40 @@ export function fill(args: usize, task: i32, scratch: usize): void {
   let i = first;
   for (; i + 16 <= end; i += 16) v128.store(y + i, v);
   for (; i < end; i += 4) store<f32>(y + i, value);
+}
+
+export function gluGrad(args: usize, task: i32, scratch: usize): void {
+  const P = <i32>word(args, 3), C = <i32>word(args, 4);
+  const bytes = <usize>C << 2, whole = bytes & ~15;
+  const end = min(P, (task + 1) * ROWS);
+  for (let p = task * ROWS; p < end; p++) {
+    const wide = <usize>p * 2 * bytes;
+    const a = <usize>word(args, 0) + wide, g = a + bytes, dy = <usize>word(args, 1) + <usize>p * bytes;
+    const da = <usize>word(args, 2) + wide, dg = da + bytes;
+    let i: usize = 0;
+    for (; i < whole; i += 16) {
+      const up = v128.load(dy + i), gate = v128.load(g + i);
+      v128.store(da + i, f32x4.mul(up, silu(gate)));
+      v128.store(dg + i, f32x4.mul(f32x4.mul(up, v128.load(a + i)), slope(1, gate)));
+    }
+    for (; i < bytes; i += 4) {
+      const up = load<f32>(dy + i), gate = v128.load_splat<f32>(g + i);
+      store<f32>(da + i, up * f32x4.extract_lane(silu(gate), 0));
+      store<f32>(dg + i, up * load<f32>(a + i) * f32x4.extract_lane(slope(1, gate), 0));
+    }
+  }
+}
+
+export function groupMeanGrad(args: usize, task: i32, scratch: usize): void {
+  const P = <i32>word(args, 2), C = <i32>word(args, 3), O = <i32>word(args, 4);
+  const r = C / O, end = min(P, (task + 1) * ROWS) * O;
+  const factor: f32 = <f32>1.0 / <f32>r;
+  let to = <usize>word(args, 1) + (<usize>(task * ROWS * C) << 2);
+  for (let o = task * ROWS * O; o < end; o++) {
+    const v = load<f32>(<usize>word(args, 0) + (<usize>o << 2)) * factor;
+    for (let j = 0; j < r; j++) {
+      store<f32>(to, v);
+      to += 4;
+    }
+  }
 }

@@ -206,7 +206,7 @@ export const batchStats: Kernel = {
     groups: (p) => p.C,
     loops: (p) => 2 * Math.ceil(p.P / 64) + 16,
   },
-  wasm: { fn: "batchStats", tasks: (p) => Math.ceil(p.C / 16) },
+  wasm: { fn: "batchStats", tasks: (p) => Math.ceil(p.C / 16), scratch: () => 128 },
 };
 
 /**
@@ -236,7 +236,7 @@ export const batchNormSums: Kernel = {
     groups: (p) => p.C,
     loops: (p) => Math.ceil(p.P / 64) + 16,
   },
-  wasm: { fn: "batchNormSums", tasks: (p) => Math.ceil(p.C / 16) },
+  wasm: { fn: "batchNormSums", tasks: (p) => Math.ceil(p.C / 16), scratch: () => 128 },
 };
 
 /**
@@ -265,5 +265,5 @@ export const batchNormGrad: Kernel = {
     groups: (p) => Math.ceil(p.P * p.C / 64),
     loops: () => 1,
   },
-  wasm: { fn: "batchNormGrad", tasks: (p) => Math.ceil(p.P / 16), scratch: (p) => 12 * p.C },
+  wasm: { fn: "batchNormGrad", tasks: (p) => Math.ceil(p.P / 64), scratch: (p) => 12 * p.C },
 };

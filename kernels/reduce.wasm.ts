@@ -156,3 +156,43 @@ export function squareSum(args: usize, task: i32, scratch: usize): void {
   const x = <usize>word(args, 0) + (<usize>first << 2);
   store<f32>(<usize>word(args, 1) + (<usize>task << 2), squares(x, 0, min(SQUARES, E - first)));
 }
+
+export function absLoss(args: usize, task: i32, scratch: usize): void {
+  const P = <i32>word(args, 5), first = <usize>(task * P) << 2, at = <usize>task << 2;
+  const a = <usize>word(args, 0) + first, b = <usize>word(args, 1) + first;
+  let sum: f64 = 0.0;
+  for (let i0 = 0; i0 < P; i0 += SQUARES) {
+    const end = <usize>min(P, i0 + SQUARES) << 2;
+    let s0 = f32x4.splat(0.0), s1 = s0, s2 = s0, s3 = s0;
+    let rest: f32 = 0.0;
+    let i = <usize>i0 << 2;
+    for (; i + 64 <= end; i += 64) {
+      s0 = f32x4.add(s0, f32x4.abs(f32x4.sub(v128.load(a + i), v128.load(b + i))));
+      s1 = f32x4.add(s1, f32x4.abs(f32x4.sub(v128.load(a + i, 16), v128.load(b + i, 16))));
+      s2 = f32x4.add(s2, f32x4.abs(f32x4.sub(v128.load(a + i, 32), v128.load(b + i, 32))));
+      s3 = f32x4.add(s3, f32x4.abs(f32x4.sub(v128.load(a + i, 48), v128.load(b + i, 48))));
+    }
+    for (; i < end; i += 4) rest += abs<f32>(load<f32>(a + i) - load<f32>(b + i));
+    sum += <f64>(lanes(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3))) + rest);
+  }
+  const weight = <f64>load<f32>(<usize>word(args, 2) + at);
+  store<f32>(<usize>word(args, 3) + at, <f32>(weight * sum / <f64>P));
+}
+
+export function absLossGrad(args: usize, task: i32, scratch: usize): void {
+  const P = <i32>word(args, 6), first = <usize>(task * P) << 2, at = <usize>task << 2;
+  const factor: f32 = load<f32>(<usize>word(args, 3) + at) * load<f32>(<usize>word(args, 2) + at) / <f32>P;
+  const a = <usize>word(args, 0), b = <usize>word(args, 1), d = <usize>word(args, 4);
+  const f = f32x4.splat(factor), zero = f32x4.splat(0.0);
+  const end = first + (<usize>P << 2);
+  let i = first;
+  for (; i + 16 <= end; i += 16) {
+    const x = f32x4.sub(v128.load(a + i), v128.load(b + i));
+    const up = v128.and(f32x4.gt(x, zero), f), down = v128.and(f32x4.lt(x, zero), f);
+    v128.store(d + i, f32x4.sub(up, down));
+  }
+  for (; i < end; i += 4) {
+    const x = load<f32>(a + i) - load<f32>(b + i);
+    store<f32>(d + i, x > 0.0 ? factor : x < 0.0 ? -factor : <f32>0.0);
+  }
+}
