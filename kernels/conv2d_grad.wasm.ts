@@ -76,7 +76,7 @@ export function conv2dGradInput(args: usize, task: i32, scratch: usize): void {
       }
     }
     for (let r = 0; r < rows; r += TILE_ROWS) {
-      tile(table + <usize>(r * taps << 2), taps, O, panel, c, STEP);
+      tile(table + <usize>(r * taps << 2), taps, O, 4, panel, c, STEP);
       for (let k = r; k < min(rows, r + TILE_ROWS); k++) {
         const at = <usize>load<u32>(outputs + (<usize>k << 2)) + (<usize>i << 2);
         place(c + <usize>(k - r) * STEP, at, 0, 1, columns, add);
@@ -157,7 +157,7 @@ export function conv2dGradWeight(args: usize, task: i32, scratch: usize): void {
     for (let q = q0; q < q1; q += PANEL) {
       panelOfPixels(args, m, count, q, q1, panel);
       for (let r = 0; r < rows; r += TILE_ROWS) {
-        tile(table + (<usize>r << 2), 1, count, panel, c, STEP);
+        tile(table + (<usize>r << 2), 1, count, 4, panel, c, STEP);
         for (let j = 0; j < min(PANEL, q1 - q); j++) {
           const tap = (q + j) / I, i = (q + j) % I;
           for (let k = 0; k < min(TILE_ROWS, rows - r); k++) {

@@ -28,7 +28,7 @@ function panelOfWeights(w: usize, half: u32, N: i32, K: i32, k0: i32, width: i32
   }
   let n = 0;
   if (packed && !half && width == PANEL) {
-    // A packed weight is already in panels, of rows of w: 16 times 16 blocks change places.
+    // A packed weight is already in panels, of rows of w: square blocks change places.
     for (; n + PANEL <= N; n += PANEL) {
       transpose(w + (<usize>(n * K + k0 * PANEL) << 2), STEP, PANEL, PANEL, to);
       to += <usize>PANEL * STEP;
@@ -66,7 +66,7 @@ export function linearGradInput(args: usize, task: i32, scratch: usize): void {
     const width = min(PANEL, k1 - k);
     panelOfWeights(<usize>word(args, 1), half, N, K, k, width, panel);
     for (let r = 0; r < rows; r += TILE_ROWS) {
-      tile(table + (<usize>r << 2), 1, N, panel, c, STEP);
+      tile(table + (<usize>r << 2), 1, N, 4, panel, c, STEP);
       const to = dx + <usize>r * stride + (<usize>k << 2);
       place(c, to, stride, min(TILE_ROWS, rows - r), width, add);
     }
@@ -102,7 +102,7 @@ export function linearGradWeight(args: usize, task: i32, scratch: usize): void {
       const width = min(PANEL, k1 - k);
       panelOfRows(x + (<usize>k << 2), stride, count, width, panel);
       for (let r = 0; r < rows; r += TILE_ROWS) {
-        tile(table + (<usize>r << 2), 1, count, panel, c, STEP);
+        tile(table + (<usize>r << 2), 1, count, 4, panel, c, STEP);
         place(c, dw + <usize>r * stride + (<usize>k << 2), stride, min(TILE_ROWS, rows - r), width, true);
       }
     }
