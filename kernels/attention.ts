@@ -6,7 +6,25 @@
 import { specialise } from "./webgpu/specialise.ts";
 import activation from "./activation.wgsl" with { type: "text" };
 import wgsl from "./attention.wgsl" with { type: "text" };
-import type { HostBuffers, Kernel, Params } from "./spec.ts";
+import type { HostBuffers, Kernel, Params, Target } from "./spec.ts";
+
+/** Queries of a workgroup. */
+const QUERIES = 16;
+
+/**
+ * Keys of a block and invocations of a query, as the shader's constants.
+ *
+ * On hardware 256 invocations share 16 queries, since a denoising step has few workgroups (64 queries of 12 heads: 48)
+ * and waits for memory; not measured yet. Software adapters take the fewest invocations. Smaller blocks where shared
+ * memory is small.
+ */
+function tileOf(hd: number, target: Target): { KEYS: number; LANES: number; PARTS: number } {
+  const wide = target.software ? [] : [{ KEYS: 32, LANES: 16, PARTS: 2 }];
+  const tiles = [...wide, ...[32, 16, 8].map((KEYS) => ({ KEYS, LANES: 8, PARTS: 1 }))];
+  const bytes = ({ KEYS, LANES, PARTS }: typeof tiles[0]) =>
+    4 * QUERIES * (hd + KEYS + LANES * PARTS) + 16 * KEYS * ((hd / 4) | 1);
+  return tiles.find((tile) => bytes(tile) <= target.sharedBytes) ?? tiles.at(-1)!;
+}
 
 /**
  * y[t] = softmax(q[t] kᵀ * scale + slope * (keyFrame - queryFrame)) v, per head.
@@ -50,15 +68,16 @@ export const attention: Kernel = {
     }
   },
   wgsl: {
-    // 15 KiB of shared memory at HD 64, 13 at 128: within the 16 that WebGPU promises.
-    source: (p) => activation + specialise(wgsl, { HD: p.hd, KEYS: p.hd > 64 ? 8 : 32 }),
+    source: (p, target) => activation + specialise(wgsl, { HD: p.hd, ...tileOf(p.hd, target) }),
     entry: "forward",
-    groups: (p) => [Math.ceil(p.T / 16), p.A, 1],
+    groups: (p) => [Math.ceil(p.T / QUERIES), p.A, 1],
     // A block of keys: loads, scores, weights and sums, as counted in the shader. S bounds what a query sees.
-    loops: (p) => {
-      const keys = p.hd > 64 ? 8 : 32, vectors = p.hd / 4, span = Math.ceil(vectors / 8);
-      const block = 2 * keys * vectors / 64 + keys / 8 * (vectors + 2) + 8 + keys * (1 + span) + span;
-      return Math.ceil((p.S ?? 0) / keys + 2) * block + 200;
+    loops: (p, target) => {
+      const { KEYS, LANES, PARTS } = tileOf(p.hd, target), share = LANES * PARTS, vectors = p.hd / 4;
+      const own = Math.ceil(KEYS / share), span = Math.ceil(vectors / LANES);
+      const loads = Math.ceil(KEYS * vectors / (8 * share));
+      const block = 2 * loads + own * (vectors + 2) + share + KEYS / PARTS * (1 + span) + span + 1;
+      return Math.ceil((p.S ?? 0) / KEYS + 2) * block + 200;
     },
   },
   wasm: {

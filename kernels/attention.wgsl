@@ -1,11 +1,14 @@
 // attention: streaming softmax. A workgroup holds 16 queries of one head and walks over the keys that any of them sees,
 // KEYS at a time through shared memory; a block of keys and then its block of values take turns in the same memory.
 
-const HD = 64u; // channels of a head, a multiple of 4; set by kernels/attention.ts
-const KEYS = 32u; // keys of a block, a multiple of 8; set by kernels/attention.ts
+const HD = 64u; // channels of a head, a multiple of 4; this and the next three are set by kernels/attention.ts
+const KEYS = 32u; // keys of a block, a multiple of PARTS
+const LANES = 8u; // invocations that share the output channels of two queries, t and t+8
+const PARTS = 1u; // sets of lanes that share the keys of a block
 const HV = HD / 4u;
 const QUERIES = 16u;
-const LANES = 8u; // invocations that share two queries, t and t+8
+const SHARE = LANES * PARTS; // invocations of two queries
+const SIZE = QUERIES / 2u * SHARE; // invocations of a workgroup
 const SPAN = (HV + LANES - 1u) / LANES; // vec4 of output that one invocation owns, for each of its queries
 const PAD = HV | 1u; // an odd row length spreads neighbours over the banks
 const NEVER = -3.0e38;
@@ -28,7 +31,7 @@ struct Params { T: u32, D: u32, A: u32, scale: f32, slope: f32 }
 var<workgroup> queries: array<vec4f, QUERIES * HV>;
 var<workgroup> block: array<vec4f, KEYS * PAD>;
 var<workgroup> weights: array<f32, QUERIES * KEYS>;
-var<workgroup> maxima: array<f32, QUERIES * LANES>;
+var<workgroup> maxima: array<f32, QUERIES * SHARE>;
 
 fn rangeOf(t: u32, which: u32) -> vec2i {
   if (t >= p.T) { return vec2i(); }
@@ -51,15 +54,17 @@ fn nextRun(first: u32, which: u32, begin: i32) -> vec2i {
   return vec2i(start, end);
 }
 
-@compute @workgroup_size(64)
+@compute @workgroup_size(SIZE)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let first = group.x * QUERIES;
   let width = p.D / 4u;
   let head = group.y * HV;
-  let tx = lane % LANES;
-  let t0 = lane / LANES; // this invocation's queries in the tile: t0 and t0 + 8
+  let tx = lane % SHARE;
+  let channel = tx % LANES;
+  let part = tx / LANES;
+  let t0 = lane / SHARE; // this invocation's queries in the tile: t0 and t0 + 8
   let t1 = t0 + 8u;
-  for (var i = lane; i < QUERIES * HV; i += 64u) {
+  for (var i = lane; i < QUERIES * HV; i += SIZE) {
     let t = min(first + i / HV, p.T - 1u);
     queries[i] = q[t * width + head + i % HV] * p.scale;
   }
@@ -80,14 +85,14 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
       let until0 = min(seen0.y, run.y);
       let until1 = min(seen1.y, run.y);
       for (var s = run.x; s < run.y; s += i32(KEYS)) {
-        for (var i = lane; i < KEYS * HV; i += 64u) {
+        for (var i = lane; i < KEYS * HV; i += SIZE) {
           let at = u32(min(s + i32(i / HV), run.y - 1));
           block[(i / HV) * PAD + i % HV] = k[at * width + head + i % HV];
         }
         workgroupBarrier();
         var most0 = NEVER;
         var most1 = NEVER;
-        for (var j = tx; j < KEYS; j += LANES) {
+        for (var j = tx; j < KEYS; j += SHARE) {
           var dot0 = vec4f();
           var dot1 = vec4f();
           for (var d = 0u; d < HV; d++) {
@@ -110,27 +115,27 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
           most0 = max(most0, score0);
           most1 = max(most1, score1);
         }
-        maxima[t0 * LANES + tx] = most0;
-        maxima[t1 * LANES + tx] = most1;
+        maxima[t0 * SHARE + tx] = most0;
+        maxima[t1 * SHARE + tx] = most1;
         workgroupBarrier();
         most0 = max0;
         most1 = max1;
-        for (var i = 0u; i < LANES; i++) {
-          most0 = max(most0, maxima[t0 * LANES + i]);
-          most1 = max(most1, maxima[t1 * LANES + i]);
+        for (var i = 0u; i < SHARE; i++) {
+          most0 = max(most0, maxima[t0 * SHARE + i]);
+          most1 = max(most1, maxima[t1 * SHARE + i]);
         }
         let keep0 = expAccurate(max0 - most0);
         let keep1 = expAccurate(max1 - most1);
         max0 = most0;
         max1 = most1;
-        for (var j = tx; j < KEYS; j += LANES) {
+        for (var j = tx; j < KEYS; j += SHARE) {
           let at = s + i32(j);
           let weight0 = expAccurate(weights[t0 * KEYS + j] - max0);
           let weight1 = expAccurate(weights[t1 * KEYS + j] - max1);
           weights[t0 * KEYS + j] = select(0.0, weight0, at >= seen0.x && at < until0);
           weights[t1 * KEYS + j] = select(0.0, weight1, at >= seen1.x && at < until1);
         }
-        for (var i = lane; i < KEYS * HV; i += 64u) {
+        for (var i = lane; i < KEYS * HV; i += SIZE) {
           let at = u32(min(s + i32(i / HV), run.y - 1));
           block[(i / HV) * PAD + i % HV] = v[at * width + head + i % HV];
         }
@@ -141,13 +146,13 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
           out0[i] *= keep0;
           out1[i] *= keep1;
         }
-        for (var j = 0u; j < KEYS; j++) {
+        for (var j = part * (KEYS / PARTS); j < (part + 1u) * (KEYS / PARTS); j++) {
           let weight0 = weights[t0 * KEYS + j];
           let weight1 = weights[t1 * KEYS + j];
           sum0 += weight0;
           sum1 += weight1;
           for (var i = 0u; i < SPAN; i++) {
-            let value = block[j * PAD + min(tx + i * LANES, HV - 1u)];
+            let value = block[j * PAD + min(channel + i * LANES, HV - 1u)];
             out0[i] = fma(vec4f(weight0), value, out0[i]);
             out1[i] = fma(vec4f(weight1), value, out1[i]);
           }
@@ -157,8 +162,27 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
       next = run.y;
     }
   }
+  if (PARTS > 1u) { // all parts know the same maxima, so sums are simply added, in one fixed order
+    maxima[t0 * SHARE + tx] = sum0;
+    maxima[t1 * SHARE + tx] = sum1;
+    for (var other = 1u; other < PARTS; other++) {
+      for (var i = 0u; i < SPAN && part == other; i++) {
+        block[t0 * HV + min(channel + i * LANES, HV - 1u)] = out0[i];
+        block[t1 * HV + min(channel + i * LANES, HV - 1u)] = out1[i];
+      }
+      workgroupBarrier();
+      sum0 += select(0.0, maxima[t0 * SHARE + channel + other * LANES], part == 0u);
+      sum1 += select(0.0, maxima[t1 * SHARE + channel + other * LANES], part == 0u);
+      for (var i = 0u; i < SPAN; i++) {
+        out0[i] += block[t0 * HV + min(channel + i * LANES, HV - 1u)];
+        out1[i] += block[t1 * HV + min(channel + i * LANES, HV - 1u)];
+      }
+      workgroupBarrier();
+    }
+    if (part > 0u) { return; }
+  }
   for (var i = 0u; i < SPAN; i++) {
-    let d = tx + i * LANES;
+    let d = channel + i * LANES;
     if (d < HV && first + t0 < p.T) { y[(first + t0) * width + head + d] = out0[i] / sum0; }
     if (d < HV && first + t1 < p.T) { y[(first + t1) * width + head + d] = out1[i] / sum1; }
   }

@@ -36,6 +36,8 @@ export type HostBuffers = Record<string, Float64Array | Int32Array | null>;
 export interface Target {
   /** True for the variants that suit a software adapter: registers instead of shared memory. */
   readonly software: boolean;
+  /** Bytes of shared memory that a workgroup may have; WebGPU promises 16,384. */
+  readonly sharedBytes: number;
 }
 
 /**

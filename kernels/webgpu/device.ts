@@ -88,7 +88,10 @@ export class WebGpuDevice implements Device {
     this.maxBindingBytes = Math.floor(gpu.limits.maxStorageBufferBindingSize / 16) * 16;
     this.uniformAlignment = gpu.limits.minUniformBufferOffsetAlignment;
     this.#maxGroups = gpu.limits.maxComputeWorkgroupsPerDimension;
-    this.#target = { software: options.variant ? options.variant === "software" : description.software };
+    this.#target = {
+      software: options.variant ? options.variant === "software" : description.software,
+      sharedBytes: gpu.limits.maxComputeWorkgroupStorageSize,
+    };
     this.info = {
       name: "webgpu",
       description: description.description,
