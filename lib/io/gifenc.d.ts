@@ -1,0 +1,27 @@
+/** Colours of a palette, `[red, green, blue]` each. */
+export type Palette = number[][];
+
+/** Writes one GIF, frame by frame. */
+export interface Encoder {
+  /** Appends a frame of palette indices; `delay` in milliseconds. */
+  writeFrame(
+    index: Uint8Array,
+    width: number,
+    height: number,
+    options: { palette: Palette; delay: number; repeat?: number },
+  ): void;
+  /** Appends the trailer. */
+  finish(): void;
+  /** What was written since the last reset, as a view. */
+  bytesView(): Uint8Array<ArrayBuffer>;
+  /** Where the bytes gather. */
+  readonly stream: { reset(): void };
+}
+
+/** What lib/io/image.ts uses of npm:gifenc, which comes without types. */
+declare const gifenc: {
+  GIFEncoder(): Encoder;
+  quantize(rgba: Uint8Array, colours: number): Palette;
+  applyPalette(rgba: Uint8Array, palette: Palette): Uint8Array;
+};
+export default gifenc;

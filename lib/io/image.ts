@@ -1,0 +1,283 @@
+/**
+ * Images: PNG, read and written on `node:zlib`, and animated GIF through npm:gifenc.
+ *
+ * @module
+ */
+import { crc32, deflateSync, inflateSync } from "node:zlib";
+// @ts-types="./gifenc.d.ts"
+// deno-lint-ignore no-import-prefix -- lib/ is also imported where no import map is
+import gifenc from "npm:gifenc@1.0.3";
+import { writeAtomic } from "./atomic.ts";
+import { FileFormatError } from "./errors.ts";
+import { type Frames, makeFrames } from "./frames.ts";
+import { openSource } from "./source.ts";
+
+const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+
+/** Larger pictures are no frames of a video; the bound keeps a small hostile file from claiming gigabytes. */
+const MOST_PIXELS = 2 ** 27;
+
+/** Samples a pixel by PNG's colour type. */
+const CHANNELS: Readonly<Record<number, number>> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
+const COLOUR_TYPES: Readonly<Record<number, string>> = {
+  0: "gray",
+  2: "RGB",
+  3: "palette",
+  4: "gray with alpha",
+  6: "RGBA",
+};
+
+function chunk(type: string, data: Uint8Array): Uint8Array {
+  const out = new Uint8Array(12 + data.byteLength);
+  const view = new DataView(out.buffer);
+  view.setUint32(0, data.byteLength);
+  out.set([...type].map((letter) => letter.charCodeAt(0)), 4);
+  out.set(data, 8);
+  view.setUint32(8 + data.byteLength, crc32(out.subarray(4, 8 + data.byteLength)));
+  return out;
+}
+
+/** The Paeth predictor of the PNG specification: the neighbour that is nearest to left + up - corner. */
+function paeth(left: number, up: number, corner: number): number {
+  const [a, b, c] = [Math.abs(up - corner), Math.abs(left - corner), Math.abs(left + up - 2 * corner)];
+  return a <= b && a <= c ? left : b <= c ? up : corner;
+}
+
+/**
+ * A PNG file's content: 8-bit RGB, the same bytes for the same picture.
+ *
+ * @param image A single frame.
+ * @throws {RangeError} If there is not exactly one frame.
+ */
+export function encodePng(image: Frames): Uint8Array<ArrayBuffer> {
+  const { frames, height, width, data } = image;
+  if (frames !== 1) throw new RangeError(`png: expected one frame, found ${frames}`);
+  const stride = width * 3;
+  const filtered = new Uint8Array(height * (stride + 1));
+  for (let y = 0; y < height; y++) {
+    filtered[y * (stride + 1)] = 4; // Paeth
+    for (let i = 0; i < stride; i++) {
+      const at = y * stride + i;
+      const left = i >= 3 ? data[at - 3] : 0;
+      const up = y > 0 ? data[at - stride] : 0;
+      const corner = i >= 3 && y > 0 ? data[at - stride - 3] : 0;
+      filtered[y * (stride + 1) + 1 + i] = data[at] - paeth(left, up, corner);
+    }
+  }
+  const head = new Uint8Array(13);
+  new DataView(head.buffer).setUint32(0, width);
+  new DataView(head.buffer).setUint32(4, height);
+  head.set([8, 2, 0, 0, 0], 8);
+  const parts = [
+    Uint8Array.from(SIGNATURE),
+    chunk("IHDR", head),
+    chunk("IDAT", new Uint8Array(deflateSync(filtered))),
+    chunk("IEND", new Uint8Array(0)),
+  ];
+  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
+  parts.reduce((at, part) => (out.set(part, at), at + part.byteLength), 0);
+  return out;
+}
+
+interface PngParts {
+  readonly height: number;
+  readonly width: number;
+  readonly colourType: number;
+  readonly palette: Uint8Array | undefined;
+  readonly packed: Uint8Array;
+}
+
+function readChunks(path: string, bytes: Uint8Array): PngParts {
+  const fail = (detail: string): never => {
+    throw new FileFormatError(path, detail);
+  };
+  if (!SIGNATURE.every((byte, i) => bytes[i] === byte)) fail("expected a PNG image, found something else");
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const packed: Uint8Array[] = [];
+  let head: DataView | undefined;
+  let palette: Uint8Array | undefined;
+  for (let at = 8, type = ""; type !== "IEND";) {
+    if (at + 12 > bytes.byteLength) fail(`ends at byte ${bytes.byteLength} within the PNG (truncated)`);
+    const length = view.getUint32(at);
+    type = String.fromCharCode(...bytes.subarray(at + 4, at + 8));
+    if (at + 12 + length > bytes.byteLength) {
+      fail(`ends at byte ${bytes.byteLength} within the PNG (truncated)`);
+    }
+    const data = bytes.subarray(at + 8, at + 8 + length);
+    if (crc32(bytes.subarray(at + 4, at + 8 + length)) !== view.getUint32(at + 8 + length)) {
+      fail(`PNG chunk at byte ${at}: its CRC-32 differs, the file is damaged`);
+    }
+    if (type === "IHDR" && length === 13) head = new DataView(data.buffer, data.byteOffset, 13);
+    else if (type === "PLTE") palette = data;
+    else if (type === "IDAT") packed.push(data);
+    at += 12 + length;
+  }
+  if (head === undefined) return fail("expected a PNG header, found none");
+  const [width, height, depth, colourType, interlace] = [
+    head.getUint32(0),
+    head.getUint32(4),
+    head.getUint8(8),
+    head.getUint8(9),
+    head.getUint8(12),
+  ];
+  if (width === 0 || height === 0 || width * height > MOST_PIXELS) {
+    fail(`expected a picture of 1 to ${MOST_PIXELS} pixels, found ${width}x${height}`);
+  }
+  if (!(colourType in CHANNELS)) fail(`expected a PNG colour type 0, 2, 3, 4 or 6, found ${colourType}`);
+  if (depth !== 8) {
+    fail(`expected 8 bits a sample, found ${depth} (${COLOUR_TYPES[colourType]}): save it as 8-bit RGB`);
+  }
+  if (interlace !== 0) fail("is interlaced (Adam7), expected rows in order: save it without interlacing");
+  if (colourType === 3 && palette === undefined) fail("expected a palette, found none");
+  const joined = new Uint8Array(packed.reduce((sum, part) => sum + part.byteLength, 0));
+  packed.reduce((at, part) => (joined.set(part, at), at + part.byteLength), 0);
+  return { height, width, colourType, palette, packed: joined };
+}
+
+/** Undoes the row filters in place; each row begins with its filter's number. */
+function unfilter(path: string, rows: Uint8Array, stride: number, step: number): void {
+  for (let start = 0, before = -1; start < rows.byteLength; before = start, start += stride + 1) {
+    const filter = rows[start];
+    if (filter > 4) throw new FileFormatError(path, `expected PNG row filters 0 to 4, found ${filter}`);
+    for (let i = 1; i <= stride && filter !== 0; i++) {
+      const left = i > step ? rows[start + i - step] : 0;
+      const up = before >= 0 ? rows[before + i] : 0;
+      const corner = before >= 0 && i > step ? rows[before + i - step] : 0;
+      const guess = filter === 1
+        ? left
+        : filter === 2
+        ? up
+        : filter === 3
+        ? (left + up) >> 1
+        : paeth(left, up, corner);
+      rows[start + i] += guess;
+    }
+  }
+}
+
+/**
+ * Reads a PNG image: 8 bits a sample; gray, RGB, palette, with or without alpha, which is laid over black.
+ *
+ * @param from A path, or the whole content.
+ * @param name What to call bytes in messages.
+ * @returns A single RGB frame.
+ * @throws {FileFormatError} If it is damaged, interlaced or of another depth: expected, found.
+ * @throws {FileAccessError} If the file cannot be opened.
+ *
+ * @example
+ * ```ts
+ * import { makeFrames } from "./frames.ts";
+ * import { encodePng, readPng } from "./image.ts";
+ * const red = makeFrames(1, 1, 1, new Uint8Array([255, 0, 0]));
+ * console.assert(readPng(encodePng(red)).data[0] === 255);
+ * ```
+ */
+export function readPng(from: string | Uint8Array, name?: string): Frames {
+  using source = openSource(from, name);
+  const { path } = source;
+  const { height, width, colourType, palette, packed } = readChunks(path, source.read(0, source.size));
+  const channels = CHANNELS[colourType];
+  const expected = height * (width * channels + 1);
+  let rows: Uint8Array;
+  try {
+    rows = new Uint8Array(inflateSync(packed, { maxOutputLength: expected }));
+  } catch (error) {
+    throw new FileFormatError(
+      path,
+      `expected ${expected} bytes of pixels, found damage: ${(error as Error).message}`,
+    );
+  }
+  if (rows.byteLength !== expected) {
+    throw new FileFormatError(path, `expected ${expected} bytes of pixels, found ${rows.byteLength}`);
+  }
+  unfilter(path, rows, width * channels, channels);
+  const out = makeFrames(1, height, width);
+  for (let y = 0, to = 0; y < height; y++) {
+    for (let x = 0; x < width; x++, to += 3) {
+      const at = y * (width * channels + 1) + 1 + x * channels;
+      if (colourType === 3 && rows[at] * 3 + 3 > palette!.byteLength) {
+        throw new FileFormatError(
+          path,
+          `expected colours below ${palette!.byteLength / 3}, found ${rows[at]}`,
+        );
+      }
+      const alpha = colourType === 4 ? rows[at + 1] / 255 : colourType === 6 ? rows[at + 3] / 255 : 1;
+      for (let c = 0; c < 3; c++) {
+        const value = colourType === 3 ? palette![rows[at] * 3 + c] : rows[at + (channels >= 3 ? c : 0)];
+        out.data[to + c] = Math.round(value * alpha);
+      }
+    }
+  }
+  return out;
+}
+
+/**
+ * Writes a PNG file: all of it or nothing.
+ *
+ * @param path The file; replaced if it exists.
+ * @param image A single frame.
+ * @throws {RangeError} If there is not exactly one frame.
+ * @throws {FileAccessError} If the system refuses.
+ */
+export async function writePng(path: string, image: Frames): Promise<void> {
+  await writeAtomic(path, encodePng(image));
+}
+
+/**
+ * Writes an animated GIF that repeats for ever, each frame with its own 256 colours: all of it or nothing. Frames may come
+ * one by one, so that a long video needs little memory.
+ *
+ * @param path The file; replaced if it exists.
+ * @param clip Frames, at once or in parts, all of one size.
+ * @param fps Frames a second; GIF counts in hundredths of a second, so the true rate may differ a little, and it is at
+ * most 50.
+ * @throws {RangeError} If there is no frame, the size changes, or `fps` is not positive.
+ * @throws {FileAccessError} If the system refuses.
+ */
+export async function writeGif(
+  path: string,
+  clip: Frames | AsyncIterable<Frames>,
+  fps: number,
+): Promise<void> {
+  if (!(fps > 0)) throw new RangeError(`gif: expected frames a second above 0, found ${fps}`);
+  await writeAtomic(path, async (file) => {
+    const encoder = gifenc.GIFEncoder();
+    let [height, width, count] = [0, 0, 0];
+    for await (const part of "data" in clip ? [clip] : clip) {
+      if (count === 0) [height, width] = [part.height, part.width];
+      if (part.height !== height || part.width !== width) {
+        throw new RangeError(
+          `gif: expected ${height}x${width} throughout, found ${part.height}x${part.width}`,
+        );
+      }
+      for (let f = 0; f < part.frames; f++, count++) {
+        const rgba = withAlpha(part.data.subarray(f * height * width * 3, (f + 1) * height * width * 3));
+        const palette = gifenc.quantize(rgba, 256);
+        // Whole hundredths for each frame, such that the sum stays right: frame i ends at round(100 (i + 1) / fps).
+        const delay = Math.max(2, Math.round(100 * (count + 1) / fps) - Math.round(100 * count / fps));
+        encoder.writeFrame(gifenc.applyPalette(rgba, palette), width, height, {
+          palette,
+          delay: 10 * delay,
+          repeat: 0,
+        });
+        // What is encoded goes to the file; the encoder keeps its state and starts over with an empty buffer.
+        file.write(encoder.bytesView());
+        encoder.stream.reset();
+      }
+    }
+    if (count === 0) throw new RangeError("gif: expected at least one frame, found none");
+    encoder.finish();
+    file.write(encoder.bytesView());
+  });
+}
+
+function withAlpha(rgb: Uint8Array): Uint8Array {
+  const rgba = new Uint8Array(rgb.length / 3 * 4);
+  for (let i = 0, j = 0; i < rgb.length; i += 3, j += 4) {
+    rgba[j] = rgb[i];
+    rgba[j + 1] = rgb[i + 1];
+    rgba[j + 2] = rgb[i + 2];
+    rgba[j + 3] = 255;
+  }
+  return rgba;
+}
