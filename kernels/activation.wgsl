@@ -27,3 +27,21 @@ fn activate(x: f32) -> f32 {
     default: { return x; }
   }
 }
+
+// With s = 1 / (1 + e) and e = exp(-u), 1 - s is e s, which loses nothing where s is near 1.
+fn activateGrad(x: f32) -> f32 {
+  switch act {
+    case 1u: {
+      let e = expAccurate(-x);
+      let s = 1.0 / (1.0 + e);
+      return fma(x * s, e * s, s);
+    }
+    case 2u: {
+      let e = expAccurate(-1.5957691216057308 * fma(0.044715 * x * x, x, x));
+      let s = 1.0 / (1.0 + e);
+      return fma(x * s, e * s * 1.5957691216057308 * fma(0.134145 * x, x, 1.0), s);
+    }
+    case 3u: { return select(0.0, 1.0, x > 0.0); }
+    default: { return 1.0; }
+  }
+}

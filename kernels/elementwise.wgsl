@@ -92,6 +92,50 @@ fn compute(i: u32) {
   y[at] = fma(gate, x[at], residual[at]);
 }
 
+//# unaryGrad
+struct Params { E: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(3) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  if (i < p.E) { dx[i] = dy[i] * activateGrad(x[i]); }
+}
+
+//# gateMul
+struct Params { M: u32, row: u32, D: u32, G: u32, gateCol: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> modulation: array<f32>;
+@group(0) @binding(2) var<storage, read> rows: array<i32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  if (i >= p.M * p.D) { return; }
+  let at = p.row * p.D + i;
+  y[at] = modulation[u32(rows[at / p.D]) * p.G + p.gateCol + i % p.D] * x[at];
+}
+
+//# accumulate
+struct Params { E: u32, alpha: f32, beta: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  if (i < p.E) { y[i] = fma(p.beta, y[i], p.alpha * x[i]); }
+}
+
+//# fill
+struct Params { E: u32, value: f32 }
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  if (i < p.E) { y[i] = p.value; }
+}
+
 //# main
 @compute @workgroup_size(64)
 fn forward(

@@ -132,10 +132,10 @@ export const normModulateGrad: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "forward",
+    source: sections(wgsl, "normModulateGrad"),
+    entry: "backward",
     groups: (p) => p.T,
-    loops: (p) => 4 * Math.ceil(p.D / 64) + 32,
+    loops: (p) => 4 * Math.ceil(p.D / 64) + 24,
   },
   wasm: { fn: "normModulateGrad", tasks: (p) => Math.ceil(p.T / 16) },
 };

@@ -112,3 +112,60 @@ fn forward(
   if (hasResidual == 1u) { v += residual[i]; }
   y[i] = v;
 }
+
+//# normModulateGrad
+struct Params { T: u32, D: u32, G: u32, scaleCol: u32, eps: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> modulation: array<f32>; // [R, G]
+@group(0) @binding(2) var<storage, read> rows: array<i32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dscale: array<f32>; // [T, D]
+@group(0) @binding(6) var<uniform> p: Params;
+
+var<workgroup> partial: array<vec2f, 64>;
+
+fn sumOfGroup(lane: u32, value: vec2f) -> vec2f {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = 32u; half > 0u; half /= 2u) {
+    if (lane < half) { partial[lane] += partial[lane + half]; }
+    workgroupBarrier();
+  }
+  let sum = partial[0];
+  workgroupBarrier();
+  return sum;
+}
+
+@compute @workgroup_size(64)
+fn backward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let t = group.y * groups.x + group.x;
+  if (t >= p.T) { return; }
+  let first = t * p.D;
+  let row = u32(rows[t]) * p.G + p.scaleCol;
+  var sum = 0.0;
+  for (var d = lane; d < p.D; d += 64u) { sum += x[first + d]; }
+  let mean = sumOfGroup(lane, vec2f(sum, 0.0)).x / f32(p.D);
+  var square = 0.0;
+  for (var d = lane; d < p.D; d += 64u) {
+    let c = x[first + d] - mean;
+    square = fma(c, c, square);
+  }
+  let inverse = 1.0 / sqrt(sumOfGroup(lane, vec2f(square, 0.0)).x / f32(p.D) + p.eps);
+  var sums = vec2f(); // of g and of g * normal, where g is the gradient of the normal
+  for (var d = lane; d < p.D; d += 64u) {
+    let g = dy[first + d] * (1.0 + modulation[row + d]);
+    sums += vec2f(g, g * ((x[first + d] - mean) * inverse));
+  }
+  let means = sumOfGroup(lane, sums) / f32(p.D);
+  for (var d = lane; d < p.D; d += 64u) {
+    let normal = (x[first + d] - mean) * inverse;
+    let g = dy[first + d] * (1.0 + modulation[row + d]);
+    dx[first + d] = (g - means.x - normal * means.y) * inverse;
+    dscale[first + d] = dy[first + d] * normal;
+  }
+}
