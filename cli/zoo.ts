@@ -103,3 +103,9 @@ export function hashMatches(
   const found = fileHash(path);
   return { matches: found.startsWith(sha8), found };
 }
+
+/** A checkpoint by path, or by its name in the zoo where it has been pulled. */
+export function checkpointPath(given: string): string {
+  const model = ZOO.find((m) => m.name === given);
+  return model ? cachedPath(model) : given;
+}
