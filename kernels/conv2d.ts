@@ -201,8 +201,8 @@ export const conv2dGradWeight: Kernel = {
   wasm: {
     fn: "conv2dGradWeight",
     tasks: (p) => Math.ceil(p.O / 96) * Math.ceil(p.I * p.KH * p.KW / 192),
-    // Addresses, one register tile, one panel, the transposed block of dz.
-    scratch: () => 4 * 96 + 512 + 64 * 512 + 4 * 96 * 512,
+    // Addresses, one register tile, one panel, the transposed block of dz, places of a panel's columns.
+    scratch: () => 4 * 96 + 512 + 64 * 512 + 4 * 96 * 528 + 64,
   },
 };
 

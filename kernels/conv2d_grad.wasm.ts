@@ -3,11 +3,13 @@
 // The gradient of a dense convolution's input is a product whose left rows are gathered, as in the forward pass: under
 // each tap that reaches an input pixel the O channels of an output pixel. Which taps do depends on the pixel's row and
 // column modulo the stride, so a task takes pixels of one such class. The gradient of the weight is the product of the
-// transposed dz with the gathered x, whose columns are taps times channels.
+// transposed dz with the gathered x, whose columns are channels times taps.
 
 import { CHANNELS, depthwiseImage } from "./cpu/depthwise.wasm";
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
-import { place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS } from "./cpu/gradient.wasm";
+import {
+  LEFT_ROW, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
+} from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
 import { madd, word } from "./cpu/simd.wasm";
 
@@ -85,85 +87,116 @@ export function conv2dGradInput(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-/**
- * Columns q0 ... of the gathered x under `count` pixels from m0 on, as a panel `[count, PANEL]`: column q is channel q % I
- * under tap q / I; columns from `end` on are zero.
- */
+// Columns of the gathered x: panels of eight channels, under each panel the taps, so that a task's columns lie together in
+// dw; the last I % PANEL channels are a narrower panel. Globals of the task that runs.
+let xChannels: i32 = 0;
+let xTaps: i32 = 0;
+
+/** Channel of column q. */
+@inline
+function channelOf(q: i32): i32 {
+  const whole = xChannels / PANEL * PANEL, rest = q - whole * xTaps;
+  return rest < 0 ? q / (PANEL * xTaps) * PANEL + q % PANEL : whole + rest % (xChannels - whole);
+}
+
+/** Tap of column q. */
+@inline
+function tapOf(q: i32): i32 {
+  const whole = xChannels / PANEL * PANEL, rest = q - whole * xTaps;
+  return rest < 0 ? q / PANEL % xTaps : rest / (xChannels - whole);
+}
+
+/** Columns q0 ... end-1 of the gathered x under `count` pixels from m0 on, as a panel `[count, PANEL]`; the rest is zero. */
 function panelOfPixels(args: usize, m0: i32, count: i32, q0: i32, end: i32, panel: usize): void {
-  const H = <i32>word(args, 5), W = <i32>word(args, 6), I = <i32>word(args, 7);
+  const H = <i32>word(args, 5), W = <i32>word(args, 6), I = xChannels;
   const KW = <i32>word(args, 10), OH = <i32>word(args, 11), OW = <i32>word(args, 12);
   const stride = <i32>word(args, 13), pad = <i32>word(args, 14);
-  let j = 0;
-  while (j < PANEL) {
+  const rowBytes = <usize>I << 2;
+  if (end - q0 < PANEL) memory.fill(panel, 0, <usize>count * STEP);
+  for (let q = q0; q < end;) {
     // A run of channels under one tap.
-    const q = q0 + j;
-    if (q >= end) {
-      for (let m = 0; m < count; m++) {
-        const to = panel + <usize>m * STEP;
-        for (let k = j; k < PANEL; k++) store<f32>(to + (<usize>k << 2), 0.0);
-      }
-      return;
-    }
-    const tap = q / I, i = q % I, run = min(min(PANEL - j, I - i), end - q);
-    const ky = tap / KW, kx = tap % KW;
+    const tap = tapOf(q), i = channelOf(q), ky = tap / KW - pad, kx = tap % KW - pad;
+    let run = 1;
+    while (q + run < end && tapOf(q + run) == tap && channelOf(q + run) == i + run) run++;
+    const bytes = <usize>run << 2;
+    let to = panel + (<usize>(q - q0) << 2);
     let b = m0 / (OH * OW), oy = m0 / OW % OH, ox = m0 % OW;
-    let to = panel + (<usize>j << 2);
-    for (let m = count; m > 0; m--) {
-      const y = oy * stride + ky - pad, x = ox * stride + kx - pad;
-      if (<u32>y < <u32>H && <u32>x < <u32>W) {
-        const from = <usize>word(args, 1) + (<usize>(((b * H + y) * W + x) * I + i) << 2);
-        if (run == PANEL) {
-          for (let k: usize = 0; k < STEP; k += 16) v128.store(to + k, v128.load(from + k));
-        } else {
-          for (let k: usize = 0; k < <usize>run << 2; k += 4) store<f32>(to + k, load<f32>(from + k));
+    for (let m = count; m > 0;) {
+      // Pixels of one row of outputs.
+      const some = min(m, OW - ox), y = oy * stride + ky;
+      if (<u32>y >= <u32>H) {
+        for (let p = some; p > 0; p--) {
+          memory.fill(to, 0, bytes);
+          to += STEP;
         }
-      } else memory.fill(to, 0, <usize>run << 2);
-      to += STEP;
-      if (++ox == OW) {
-        ox = 0;
-        if (++oy == OH) {
-          oy = 0;
-          b++;
+      } else {
+        const row = <usize>word(args, 1) + <usize>((b * H + y) * W) * rowBytes + (<usize>i << 2);
+        for (let p = 0; p < some; p++) {
+          const x = (ox + p) * stride + kx;
+          if (<u32>x >= <u32>W) memory.fill(to, 0, bytes);
+          else {
+            const from = row + <usize>x * rowBytes;
+            if (run == PANEL) {
+              for (let k: usize = 0; k < STEP; k += 16) v128.store(to + k, v128.load(from + k));
+            } else {
+              for (let k: usize = 0; k < bytes; k += 4) store<f32>(to + k, load<f32>(from + k));
+            }
+          }
+          to += STEP;
         }
       }
+      m -= some;
+      ox = 0;
+      if (++oy == OH) {
+        oy = 0;
+        b++;
+      }
     }
-    j += run;
+    q += run;
   }
 }
 
 export function conv2dGradWeight(args: usize, task: i32, scratch: usize): void {
   const dz = <usize>word(args, 0), dw = <usize>word(args, 2), db = <usize>word(args, 3);
-  const B = <i32>word(args, 4), I = <i32>word(args, 7), O = <i32>word(args, 8);
-  const KH = <i32>word(args, 9), KW = <i32>word(args, 10), OH = <i32>word(args, 11), OW = <i32>word(args, 12);
+  const B = <i32>word(args, 4), O = <i32>word(args, 8), OH = <i32>word(args, 11), OW = <i32>word(args, 12);
   const hasBias = word(args, 15);
-  const taps = KH * KW, width = I * taps, M = B * OH * OW;
+  xChannels = <i32>word(args, 7);
+  xTaps = <i32>word(args, 9) * <i32>word(args, 10);
+  const width = xChannels * xTaps, M = B * OH * OW;
   const columnBlocks = (width + WEIGHT_COLUMNS - 1) / WEIGHT_COLUMNS;
   const o0 = task / columnBlocks * WEIGHT_ROWS, rows = min(WEIGHT_ROWS, O - o0);
   const q0 = task % columnBlocks * WEIGHT_COLUMNS, q1 = min(width, q0 + WEIGHT_COLUMNS);
   const table = scratch, c = scratch + (WEIGHT_ROWS << 2), panel = c + TILE_BYTES;
-  const left = panel + <usize>TOKENS * STEP;
+  const left = panel + <usize>TOKENS * STEP, places = left + <usize>WEIGHT_ROWS * LEFT_ROW;
+  const rowBytes = <usize>width << 2;
   for (let m = 0; m < M; m += TOKENS) {
     const count = min(TOKENS, M - m);
-    transpose(dz + (<usize>(m * O + o0) << 2), <usize>O << 2, count, rows, left);
+    transpose(dz + (<usize>(m * O + o0) << 2), <usize>O << 2, count, rows, left, LEFT_ROW);
     if (hasBias && q0 == 0) {
       for (let o = 0; o < rows; o++) {
         const at = db + (<usize>(o0 + o) << 2);
-        store<f32>(at, load<f32>(at) + sumOf(left + (<usize>(o * count) << 2), count));
+        store<f32>(at, load<f32>(at) + sumOf(left + <usize>o * LEFT_ROW, count));
       }
     }
     for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
-      store<u32>(table + (<usize>r << 2), <u32>(left + (<usize>(min(r, rows - 1) * count) << 2)));
+      store<u32>(table + (<usize>r << 2), <u32>(left + <usize>min(r, rows - 1) * LEFT_ROW));
     }
     for (let q = q0; q < q1; q += PANEL) {
-      panelOfPixels(args, m, count, q, q1, panel);
+      const columns = min(PANEL, q1 - q);
+      panelOfPixels(args, m, count, q, q + columns, panel);
+      for (let j = 0; j < columns; j++) {
+        store<u32>(places + (<usize>j << 2), <u32>(channelOf(q + j) * xTaps + tapOf(q + j)) << 2);
+      }
       for (let r = 0; r < rows; r += TILE_ROWS) {
         tile(table + (<usize>r << 2), 1, count, 4, panel, c, STEP);
-        for (let j = 0; j < min(PANEL, q1 - q); j++) {
-          const tap = (q + j) / I, i = (q + j) % I;
-          for (let k = 0; k < min(TILE_ROWS, rows - r); k++) {
-            const at = dw + (<usize>(((o0 + r + k) * I + i) * taps + tap) << 2);
-            store<f32>(at, load<f32>(at) + load<f32>(c + <usize>k * STEP + (<usize>j << 2)));
+        let from = c, to = dw + <usize>(o0 + r) * rowBytes;
+        for (let k = min(TILE_ROWS, rows - r); k > 0; k--) {
+          for (let j: usize = 0; j < <usize>columns << 2; j += 4) {
+            const at = to + load<u32>(places + j);
+            store<f32>(at, load<f32>(at) + load<f32>(from + j));
           }
+          from += STEP;
+          to += rowBytes;
         }
       }
     }
@@ -191,50 +224,97 @@ export function depthwiseConv2dGradInput(args: usize, task: i32, scratch: usize)
 /** Channels of one task of a depthwise convolution's weight gradient. */
 const WEIGHT_CHANNELS: i32 = 16;
 
+/** total += the sum of dz times x over `count` pixels, four channels or (`single`) one. */
+function addProducts(dz: usize, x: usize, count: i32, pixel: usize, single: bool, total: usize): void {
+  if (single) {
+    let sum: f32 = 0.0;
+    for (; count > 0; count--) {
+      sum += load<f32>(dz) * load<f32>(x);
+      dz += pixel;
+      x += pixel;
+    }
+    store<f32>(total, load<f32>(total) + sum);
+    return;
+  }
+  let sum = f32x4.splat(0.0);
+  for (; count > 0; count--) {
+    sum = madd(v128.load(dz), v128.load(x), sum);
+    dz += pixel;
+    x += pixel;
+  }
+  v128.store(total, f32x4.add(v128.load(total), sum));
+}
+
+/** total += the sum of dz over `count` pixels. */
+function addPixels(dz: usize, count: i32, pixel: usize, single: bool, total: usize): void {
+  if (single) {
+    let sum: f32 = 0.0;
+    for (; count > 0; count--) {
+      sum += load<f32>(dz);
+      dz += pixel;
+    }
+    store<f32>(total, load<f32>(total) + sum);
+    return;
+  }
+  let sum = f32x4.splat(0.0);
+  for (; count > 0; count--) {
+    sum = f32x4.add(sum, v128.load(dz));
+    dz += pixel;
+  }
+  v128.store(total, f32x4.add(v128.load(total), sum));
+}
+
+/** The three taps of one row of a 3x3 filter at once: `x` is under the middle tap of the first pixel of the row. */
+function addRowOfThree(dz: usize, x: usize, count: i32, pixel: usize, total: usize): void {
+  let s0 = f32x4.splat(0.0), s1 = s0, s2 = s0, left = s0;
+  let here = v128.load(x);
+  for (let p = count - 1; p > 0; p--) {
+    const up = v128.load(dz), right = v128.load(x + pixel);
+    s0 = madd(up, left, s0);
+    s1 = madd(up, here, s1);
+    s2 = madd(up, right, s2);
+    left = here;
+    here = right;
+    dz += pixel;
+    x += pixel;
+  }
+  const up = v128.load(dz);
+  s0 = madd(up, left, s0);
+  s1 = madd(up, here, s1);
+  v128.store(total, f32x4.add(v128.load(total), s0));
+  v128.store(total, f32x4.add(v128.load(total, 64), s1), 64);
+  v128.store(total, f32x4.add(v128.load(total, 128), s2), 128);
+}
+
 export function depthwiseConv2dGradWeight(args: usize, task: i32, scratch: usize): void {
   const dz = <usize>word(args, 0), x = <usize>word(args, 1), dw = <usize>word(args, 2), db = <usize>word(args, 3);
   const B = <i32>word(args, 4), H = <i32>word(args, 5), W = <i32>word(args, 6), C = <i32>word(args, 7);
   const K = <i32>word(args, 8), hasBias = word(args, 9);
   const c0 = task * WEIGHT_CHANNELS, count = min(WEIGHT_CHANNELS, C - c0), taps = K * K, pad = (K - 1) / 2;
-  const bytes = <usize>C << 2;
-  // Sums of image rows join the totals in scratch, 16 channels a tap and then 16 of the bias.
+  const pixel = <usize>C << 2, row = <usize>W * pixel;
+  // Sums of image rows join the totals in scratch: 16 channels a tap, then 16 of the bias.
   memory.fill(scratch, 0, <usize>(taps + 1) << 6);
-  for (let row = 0; row < B * H; row++) {
-    const y = row % H;
-    const up = dz + <usize>(row * W) * bytes + (<usize>c0 << 2);
-    for (let c = 0; c < count; c += 4) {
-      const lane = <usize>c << 2;
-      // Four channels at a time; one to three left over go through lane 0, one by one.
-      const vector = c + 4 <= count;
-      const parts: usize = vector ? 4 : <usize>(count - c) << 2;
-      for (let one: usize = 0; one < parts; one += 4) {
-        const shift = lane + one;
-        for (let tap = 0; tap <= taps; tap++) {
-          let sum = f32x4.splat(0.0);
-          let at = up + shift;
-          if (tap == taps) {
-            for (let ox = 0; ox < W; ox++) {
-              sum = f32x4.add(sum, vector ? v128.load(at) : v128.load_splat<f32>(at));
-              at += bytes;
-            }
-          } else {
-            const iy = y + tap / K - pad, kx = tap % K - pad;
-            if (<u32>iy >= <u32>H) continue;
-            const ox0 = max(0, -kx), ox1 = min(W, W - kx);
-            at += <usize>ox0 * bytes;
-            let from = x + <usize>((row + iy - y) * W + ox0 + kx) * bytes + (<usize>c0 << 2) + shift;
-            for (let ox = ox0; ox < ox1; ox++) {
-              const a = vector ? v128.load(at) : v128.load_splat<f32>(at);
-              sum = madd(a, vector ? v128.load(from) : v128.load_splat<f32>(from), sum);
-              at += bytes;
-              from += bytes;
-            }
+  for (let line = 0; line < B * H; line++) {
+    const y = line % H;
+    for (let c = 0; c < count;) {
+      const single = c + 4 > count;
+      const lane = <usize>c << 2, at = <usize>line * row + (<usize>c0 << 2) + lane;
+      for (let ky = 0; ky < K; ky++) {
+        const iy = y + ky - pad;
+        if (<u32>iy >= <u32>H) continue;
+        const from = x + at + <usize>((iy - y) * W) * pixel, total = scratch + (<usize>(ky * K) << 6) + lane;
+        if (K == 3 && !single) addRowOfThree(dz + at, from, W, pixel, total);
+        else {
+          for (let kx = 0; kx < K; kx++) {
+            const first = max(0, pad - kx), end = min(W, W + pad - kx);
+            const up = dz + at + <usize>first * pixel;
+            const under = from + <usize>(first + kx - pad) * pixel;
+            addProducts(up, under, end - first, pixel, single, total + (<usize>kx << 6));
           }
-          const total = scratch + (<usize>tap << 6) + shift;
-          if (vector) v128.store(total, f32x4.add(v128.load(total), sum));
-          else store<f32>(total, load<f32>(total) + f32x4.extract_lane(sum, 0));
         }
       }
+      if (hasBias) addPixels(dz + at, W, pixel, single, scratch + (<usize>taps << 6) + lane);
+      c += single ? 1 : 4;
     }
   }
   for (let c = 0; c < count; c++) {

@@ -4,7 +4,7 @@
 
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
 import {
-  panelOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
+  LEFT_ROW, panelOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
 } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
 import { halves, madd, word } from "./cpu/simd.wasm";
@@ -30,7 +30,7 @@ function panelOfWeights(w: usize, half: u32, N: i32, K: i32, k0: i32, width: i32
   if (packed && !half && width == PANEL) {
     // A packed weight is already in panels, of rows of w: square blocks change places.
     for (; n + PANEL <= N; n += PANEL) {
-      transpose(w + (<usize>(n * K + k0 * PANEL) << 2), STEP, PANEL, PANEL, to);
+      transpose(w + (<usize>(n * K + k0 * PANEL) << 2), STEP, PANEL, PANEL, to, STEP);
       to += <usize>PANEL * STEP;
     }
   }
@@ -87,15 +87,15 @@ export function linearGradWeight(args: usize, task: i32, scratch: usize): void {
   for (let m = 0; m < M; m += TOKENS) {
     const count = min(TOKENS, M - m);
     const dz = <usize>word(args, 0) + ((<usize>(yRow + m) * Z + zCol + n0) << 2);
-    transpose(dz, Z << 2, count, rows, left);
+    transpose(dz, Z << 2, count, rows, left, LEFT_ROW);
     if (hasBias && k0 == 0) {
       for (let n = 0; n < rows; n++) {
         const at = <usize>word(args, 3) + (<usize>(n0 + n) << 2);
-        store<f32>(at, load<f32>(at) + sumOf(left + (<usize>(n * count) << 2), count));
+        store<f32>(at, load<f32>(at) + sumOf(left + <usize>n * LEFT_ROW, count));
       }
     }
     for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
-      store<u32>(table + (<usize>r << 2), <u32>(left + (<usize>(min(r, rows - 1) * count) << 2)));
+      store<u32>(table + (<usize>r << 2), <u32>(left + <usize>min(r, rows - 1) * LEFT_ROW));
     }
     const x = <usize>word(args, 1) + <usize>(xRow + m) * stride;
     for (let k = k0; k < k1; k += PANEL) {

@@ -13,6 +13,8 @@ export const TILE_BYTES: usize = <usize>TILE_ROWS * STEP;
 export const WEIGHT_ROWS: i32 = 96;
 export const WEIGHT_COLUMNS: i32 = 192;
 export const TOKENS: i32 = 512;
+/** Bytes from row to row of the transposed dz: no power of two, or all rows would meet in the same cache sets. */
+export const LEFT_ROW: usize = (<usize>TOKENS + 16) << 2;
 
 /** Columns c0 ... c0+width-1 of `count` rows, `stride` bytes apart, as a panel `[count, PANEL]`; the rest is zero. */
 export function panelOfRows(from: usize, stride: usize, count: i32, width: i32, to: usize): void {
@@ -34,9 +36,10 @@ export function panelOfRows(from: usize, stride: usize, count: i32, width: i32, 
   }
 }
 
-/** `count` rows of `width` columns, `stride` bytes apart, as `width` rows of `count` floats. */
-export function transpose(from: usize, stride: usize, count: i32, width: i32, to: usize): void {
-  const row = <usize>count << 2;
+/**
+ * `count` rows of `width` columns, `stride` bytes apart, as `width` rows of `count` floats, `row` bytes apart.
+ */
+export function transpose(from: usize, stride: usize, count: i32, width: i32, to: usize, row: usize): void {
   let m = 0;
   for (; m + 4 <= count; m += 4) {
     let a = from + <usize>m * stride, out = to + (<usize>m << 2);
