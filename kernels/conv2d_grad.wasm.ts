@@ -5,7 +5,7 @@
 // column modulo the stride, so a task takes pixels of one such class. The gradient of the weight is the product of the
 // transposed dz with the gathered x, whose columns are channels times taps.
 
-import { CHANNELS, depthwiseImage } from "./cpu/depthwise.wasm";
+import { CHANNELS, copyRow, depthwiseImage } from "./cpu/depthwise.wasm";
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
 import {
   LEFT_ROW, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
@@ -224,66 +224,39 @@ export function depthwiseConv2dGradInput(args: usize, task: i32, scratch: usize)
 /** Channels of one task of a depthwise convolution's weight gradient. */
 const WEIGHT_CHANNELS: i32 = 16;
 
-/** total += the sum of dz times x over `count` pixels, four channels or (`single`) one. */
-function addProducts(dz: usize, x: usize, count: i32, pixel: usize, single: bool, total: usize): void {
-  if (single) {
-    let sum: f32 = 0.0;
-    for (; count > 0; count--) {
-      sum += load<f32>(dz) * load<f32>(x);
-      dz += pixel;
-      x += pixel;
-    }
-    store<f32>(total, load<f32>(total) + sum);
-    return;
-  }
-  let sum = f32x4.splat(0.0);
-  for (; count > 0; count--) {
-    sum = madd(v128.load(dz), v128.load(x), sum);
-    dz += pixel;
-    x += pixel;
-  }
-  v128.store(total, f32x4.add(v128.load(total), sum));
-}
+/** Bytes of a pixel or a tap of these channels in scratch. */
+const PIXEL: usize = 64;
 
-/** total += the sum of dz over `count` pixels. */
-function addPixels(dz: usize, count: i32, pixel: usize, single: bool, total: usize): void {
-  if (single) {
-    let sum: f32 = 0.0;
-    for (; count > 0; count--) {
-      sum += load<f32>(dz);
-      dz += pixel;
-    }
-    store<f32>(total, load<f32>(total) + sum);
-    return;
+/** Four channels of one row under a 3x3 filter: nine sums of dz times x and that of dz join the totals. */
+function addRowOfThree(dz: usize, r0: usize, r1: usize, r2: usize, W: i32, total: usize): void {
+  let s0 = f32x4.splat(0.0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0, s8 = s0, s9 = s0;
+  for (; W > 0; W--) {
+    const up = v128.load(dz);
+    s0 = madd(up, v128.load(r0), s0);
+    s1 = madd(up, v128.load(r0, 64), s1);
+    s2 = madd(up, v128.load(r0, 128), s2);
+    s3 = madd(up, v128.load(r1), s3);
+    s4 = madd(up, v128.load(r1, 64), s4);
+    s5 = madd(up, v128.load(r1, 128), s5);
+    s6 = madd(up, v128.load(r2), s6);
+    s7 = madd(up, v128.load(r2, 64), s7);
+    s8 = madd(up, v128.load(r2, 128), s8);
+    s9 = f32x4.add(up, s9);
+    dz += PIXEL;
+    r0 += PIXEL;
+    r1 += PIXEL;
+    r2 += PIXEL;
   }
-  let sum = f32x4.splat(0.0);
-  for (; count > 0; count--) {
-    sum = f32x4.add(sum, v128.load(dz));
-    dz += pixel;
-  }
-  v128.store(total, f32x4.add(v128.load(total), sum));
-}
-
-/** The three taps of one row of a 3x3 filter at once: `x` is under the middle tap of the first pixel of the row. */
-function addRowOfThree(dz: usize, x: usize, count: i32, pixel: usize, total: usize): void {
-  let s0 = f32x4.splat(0.0), s1 = s0, s2 = s0, left = s0;
-  let here = v128.load(x);
-  for (let p = count - 1; p > 0; p--) {
-    const up = v128.load(dz), right = v128.load(x + pixel);
-    s0 = madd(up, left, s0);
-    s1 = madd(up, here, s1);
-    s2 = madd(up, right, s2);
-    left = here;
-    here = right;
-    dz += pixel;
-    x += pixel;
-  }
-  const up = v128.load(dz);
-  s0 = madd(up, left, s0);
-  s1 = madd(up, here, s1);
   v128.store(total, f32x4.add(v128.load(total), s0));
   v128.store(total, f32x4.add(v128.load(total, 64), s1), 64);
   v128.store(total, f32x4.add(v128.load(total, 128), s2), 128);
+  v128.store(total, f32x4.add(v128.load(total, 192), s3), 192);
+  v128.store(total, f32x4.add(v128.load(total, 256), s4), 256);
+  v128.store(total, f32x4.add(v128.load(total, 320), s5), 320);
+  v128.store(total, f32x4.add(v128.load(total, 384), s6), 384);
+  v128.store(total, f32x4.add(v128.load(total, 448), s7), 448);
+  v128.store(total, f32x4.add(v128.load(total, 512), s8), 512);
+  v128.store(total, f32x4.add(v128.load(total, 576), s9), 576);
 }
 
 export function depthwiseConv2dGradWeight(args: usize, task: i32, scratch: usize): void {
@@ -291,40 +264,51 @@ export function depthwiseConv2dGradWeight(args: usize, task: i32, scratch: usize
   const B = <i32>word(args, 4), H = <i32>word(args, 5), W = <i32>word(args, 6), C = <i32>word(args, 7);
   const K = <i32>word(args, 8), hasBias = word(args, 9);
   const c0 = task * WEIGHT_CHANNELS, count = min(WEIGHT_CHANNELS, C - c0), taps = K * K, pad = (K - 1) / 2;
-  const pixel = <usize>C << 2, row = <usize>W * pixel;
-  // Sums of image rows join the totals in scratch: 16 channels a tap, then 16 of the bias.
-  memory.fill(scratch, 0, <usize>(taps + 1) << 6);
-  for (let line = 0; line < B * H; line++) {
-    const y = line % H;
-    for (let c = 0; c < count;) {
-      const single = c + 4 > count;
-      const lane = <usize>c << 2, at = <usize>line * row + (<usize>c0 << 2) + lane;
-      for (let ky = 0; ky < K; ky++) {
-        const iy = y + ky - pad;
-        if (<u32>iy >= <u32>H) continue;
-        const from = x + at + <usize>((iy - y) * W) * pixel, total = scratch + (<usize>(ky * K) << 6) + lane;
-        if (K == 3 && !single) addRowOfThree(dz + at, from, W, pixel, total);
-        else {
-          for (let kx = 0; kx < K; kx++) {
-            const first = max(0, pad - kx), end = min(W, W + pad - kx);
-            const up = dz + at + <usize>first * pixel;
-            const under = from + <usize>(first + kx - pad) * pixel;
-            addProducts(up, under, end - first, pixel, single, total + (<usize>kx << 6));
+  const step = <usize>C << 2, row = <usize>W * step;
+  // Totals: 16 channels a tap, then 16 of the bias, which sums of image rows join. Behind them K padded rows of x, of which
+  // row r stands at place (r + pad) % K, and a row of dz.
+  const ring = scratch + <usize>(taps + 1) * PIXEL, padded = <usize>(W + K - 1) * PIXEL;
+  const up = ring + <usize>K * padded;
+  memory.fill(scratch, 0, up + <usize>W * PIXEL - scratch);
+  for (let b = 0; b < B; b++) {
+    const first = <usize>(b * H) * row + (<usize>c0 << 2);
+    for (let r = -pad; r < pad; r++) {
+      const from = r >= 0 && r < H ? x + first + <usize>r * row : 0;
+      copyRow(from, step, W, count, pad, PIXEL, ring + <usize>((r + pad) % K) * padded);
+    }
+    for (let y = 0; y < H; y++) {
+      const next = y + pad, from = next < H ? x + first + <usize>next * row : 0;
+      copyRow(from, step, W, count, pad, PIXEL, ring + <usize>((next + pad) % K) * padded);
+      copyRow(dz + first + <usize>y * row, step, W, count, 0, PIXEL, up);
+      for (let lane: usize = 0; lane < <usize>count << 2; lane += 16) {
+        if (K == 3) {
+          const r0 = ring + <usize>(y % 3) * padded + lane, r1 = ring + <usize>((y + 1) % 3) * padded + lane;
+          addRowOfThree(up + lane, r0, r1, ring + <usize>((y + 2) % 3) * padded + lane, W, scratch + lane);
+          continue;
+        }
+        for (let tap = 0; tap <= taps; tap++) {
+          let sum = f32x4.splat(0.0);
+          let at = up + lane;
+          let under = ring + <usize>((y + tap / K) % K) * padded + <usize>(tap % K) * PIXEL + lane;
+          for (let ox = 0; ox < W; ox++) {
+            sum = tap < taps ? madd(v128.load(at), v128.load(under), sum) : f32x4.add(v128.load(at), sum);
+            at += PIXEL;
+            under += PIXEL;
           }
+          const total = scratch + <usize>tap * PIXEL + lane;
+          v128.store(total, f32x4.add(v128.load(total), sum));
         }
       }
-      if (hasBias) addPixels(dz + at, W, pixel, single, scratch + (<usize>taps << 6) + lane);
-      c += single ? 1 : 4;
     }
   }
   for (let c = 0; c < count; c++) {
     for (let tap = 0; tap < taps; tap++) {
       const at = dw + (<usize>((c0 + c) * taps + tap) << 2);
-      store<f32>(at, load<f32>(at) + load<f32>(scratch + (<usize>tap << 6) + (<usize>c << 2)));
+      store<f32>(at, load<f32>(at) + load<f32>(scratch + <usize>tap * PIXEL + (<usize>c << 2)));
     }
     if (hasBias) {
       const at = db + (<usize>(c0 + c) << 2);
-      store<f32>(at, load<f32>(at) + load<f32>(scratch + (<usize>taps << 6) + (<usize>c << 2)));
+      store<f32>(at, load<f32>(at) + load<f32>(scratch + <usize>taps * PIXEL + (<usize>c << 2)));
     }
   }
 }
