@@ -204,9 +204,9 @@ export const conv2dGradWeight: Kernel = {
   },
   wasm: {
     fn: "conv2dGradWeight",
-    tasks: (p) => Math.ceil(p.O / 96) * Math.ceil(p.I * p.KH * p.KW / 192),
+    tasks: (p) => Math.ceil(p.O / 192) * Math.ceil(p.I * p.KH * p.KW / 192),
     // Addresses, one register tile, one panel, the transposed block of dz, places of a panel's columns.
-    scratch: () => 4 * 96 + 512 + 64 * 512 + 4 * 96 * 528 + 64,
+    scratch: () => 4 * 192 + 512 + 64 * 512 + 4 * 192 * 528 + 64,
   },
 };
 
