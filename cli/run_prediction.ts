@@ -82,6 +82,8 @@ const STAMP = "RANDOM WEIGHTS";
 
 /** Seconds by stage. */
 interface Estimate {
+  /** FLOP until a step of a frame is done. */
+  readonly workUntil: (frame: number, step: number) => number;
   readonly seconds: Readonly<Record<string, number>>;
   readonly memory: Readonly<Record<string, number>>;
   readonly gflop: Readonly<Record<string, number>>;
@@ -111,8 +113,12 @@ async function estimate(task: Task, device: Device): Promise<Estimate> {
     // Reading and packing a checkpoint takes about a fifth of the time of making numbers up.
     part * countParameters(model.weights.shapes) /
     (model.weights.path === null ? rates.random : 5 * rates.random);
+  const work = frames.map((f) => ({ first: flopsOf(f.first), further: flopsOf(f.further) }));
+  const before = [0]; // work of all frames before each one
+  for (const f of work) before.push(before.at(-1)! + f.first + (flags.steps - 1) * f.further);
   const gflop = (cost: Cost) => Math.round(flopsOf(cost) / 1e7) / 100;
   return {
+    workUntil: (frame, step) => before[frame] + work[frame].first + step * work[frame].further,
     seconds: {
       load: loading(far, 1) + loading(vae, context.frames > 0 ? 1 : 0.5),
       encode: secondsAt(encode, rates),
@@ -175,13 +181,13 @@ export async function runPrediction(task: Task): Promise<void> {
   using interrupts = new InterruptListener((line) => progress.say(line), "stopping after this frame");
   try {
     progress.say(`device: ${device.info.description} (${reason})`);
-    const expected = await estimate(task, device);
+    const { workUntil, ...expected } = await estimate(task, device);
     const memory = Math.max(...Object.values(expected.memory));
     progress.say(
       `estimate: ${duration(sum(expected.seconds))} (${stages(expected.seconds)}), ` +
         `${bytes(memory)} of device memory, ${sum(expected.gflop).toFixed(0)} GFLOP`,
     );
-    progress.event("estimate", { ...expected });
+    progress.event("estimate", expected);
 
     const state = new RunState(out, fingerprintOf(task, hashes, device));
     const saved: SavedLatents = state.load() ?? {};
@@ -198,7 +204,7 @@ export async function runPrediction(task: Task): Promise<void> {
       },
     };
     const latents = await contextLatents(at, task, saved);
-    const made = await trajectories(at, task, latents, saved, state);
+    const made = await trajectories(at, task, latents, saved, state, workUntil);
     const { predicted, values, shown } = await pictures(at, task, latents, made);
 
     const scores = values.map((v) => scoreFrames(v, task.truth, context.frames));
@@ -291,6 +297,7 @@ async function trajectories(
   context: Latents,
   saved: SavedLatents,
   state: RunState,
+  workUntil: Estimate["workUntil"],
 ): Promise<Float32Array[]> {
   const { flags } = task, shape = [context.channels, context.height, context.width];
   const size = shape.reduce((a, b) => a * b, 1);
@@ -316,6 +323,7 @@ async function trajectories(
         seed: flags.seed,
         trajectory,
         cache: flags["kv-cache"] === "auto",
+        workUntil,
         onFrame: async (latents) => {
           await save(`trajectory_${trajectory}`, latents);
           await at.pause();

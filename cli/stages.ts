@@ -174,6 +174,8 @@ export interface Prediction {
   /** Number of this trajectory; each one has noise of its own. */
   readonly trajectory: number;
   readonly cache: boolean;
+  /** Work up to and including a step of a frame, in any unit; steps cost differently. */
+  readonly workUntil?: (frame: number, step: number) => number;
   /** Sees all predicted latents so far after each frame; `false` ends the prediction there. */
   readonly onFrame?: (latents: Float32Array) => boolean | void | Promise<boolean | void>;
 }
@@ -197,8 +199,10 @@ export async function predictLatents(
   const params = await timed(at, "load model", () => model.weights.load(device));
   try {
     return await timed(at, "predict", async () => {
-      using stage = progress.stage("predict", p.predict, "frame");
-      if (before > 0) stage.update(before);
+      using stage = progress.stage("predict", p.predict, "frame", before);
+      const work = p.workUntil ?? ((frame, step) => frame + (step + 1) / p.steps);
+      const start = before > 0 ? work(before - 1, p.steps - 1) : 0,
+        all = work(p.predict - 1, p.steps - 1) - start;
       const context = new Float32Array(p.context.values.length + before * size);
       context.set(p.context.values);
       context.set(out.subarray(0, before * size), p.context.values.length);
@@ -215,12 +219,12 @@ export async function predictLatents(
         guidance: p.guidance,
         noise: noiseOf(p.seed, p.trajectory, before * size, (p.predict - before) * size),
         cache: p.cache,
-        onStep: (_, step) => stage.update(made + (step + 1) / p.steps),
+        onStep: (_, step) => stage.update(made + (step + 1) / p.steps, (work(made, step) - start) / all),
       });
       let made = before;
       for await (const { latents } of run) {
         out.set(latents, made * size);
-        stage.update(++made);
+        stage.update(++made, (work(made - 1, p.steps - 1) - start) / all);
         if (await p.onFrame?.(out.subarray(0, made * size)) === false) break;
       }
       return out.subarray(0, made * size);
