@@ -126,6 +126,60 @@ fn forward(
   y[i] = sum;
 }
 
+//# groupedGradInput
+struct Params { P: u32, GI: u32, GO: u32, I: u32 }
+@group(0) @binding(0) var<storage, read> dz: array<f32>; // [P, GO]
+@group(0) @binding(1) var<storage, read> w: array<f32>; // [GO, I]
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [P, GI]
+@group(0) @binding(3) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn backward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.y * groups.x + group.x) * 64u + lane;
+  if (i >= p.P * p.GI) { return; }
+  let each = p.GO / (p.GI / p.I);
+  let first = i % p.GI / p.I * each;
+  var sum = 0.0;
+  for (var o = first; o < first + each; o++) {
+    sum = fma(dz[(i / p.GI) * p.GO + o], w[o * p.I + i % p.I], sum); // I divides GI
+  }
+  dx[i] = sum;
+}
+
+//# groupedGradWeight
+override hasBias: u32 = 0u;
+struct Params { P: u32, GI: u32, GO: u32, I: u32 }
+@group(0) @binding(0) var<storage, read> dz: array<f32>; // [P, GO]
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [P, GI]
+@group(0) @binding(2) var<storage, read_write> dw: array<f32>; // [GO, I]
+@group(0) @binding(3) var<storage, read_write> db: array<f32>; // [GO]
+@group(0) @binding(4) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn backward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.y * groups.x + group.x) * 64u + lane;
+  if (i >= p.GO * p.I) { return; }
+  let o = i / p.I;
+  let c = o / (p.GO / (p.GI / p.I)) * p.I + i % p.I;
+  var sum = 0.0;
+  var bias = 0.0;
+  for (var r = 0u; r < p.P; r++) {
+    let d = dz[r * p.GO + o];
+    sum = fma(d, x[r * p.GI + c], sum);
+    bias += d;
+  }
+  dw[i] += sum;
+  if (hasBias == 1u && i % p.I == 0u) { db[o] += bias; }
+}
+
 //# gradInput
 // Rows are tokens, columns are the layer's input channels, and k runs over its output channels.
 override accumulate: u32 = 0u;
