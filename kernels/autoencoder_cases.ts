@@ -116,6 +116,7 @@ export const AUTOENCODER_GRADIENT_CASES: readonly KernelCase[] = [
   ...convGrads([3, 16, 16, 4, 8], 3), // 768 pixels: more than one block of a long sum
   ...depthwiseGrads(2, 5, 6, 24, 3, 1),
   ...depthwiseGrads(1, 8, 8, 38, 5, 0),
+  ...depthwiseGrads(2, 2, 1, 3, 5, 1), // taps that no pixel of the image meets
   ...groupedGrads(18, 24, 24, 8, 0),
   ...groupedGrads(35, 20, 10, 4, 1),
   ...groupedGrads(70, 6, 9, 2, 1),
