@@ -34,6 +34,8 @@ fn rowCount() -> u32 { return p.B * p.OH * p.OW; }
 fn columnCount() -> u32 { return p.O; }
 fn depth() -> u32 { return depthOf(p.I); }
 
+fn element(i: u32) -> f32 { return x[i / 4u][i % 4u]; }
+
 fn left(m: u32, k: u32) -> vec4f {
   let i = channelOf(k);
   let tap = tapOf(k);
@@ -43,23 +45,24 @@ fn left(m: u32, k: u32) -> vec4f {
   if (i >= p.I || k >= depth() || iy < 0 || iy >= i32(p.H) || ix < 0 || ix >= i32(p.W)) { return vec4f(); }
   let at = ((row / p.OH * p.H + u32(iy)) * p.W + u32(ix)) * p.I + i;
   if (p.I % 4u == 0u) { return x[at / 4u]; }
-  var v = vec4f();
-  for (var c = 0u; c < min(4u, p.I - i); c++) { v[c] = x[(at + c) / 4u][(at + c) % 4u]; }
+  var v = vec4f(element(at), 0.0, 0.0, 0.0);
+  if (i + 1u < p.I) { v.y = element(at + 1u); }
+  if (i + 2u < p.I) { v.z = element(at + 2u); }
+  if (i + 3u < p.I) { v.w = element(at + 3u); }
   return v;
 }
 
-fn weight(i: u32) -> f32 {
-  if (half == 0u) { return bitcast<f32>(w[i]); }
-  return unpack2x16float(w[i / 2u])[i % 2u];
+fn weight(n: u32, i: u32, tap: u32) -> f32 {
+  let at = (n * p.I + i) * taps + tap;
+  if (i >= p.I) { return 0.0; }
+  if (half == 0u) { return bitcast<f32>(w[at]); }
+  return unpack2x16float(w[at / 2u])[at % 2u];
 }
 
 fn right(n: u32, k: u32) -> vec4f {
   let i = channelOf(k);
-  if (i >= p.I || k >= depth()) { return vec4f(); }
-  let at = (n * p.I + i) * taps + tapOf(k);
-  var v = vec4f();
-  for (var c = 0u; c < min(4u, p.I - i); c++) { v[c] = weight(at + c * taps); }
-  return v;
+  let tap = tapOf(k);
+  return vec4f(weight(n, i, tap), weight(n, i + 1u, tap), weight(n, i + 2u, tap), weight(n, i + 3u, tap));
 }
 
 fn store(m: u32, n: u32, sum: f32) {
@@ -81,6 +84,8 @@ fn rowCount() -> u32 { return p.B * p.H * p.W; }
 fn columnCount() -> u32 { return p.I; }
 fn depth() -> u32 { return depthOf(p.O); }
 
+fn element(i: u32) -> f32 { return dz[i / 4u][i % 4u]; }
+
 fn left(m: u32, k: u32) -> vec4f {
   let o = channelOf(k);
   let tap = tapOf(k);
@@ -93,10 +98,10 @@ fn left(m: u32, k: u32) -> vec4f {
   if (o >= p.O || oy >= p.OH || ox >= p.OW || oy * p.stride != y || ox * p.stride != x) { return vec4f(); }
   let at = ((row / p.H * p.OH + oy) * p.OW + ox) * p.O + o;
   if (p.O % 4u == 0u) { return dz[at / 4u]; }
-  var v = vec4f(dz[at / 4u][at % 4u], 0.0, 0.0, 0.0);
-  if (o + 1u < p.O) { v.y = dz[(at + 1u) / 4u][(at + 1u) % 4u]; }
-  if (o + 2u < p.O) { v.z = dz[(at + 2u) / 4u][(at + 2u) % 4u]; }
-  if (o + 3u < p.O) { v.w = dz[(at + 3u) / 4u][(at + 3u) % 4u]; }
+  var v = vec4f(element(at), 0.0, 0.0, 0.0);
+  if (o + 1u < p.O) { v.y = element(at + 1u); }
+  if (o + 2u < p.O) { v.z = element(at + 2u); }
+  if (o + 3u < p.O) { v.w = element(at + 3u); }
   return v;
 }
 
