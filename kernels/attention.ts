@@ -149,6 +149,13 @@ const GRAD_INPUTS = {
   dy: "T D",
 } as const;
 
+/**
+ * Scratch of a gradient's task on the cpu: state, two packed operands of 64 lanes, two blocks of 96 rows times 64 lanes,
+ * 96 packed rows, and `results` blocks of 66 results, padded to 16 channels.
+ */
+const gradientScratch = (hd: number, results: number) =>
+  64 * 1024 + 2 * 256 * hd + 4 * (96 + 66 * results) * Math.ceil(hd / 16) * 16;
+
 /** Gradient of the queries. Scores are computed again, block by block, and never stored. */
 export const attentionGradQuery: Kernel = {
   name: "attentionGradQuery",
@@ -169,7 +176,11 @@ export const attentionGradQuery: Kernel = {
     groups: (p) => [Math.ceil(p.T / 16), p.A, 1],
     loops: (p) => 3 * (p.keys ?? 0),
   },
-  wasm: { fn: "attentionGradQuery", tasks: (p) => p.A * Math.ceil(p.T / 16) },
+  wasm: {
+    fn: "attentionGradQuery",
+    tasks: (p) => p.A * Math.ceil(p.T / 64),
+    scratch: (p) => gradientScratch(p.hd, 1),
+  },
 };
 
 /** Gradients of keys and values: a tile of keys adds up over the queries that see it, in query order. */
@@ -196,5 +207,9 @@ export const attentionGradKey: Kernel = {
     groups: (p) => [Math.ceil(p.S / 16), p.A, 1],
     loops: (p) => 3 * p.T,
   },
-  wasm: { fn: "attentionGradKey", tasks: (p) => p.A * Math.ceil(p.S / 16) },
+  wasm: {
+    fn: "attentionGradKey",
+    tasks: (p) => p.A * Math.ceil(p.S / 64),
+    scratch: (p) => gradientScratch(p.hd, 2),
+  },
 };

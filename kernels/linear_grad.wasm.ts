@@ -1,0 +1,110 @@
+// Gradients of linear layers on the cpu device (contracts and references: linear.ts). Both are products through the
+// register tile of cpu/gemm.wasm.ts: of dz with panels of columns of w, and of the transposed dz with panels of x. A task
+// packs what its tiles read, so one task covers more than a forward task does.
+
+import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
+import {
+  panelOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
+} from "./cpu/gradient.wasm";
+import { PANEL } from "./cpu/pack.wasm";
+import { halves, word } from "./cpu/simd.wasm";
+
+/** Rows of dz and columns of w of one task of the input's gradient. */
+const INPUT_ROWS: i32 = 192;
+const INPUT_COLUMNS: i32 = 48;
+/** The half at an address as a float. */
+@inline
+function halfAt(from: usize): f32 {
+  return f32x4.extract_lane(halves(i32x4.splat(<i32>load<u16>(from))), 0);
+}
+
+/** Columns k0 ... k0+width-1 of the weights `[N, K]`, row-major or packed, floats or halves, as a panel `[N, PANEL]`. */
+function panelOfWeights(w: usize, half: u32, N: i32, K: i32, k0: i32, width: i32, to: usize): void {
+  const packed = (w & 1) != 0;
+  w &= ~1;
+  if (!packed && !half) {
+    panelOfRows(w + (<usize>k0 << 2), <usize>K << 2, N, width, to);
+    return;
+  }
+  let n = 0;
+  if (packed && !half && width == PANEL) {
+    // A packed weight is already in panels, of rows of w: 16 times 16 blocks change places.
+    for (; n + PANEL <= N; n += PANEL) {
+      transpose(w + (<usize>(n * K + k0 * PANEL) << 2), STEP, PANEL, PANEL, to);
+      to += <usize>PANEL * STEP;
+    }
+  }
+  for (; n < N; n++) {
+    for (let j = 0; j < PANEL; j++) {
+      let v: f32 = 0.0;
+      if (j < width) {
+        const k = k0 + j;
+        const at = <usize>(packed ? (n - n % PANEL) * K + k * PANEL + n % PANEL : n * K + k);
+        v = half ? halfAt(w + (at << 1)) : load<f32>(w + (at << 2));
+      }
+      store<f32>(to + (<usize>j << 2), v);
+    }
+    to += STEP;
+  }
+}
+
+export function linearGradInput(args: usize, task: i32, scratch: usize): void {
+  const M = <i32>word(args, 3), N = <i32>word(args, 4), K = <i32>word(args, 5), Z = <usize>word(args, 6);
+  const xRow = <i32>word(args, 7), yRow = <i32>word(args, 8), zCol = <usize>word(args, 9);
+  const add = word(args, 10) != 0, half = word(args, 11);
+  const columnBlocks = (K + INPUT_COLUMNS - 1) / INPUT_COLUMNS;
+  const m0 = task / columnBlocks * INPUT_ROWS, rows = min(INPUT_ROWS, M - m0);
+  const k0 = task % columnBlocks * INPUT_COLUMNS, k1 = min(K, k0 + INPUT_COLUMNS);
+  const dz = <usize>word(args, 0) + ((<usize>(yRow + m0) * Z + zCol) << 2);
+  const stride = <usize>K << 2;
+  const dx = <usize>word(args, 2) + <usize>(xRow + m0) * stride;
+  const table = scratch, c = scratch + (INPUT_ROWS << 2), panel = c + TILE_BYTES;
+  for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
+    store<u32>(table + (<usize>r << 2), <u32>(dz + <usize>min(r, rows - 1) * (Z << 2)));
+  }
+  for (let k = k0; k < k1; k += PANEL) {
+    const width = min(PANEL, k1 - k);
+    panelOfWeights(<usize>word(args, 1), half, N, K, k, width, panel);
+    for (let r = 0; r < rows; r += TILE_ROWS) {
+      tile(table + (<usize>r << 2), 1, N, panel, c, STEP);
+      const to = dx + <usize>r * stride + (<usize>k << 2);
+      place(c, to, stride, min(TILE_ROWS, rows - r), width, add);
+    }
+  }
+}
+
+export function linearGradWeight(args: usize, task: i32, scratch: usize): void {
+  const M = <i32>word(args, 4), N = <i32>word(args, 5), K = <i32>word(args, 6), Z = <usize>word(args, 7);
+  const xRow = <i32>word(args, 8), yRow = <i32>word(args, 9), zCol = <usize>word(args, 10);
+  const hasBias = word(args, 11);
+  const columnBlocks = (K + WEIGHT_COLUMNS - 1) / WEIGHT_COLUMNS;
+  const n0 = task / columnBlocks * WEIGHT_ROWS, rows = min(WEIGHT_ROWS, N - n0);
+  const k0 = task % columnBlocks * WEIGHT_COLUMNS, k1 = min(K, k0 + WEIGHT_COLUMNS);
+  const stride = <usize>K << 2;
+  const dw = <usize>word(args, 2) + <usize>n0 * stride;
+  const table = scratch, c = scratch + (WEIGHT_ROWS << 2), panel = c + TILE_BYTES;
+  const left = panel + <usize>TOKENS * STEP;
+  for (let m = 0; m < M; m += TOKENS) {
+    const count = min(TOKENS, M - m);
+    const dz = <usize>word(args, 0) + ((<usize>(yRow + m) * Z + zCol + n0) << 2);
+    transpose(dz, Z << 2, count, rows, left);
+    if (hasBias && k0 == 0) {
+      for (let n = 0; n < rows; n++) {
+        const at = <usize>word(args, 3) + (<usize>(n0 + n) << 2);
+        store<f32>(at, load<f32>(at) + sumOf(left + (<usize>(n * count) << 2), count));
+      }
+    }
+    for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
+      store<u32>(table + (<usize>r << 2), <u32>(left + (<usize>(min(r, rows - 1) * count) << 2)));
+    }
+    const x = <usize>word(args, 1) + <usize>(xRow + m) * stride;
+    for (let k = k0; k < k1; k += PANEL) {
+      const width = min(PANEL, k1 - k);
+      panelOfRows(x + (<usize>k << 2), stride, count, width, panel);
+      for (let r = 0; r < rows; r += TILE_ROWS) {
+        tile(table + (<usize>r << 2), 1, count, panel, c, STEP);
+        place(c, dw + <usize>r * stride + (<usize>k << 2), stride, min(TILE_ROWS, rows - r), width, true);
+      }
+    }
+  }
+}
