@@ -2,32 +2,34 @@
 //
 // Both gradients recompute scores block by block as the forward kernel does. One task is one head of 64 queries (or of
 // 64 keys), which stand in the lanes; the other side comes in blocks of 96 rows that start at multiples of 96 and are
-// read in place. A block's weights and score gradients stand as [row, lane], so they are the k-major left factor of the
-// product that adds them up. Sums run over rows in ascending order, and a hidden pair adds 0 exactly.
+// read in place. A block's weights and score gradients stand as [row, lane], so those of a lane, one row apart, are a left
+// row of the product that adds them up. Sums run over rows in ascending order, and a hidden pair adds 0 exactly.
 
-import { tile, TILE_ROWS, tileKMajor } from "./cpu/gemm.wasm";
+import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
+import { place, STEP, TILE_BYTES } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
 import { exp2, lanes, madd, real, word } from "./cpu/simd.wasm";
 
 /** Queries or keys of a task, and rows of a block. */
 const LANES: i32 = 64;
 const ROWS: i32 = 96;
-/** Bytes of a row of scores, and of one step of a panel. */
+/** Bytes of a row of scores. */
 const ROW: usize = 256;
-const STEP: usize = <usize>PANEL << 2;
 const LOG2E: f32 = 1.44269504;
 /** Tokens of one task of attentionStats. */
 const TOKENS: i32 = 16;
 
-// Scratch: addresses of the rows of both products, factors of 1 for tileKMajor, state of the lanes, then blocks.
+// Scratch: addresses of the rows of both products and of the lanes' columns, state of the lanes, one register tile, then
+// blocks.
 const FIRST: usize = 0; // 96 words
 const SECOND: usize = 384; // 96 words
-const ONES: usize = 768; // 68 floats
+const COLUMNS: usize = 768; // 66 words
 const LSE: usize = 1040; // 64 floats, in exponents of 2
 const DELTA: usize = 1296; // 64 floats
 const RANGES: usize = 1552; // 4 times 64 words
 const FRAMES: usize = 2576; // 64 floats
-const BLOCKS: usize = 2832;
+const TILE: usize = 2832; // 6 rows of a panel
+const BLOCKS: usize = TILE + ((TILE_BYTES + 63) & ~63);
 /** Whole groups of six rows, and what the last group of six lanes reads past them. */
 const SCORE_BYTES: usize = 102 * 256 + 64;
 
@@ -113,23 +115,27 @@ function scoreBlock(
     const panel = <usize>(p * hd) * STEP, lane = <usize>p * STEP;
     for (let r = 0; r < count; r += TILE_ROWS) {
       const table = scratch + (<usize>r << 2), to = <usize>r * ROW + lane;
-      tile(table + FIRST, 1, hd, a + panel, scores + to, ROW);
+      tile(table + FIRST, 1, hd, 4, a + panel, scores + to, ROW);
     }
     for (let r = 0; r < count; r += TILE_ROWS) {
       const table = scratch + (<usize>r << 2), to = <usize>r * ROW + lane;
-      tile(table + SECOND, 1, hd, b + panel, products + to, ROW);
+      tile(table + SECOND, 1, hd, 4, b + panel, products + to, ROW);
     }
   }
 }
 
 /** out[lane, d] += sum over rows of left[row, lane] * panels[d][row]. */
-function addBlock(left: usize, panels: usize, count: i32, lanesUsed: i32, width: i32, ones: usize, out: usize): void {
+function addBlock(
+  scratch: usize, left: usize, panels: usize, count: i32, lanesUsed: i32, width: i32, out: usize,
+): void {
   const outBytes = <usize>width << 2;
+  for (let i: usize = 0; i < 66; i++) store<u32>(scratch + (i << 2), <u32>(left + (i << 2)), COLUMNS);
   for (let d = 0; d < width; d += PANEL) {
     const panel = panels + <usize>(d / PANEL * count) * STEP;
     for (let i = 0; i < lanesUsed; i += TILE_ROWS) {
       const to = out + <usize>i * outBytes + (<usize>d << 2);
-      tileKMajor(left + (<usize>i << 2), ROW, panel, count, to, outBytes, ones);
+      tile(scratch + COLUMNS + (<usize>i << 2), 1, count, ROW, panel, scratch + TILE, STEP);
+      place(scratch + TILE, to, outBytes, TILE_ROWS, PANEL, true);
     }
   }
 }
@@ -147,9 +153,8 @@ function storeLanes(from: usize, width: i32, count: i32, hd: i32, factor: f32, t
   }
 }
 
-/** Zeros in all of scratch that tiles read beyond what a block writes, ones as factors, zeros in `bytes` of results. */
-function clear(scratch: usize, scores: usize, products: usize, out: usize, bytes: usize): void {
-  for (let i: usize = 0; i < 272; i += 16) v128.store(scratch + i, f32x4.splat(1.0), ONES);
+/** Zeros in what tiles read beyond what a block writes, and in `bytes` bytes of results. */
+function clear(scores: usize, products: usize, out: usize, bytes: usize): void {
   memory.fill(scores, 0, SCORE_BYTES);
   memory.fill(products, 0, SCORE_BYTES);
   memory.fill(out, 0, bytes);
@@ -172,7 +177,7 @@ export function attentionGradQuery(args: usize, task: i32, scratch: usize): void
 
   packLanes(<usize>word(args, 0) + column + <usize>q0 * rowBytes, rowBytes, hd, queries, scale * LOG2E, q);
   packLanes(<usize>word(args, 7) + column + <usize>q0 * rowBytes, rowBytes, hd, queries, 1.0, dy);
-  clear(scratch, scores, products, out, <usize>(66 * width) << 2);
+  clear(scores, products, out, <usize>(66 * width) << 2);
   let low = i32.MAX_VALUE, high = 0;
   for (let i = 0; i < LANES; i++) {
     const at = scratch + (<usize>i << 2);
@@ -244,7 +249,7 @@ export function attentionGradQuery(args: usize, task: i32, scratch: usize): void
       }
     }
     packRows(k + at, rowBytes, hd, count, mixed ? scores : 0, keys);
-    addBlock(scores, keys, count, queries, width, scratch + ONES, out);
+    addBlock(scratch, scores, keys, count, queries, width, out);
   }
   storeLanes(out, width, queries, hd, scale, <usize>word(args, 8) + column + <usize>q0 * rowBytes, rowBytes);
 }
@@ -266,7 +271,7 @@ export function attentionGradKey(args: usize, task: i32, scratch: usize): void {
 
   packLanes(<usize>word(args, 1) + column + <usize>k0 * rowBytes, rowBytes, hd, keys, scale * LOG2E, k);
   packLanes(<usize>word(args, 2) + column + <usize>k0 * rowBytes, rowBytes, hd, keys, 1.0, v);
-  clear(scratch, scores, products, outKeys, 2 * outBytes);
+  clear(scores, products, outKeys, 2 * outBytes);
   if (hasSlope) {
     for (let i = 0; i < LANES; i++) {
       const frame: f32 = i < keys ? <f32>load<i32>(<usize>word(args, 5) + (<usize>(k0 + i) << 2)) : 0.0;
@@ -322,9 +327,9 @@ export function attentionGradKey(args: usize, task: i32, scratch: usize): void {
       p += ROW;
     }
     packRows(dy + at, rowBytes, hd, count, mixed ? scores : 0, rows);
-    addBlock(scores, rows, count, keys, width, scratch + ONES, outValues);
+    addBlock(scratch, scores, rows, count, keys, width, outValues);
     packRows(q + at, rowBytes, hd, count, mixed ? scores : 0, rows);
-    addBlock(products, rows, count, keys, width, scratch + ONES, outKeys);
+    addBlock(scratch, products, rows, count, keys, width, outKeys);
   }
   const to = column + <usize>k0 * rowBytes;
   storeLanes(outKeys, width, keys, hd, scale, <usize>word(args, 8) + to, rowBytes);

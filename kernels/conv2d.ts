@@ -140,6 +140,17 @@ function eachProduct(p: Params, visit: (z: number, x: number, w: number) => void
   }
 }
 
+/** Blocks of 192 input pixels on the cpu: pixels of one block agree in row and column modulo the stride. */
+function inputBlocks(p: Params): number {
+  let blocks = 0;
+  for (let y = 0; y < Math.min(p.stride, p.H); y++) {
+    for (let x = 0; x < Math.min(p.stride, p.W); x++) {
+      blocks += Math.ceil(p.B * Math.ceil((p.H - y) / p.stride) * Math.ceil((p.W - x) / p.stride) / 192);
+    }
+  }
+  return blocks;
+}
+
 /**
  * Gradient of a dense convolution's input: dx (+)= the transposed convolution of dz, the gradient before the activation.
  * With `accumulate` it adds to what is there.
@@ -163,8 +174,9 @@ export const conv2dGradInput: Kernel = {
   },
   wasm: {
     fn: "conv2dGradInput",
-    tasks: (p) => Math.ceil(p.B * p.H * p.W / 192) * Math.ceil(p.I / 48),
-    scratch: (p) => 4 * p.O + 16 + 4 * 192 * p.KH * p.KW + 512 + 64 * p.O * p.KH * p.KW,
+    tasks: (p) => inputBlocks(p) * Math.ceil(p.I / 48),
+    // A row of zeros, addresses of rows of dz and dx, one register tile, one panel.
+    scratch: (p) => 4 * p.O + 16 + 4 * 192 * (p.KH * p.KW + 1) + 512 + 64 * p.O * p.KH * p.KW,
   },
 };
 
@@ -188,8 +200,9 @@ export const conv2dGradWeight: Kernel = {
   },
   wasm: {
     fn: "conv2dGradWeight",
-    tasks: (p) => Math.ceil(p.O / 96) * Math.ceil(p.I / 16) * p.KH,
-    scratch: (p) => 4 * 96 + 512 + 64 * 512 + 4 * 96 * 512 + 4 * 96 * 16 * p.KW,
+    tasks: (p) => Math.ceil(p.O / 96) * Math.ceil(p.I * p.KH * p.KW / 192),
+    // Addresses, one register tile, one panel, the transposed block of dz.
+    scratch: () => 4 * 96 + 512 + 64 * 512 + 4 * 96 * 512,
   },
 };
 

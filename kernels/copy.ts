@@ -74,7 +74,7 @@ export const stridedCopyGrad: Kernel = {
     groups: (p) => Math.ceil(owned(p) / 64),
     loops: (p) => count(p) / Math.max(1, owned(p)) + 3 * COPY_AXES,
   },
-  wasm: { fn: "stridedCopyGrad", tasks: (p) => Math.ceil(owned(p) / 16384) },
+  wasm: { fn: "stridedCopyGrad", tasks: (p) => Math.ceil(owned(p) / 16384), scratch: () => 192 },
 };
 
 /** Number of elements of x that a strided copy reads: the axes that do not repeat. */

@@ -7,7 +7,7 @@ import {
   panelOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
 } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
-import { halves, word } from "./cpu/simd.wasm";
+import { halves, madd, word } from "./cpu/simd.wasm";
 
 /** Rows of dz and columns of w of one task of the input's gradient. */
 const INPUT_ROWS: i32 = 192;
@@ -28,7 +28,7 @@ function panelOfWeights(w: usize, half: u32, N: i32, K: i32, k0: i32, width: i32
   }
   let n = 0;
   if (packed && !half && width == PANEL) {
-    // A packed weight is already in panels, of rows of w: 16 times 16 blocks change places.
+    // A packed weight is already in panels, of rows of w: square blocks change places.
     for (; n + PANEL <= N; n += PANEL) {
       transpose(w + (<usize>(n * K + k0 * PANEL) << 2), STEP, PANEL, PANEL, to);
       to += <usize>PANEL * STEP;
@@ -66,7 +66,7 @@ export function linearGradInput(args: usize, task: i32, scratch: usize): void {
     const width = min(PANEL, k1 - k);
     panelOfWeights(<usize>word(args, 1), half, N, K, k, width, panel);
     for (let r = 0; r < rows; r += TILE_ROWS) {
-      tile(table + (<usize>r << 2), 1, N, panel, c, STEP);
+      tile(table + (<usize>r << 2), 1, N, 4, panel, c, STEP);
       const to = dx + <usize>r * stride + (<usize>k << 2);
       place(c, to, stride, min(TILE_ROWS, rows - r), width, add);
     }
@@ -102,9 +102,61 @@ export function linearGradWeight(args: usize, task: i32, scratch: usize): void {
       const width = min(PANEL, k1 - k);
       panelOfRows(x + (<usize>k << 2), stride, count, width, panel);
       for (let r = 0; r < rows; r += TILE_ROWS) {
-        tile(table + (<usize>r << 2), 1, count, panel, c, STEP);
+        tile(table + (<usize>r << 2), 1, count, 4, panel, c, STEP);
         place(c, dw + <usize>r * stride + (<usize>k << 2), stride, min(TILE_ROWS, rows - r), width, true);
       }
+    }
+  }
+}
+
+/** Pixels of one task of a grouped layer's input gradient, and of one partial sum of its weight gradient. */
+const PIXELS: i32 = 16;
+
+/** to += factor * x, `bytes` bytes. */
+@inline
+function addTimes(to: usize, factor: f32, x: usize, bytes: usize): void {
+  const f = f32x4.splat(factor);
+  let i: usize = 0;
+  for (; i + 16 <= bytes; i += 16) v128.store(to + i, madd(f, v128.load(x + i), v128.load(to + i)));
+  for (; i < bytes; i += 4) store<f32>(to + i, load<f32>(to + i) + factor * load<f32>(x + i));
+}
+
+export function groupedLinearGradInput(args: usize, task: i32, scratch: usize): void {
+  const dz = <usize>word(args, 0), w = <usize>word(args, 1), dx = <usize>word(args, 2);
+  const P = <i32>word(args, 3), GI = <i32>word(args, 4), GO = <i32>word(args, 5), I = <i32>word(args, 6);
+  const O = GO / (GI / I), bytes = <usize>I << 2;
+  const end = min(P, (task + 1) * PIXELS);
+  for (let p = task * PIXELS; p < end; p++) {
+    const to = dx + (<usize>(p * GI) << 2);
+    memory.fill(to, 0, <usize>GI << 2);
+    for (let o = 0; o < GO; o++) {
+      const up = load<f32>(dz + (<usize>(p * GO + o) << 2));
+      addTimes(to + <usize>(o / O) * bytes, up, w + <usize>o * bytes, bytes);
+    }
+  }
+}
+
+export function groupedLinearGradWeight(args: usize, task: i32, scratch: usize): void {
+  const dz = <usize>word(args, 0), x = <usize>word(args, 1), dw = <usize>word(args, 2), db = <usize>word(args, 3);
+  const P = <i32>word(args, 4), GI = <i32>word(args, 5), GO = <i32>word(args, 6), I = <i32>word(args, 7);
+  const hasBias = word(args, 8);
+  const O = GO / (GI / I), bytes = <usize>I << 2;
+  for (let o = task * O; o < (task + 1) * O; o++) {
+    let total: f32 = 0.0;
+    for (let p0 = 0; p0 < P; p0 += PIXELS) {
+      memory.fill(scratch, 0, bytes);
+      let sum: f32 = 0.0;
+      for (let p = p0; p < min(P, p0 + PIXELS); p++) {
+        const up = load<f32>(dz + (<usize>(p * GO + o) << 2));
+        addTimes(scratch, up, x + (<usize>(p * GI + task * I) << 2), bytes);
+        sum += up;
+      }
+      addTimes(dw + <usize>o * bytes, 1.0, scratch, bytes);
+      total += sum;
+    }
+    if (hasBias) {
+      const at = db + (<usize>o << 2);
+      store<f32>(at, load<f32>(at) + total);
     }
   }
 }

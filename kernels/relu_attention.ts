@@ -122,5 +122,5 @@ export const reluAttentionGrad: Kernel = {
     groups: (p) => [p.G, p.B, 1],
     loops: (p) => 3 * Math.ceil(p.P * p.hd * (p.hd + 1) / 256),
   },
-  wasm: { fn: "reluAttentionGrad", tasks: (p) => p.B * p.G, scratch: (p) => 8 * (p.hd + 1) * (p.hd + 4) },
+  wasm: { fn: "reluAttentionGrad", tasks: (p) => p.B * p.G, scratch: (p) => 8 * (p.hd + 3) * (p.hd + 8) },
 };

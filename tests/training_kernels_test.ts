@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { AUTOENCODER_GRADIENT_CASES } from "../kernels/autoencoder_cases.ts";
 import { openCpuDevice } from "../kernels/cpu/device.ts";
 import type { Device } from "../kernels/device.ts";
 import { GRADIENT_CASES } from "../kernels/gradient_cases.ts";
@@ -42,7 +43,7 @@ Deno.test({
     for (const simd of ["relaxed", "plain"] as const) {
       const one = await openCpuDevice({ threads: 1, simd }),
         three = await openCpuDevice({ threads: 3, simd });
-      for (const test of GRADIENT_CASES) {
+      for (const test of [...GRADIENT_CASES, ...AUTOENCODER_GRADIENT_CASES]) {
         assertEquals(await outputs(three, test), await outputs(one, test), test.kernel.name);
       }
       one.close();
