@@ -7,12 +7,10 @@ import { checkpoint } from "../autograd.ts";
 import {
   add,
   batchNorm,
-  batchStatistics,
   concat,
   conv2d,
   copyStrided,
   depthwiseConv2d,
-  full,
   glu,
   groupedLinear,
   groupMean,
@@ -25,8 +23,9 @@ import {
 } from "../ops.ts";
 import { param, type Params } from "../params.ts";
 import { recording } from "../tape.ts";
-import { scope, Tensor, unscoped } from "../tensor.ts";
+import { scope, Tensor } from "../tensor.ts";
 import { type DcaeConfig, type DcaeStage, downsampling } from "./config.ts";
+import { type Running, runningStatistics } from "./running.ts";
 
 /** Sees the output of every module, `[B, H, W, C]`, by the authors' module name. */
 export type Tap = (module: string, output: Tensor) => void;
@@ -36,11 +35,10 @@ export interface DcaeOptions {
   /** Sees the output of every module. */
   readonly tap?: Tap;
   /**
-   * Train mode: batch norm uses the statistics of this batch, and the running statistics after it (momentum 0.1,
-   * unbiased variance) and the number of batches are put into this record under the authors' names. They belong to
-   * the caller; the parameters stay as they are.
+   * Train mode: batch norm uses the statistics of this batch, and the running ones after it are put into this record. They
+   * belong to the caller; the parameters stay as they are.
    */
-  readonly updated?: Record<string, Tensor>;
+  readonly updated?: Running;
   /** Under a gradient, compute each block again on the way back instead of keeping its activations. */
   readonly checkpoint?: boolean;
 }
@@ -62,29 +60,11 @@ function normed(net: Net, name: string, x: Tensor, kind: DcaeStage["norm"], resi
   if (kind === "rms_norm") {
     return rmsNorm(pixels(x), p("weight"), { bias: p("bias"), residual: flat }).reshape(x.shape);
   }
-  const running = { mean: p("running_mean"), variance: p("running_var") };
-  const statistics = net.updated ? ofBatch(net, name, pixels(x), running) : running;
+  const statistics = net.updated
+    ? runningStatistics(net.params, name, pixels(x), net.updated)
+    : { mean: p("running_mean"), variance: p("running_var") };
   return batchNorm(pixels(x), { ...statistics, weight: p("weight"), bias: p("bias") }, { residual: flat })
     .reshape(x.shape);
-}
-
-/** Statistics of this batch; the running ones go to the caller, once when a block is computed again. */
-function ofBatch(
-  { params, updated }: Net,
-  name: string,
-  x: Tensor,
-  running: { readonly mean: Tensor; readonly variance: Tensor },
-): { readonly mean: Tensor; readonly variance: Tensor } {
-  const { mean, variance, runningMean, runningVariance } = batchStatistics(x, running);
-  if (!updated![`${name}.running_mean`]) {
-    unscoped(() => {
-      updated![`${name}.running_mean`] = runningMean.reshape(runningMean.shape);
-      updated![`${name}.running_var`] = runningVariance.reshape(runningVariance.shape);
-      const batches = param(params, `${name}.num_batches_tracked`);
-      updated![`${name}.num_batches_tracked`] = scope(() => add(batches, full(x.device, batches.shape, 1)));
-    });
-  }
-  return { mean, variance };
 }
 
 /** `[B, H, W, C]` to `[B, H/2, W/2, 4C]`, channel c·4 + dy·2 + dx. */
