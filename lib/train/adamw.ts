@@ -8,7 +8,7 @@
  */
 import { adamw } from "../../kernels/adamw.ts";
 import { SQUARE_SUM_BLOCK, squareSum } from "../../kernels/reduce.ts";
-import { accumulate, full, launch } from "../ops.ts";
+import { accumulate, concat, full, launch } from "../ops.ts";
 import type { Params } from "../params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../tensor.ts";
 
@@ -67,8 +67,11 @@ export class Slots {
 
 /** Settings of {@linkcode AdamW}; PyTorch's names and defaults. */
 export interface AdamWOptions {
+  /** Decay of the first and second moments. Default 0.9 and 0.999. */
   readonly betas?: readonly [number, number];
+  /** Added to the root of the second moment. Default 1e-8. */
   readonly eps?: number;
+  /** Decoupled: weights shrink by lr · weightDecay a step. Default 0. */
   readonly weightDecay?: number;
 }
 
@@ -122,16 +125,46 @@ export class AdamW {
   }
 }
 
-/** L2 norm of all gradients together: squares in f32 per 4096 elements, then in double precision. */
-export async function gradientNorm(grads: Params): Promise<number> {
+/** Sums of squares of tensors, still on the device. */
+export interface SquareSums {
+  /** Names in order. */
+  readonly names: readonly string[];
+  /** First entry of each name in `partial`, and the end. */
+  readonly offsets: readonly number[];
+  /** Sums in f32 over 4096 elements each. */
+  readonly partial: Tensor;
+}
+
+/** Starts the sums of squares of all gradients: one tensor, so that reading it is one wait. */
+export function squareSums(grads: Params): SquareSums {
+  const names = Object.keys(grads), offsets = [0];
   const partial = scope(() =>
-    Object.values(grads).map((g) =>
-      launch(squareSum, { x: g.reshape([g.size]) }, { N: Math.ceil(g.size / SQUARE_SUM_BLOCK) }).y
+    concat(
+      names.map((name) => {
+        const g = grads[name], N = Math.ceil(g.size / SQUARE_SUM_BLOCK);
+        offsets.push(offsets.at(-1)! + N);
+        return launch(squareSum, { x: g.reshape([g.size]) }, { N }).y;
+      }),
+      0,
     )
   );
-  const sums = await Promise.all(partial.map((t) => t.read()));
-  disposeAll(partial);
-  return Math.sqrt(sums.reduce((total, s) => s.reduce((a, b) => a + b, total), 0));
+  return { names, offsets, partial };
+}
+
+/** L2 norms of each gradient, from the values of {@linkcode squareSums}: added up in double precision. */
+export function normsOf(sums: SquareSums, values: Float32Array): Map<string, number> {
+  return new Map(sums.names.map((name, i) => {
+    const own = values.subarray(sums.offsets[i], sums.offsets[i + 1]);
+    return [name, Math.sqrt(own.reduce((a, b) => a + b, 0))];
+  }));
+}
+
+/** L2 norm of all gradients together. */
+export async function gradientNorm(grads: Params): Promise<number> {
+  const sums = squareSums(grads);
+  const norms = normsOf(sums, await sums.partial.read());
+  sums.partial.dispose();
+  return Math.hypot(...norms.values());
 }
 
 /** The factor of `clip_grad_norm_`: min(1, maxNorm / (norm + 1e-6)). */

@@ -42,6 +42,40 @@ export interface TrainBatch {
   readonly label?: ArrayLike<number>;
 }
 
+/**
+ * The stretch of a clip that a long-context step trains on: the number of frames is drawn from `window` to one less than
+ * all (the authors' upper bound is exclusive), then the first frame. Clips no longer than the window are taken whole.
+ */
+export function drawStretch(
+  total: number,
+  window: number,
+  seed: number,
+  step: number,
+): { readonly start: number; readonly count: number } {
+  if (total <= window) return { start: 0, count: total };
+  const [n, s] = uniform(streamOf(seed, `stretch of step ${step}`), 2);
+  const count = window + Math.floor(n * (total - window));
+  return { start: Math.floor(s * (total - count + 1)), count };
+}
+
+/** Frames `start … start+count-1` of every clip of a batch. */
+export function cutFrames(batch: TrainBatch, start: number, count: number): TrainBatch {
+  const { shape: [B, F, C, H, W], latents, actions } = batch, per = C * H * W;
+  if (start === 0 && count === F) return batch;
+  const cut = new Float32Array(B * count * per);
+  for (let b = 0; b < B; b++) {
+    const from = (b * F + start) * per;
+    cut.set(latents.subarray(from, from + count * per), b * count * per);
+  }
+  const at = (i: number) => Math.floor(i / count) * F + start + i % count;
+  return {
+    ...batch,
+    latents: cut,
+    shape: [B, count, C, H, W],
+    ...(actions ? { actions: Int32Array.from({ length: B * count }, (_, i) => actions[at(i)]) } : {}),
+  };
+}
+
 /** What is random about a step. */
 export interface NoiseDraw {
   /** `[B, F, C, H, W]` standard normal. */
@@ -137,9 +171,13 @@ export function droppedConditions(
 
 /** What {@linkcode flowMatchingLoss} computes on. */
 export interface LossInput {
+  /** The model. */
   readonly config: FarConfig;
+  /** B, F, C, H, W. */
   readonly shape: TrainBatch["shape"];
+  /** Noisy latents and what they are compared with. */
   readonly mixed: NoisyBatch;
+  /** Conditions after dropout. */
   readonly conditions: Pick<TrainBatch, "actions" | "label">;
   /** Compute blocks again on the way back instead of keeping their activations. */
   readonly checkpoint?: boolean;
