@@ -31,6 +31,7 @@ import {
   shapeOf,
   upload,
 } from "./golden_case.ts";
+import { autoencoderLosses } from "./golden_losses.ts";
 import { training } from "./golden_train.ts";
 import { autoencoder, autoencoderTraining } from "./golden_vae.ts";
 
@@ -374,6 +375,7 @@ const TORCH_DTYPES: Readonly<Partial<Record<HostDType, string>>> = {
 export const RUNNERS: readonly Runner[] = [
   forward,
   rollout,
+  autoencoderLosses,
   autoencoderTraining,
   autoencoder,
   scheduler,

@@ -23,7 +23,7 @@ import {
 } from "./golden_case.ts";
 
 /** Bounds of the comparison, with reasons. */
-const GRADIENT = {
+export const GRADIENT = {
   bound: 1e-4,
   zero: 1e-7,
   why: "relative L2 of each tensor; the authors' f32 is 8e-7 from f64",
