@@ -69,7 +69,7 @@ export interface Vjp {
    * way. Whoever never calls it keeps the activations.
    *
    * @param cotangent Same shape as the value.
-   * @param into Gradients to add to, from an earlier call.
+   * @param into Gradients to add to, from an earlier call; they come back themselves.
    */
   readonly pullback: (cotangent: Tensor, into?: Params) => Params;
 }
@@ -93,13 +93,13 @@ export function vjp<A extends unknown[]>(
       const grads = new Map<Node, Tensor>(), kept = Object.values(into);
       for (const [name, t] of Object.entries(into)) grads.set(params[name].node, t);
       scope(() => {
-        grads.set(value.node, unscoped(() => copy(cotangent).reshape(value.shape)));
+        grads.set(value.node, unscoped(() => scope(() => copy(cotangent).reshape(value.shape))));
         backward(tape, grads, wanted, value.device);
       });
       const result = Object.fromEntries(
         Object.entries(params).map(([name, t]) => [
           name,
-          grads.get(t.node)?.reshape(t.shape) ?? full(t.device, t.shape, 0),
+          into[name] ?? grads.get(t.node)?.reshape(t.shape) ?? full(t.device, t.shape, 0),
         ]),
       );
       for (const g of grads.values()) if (!kept.includes(g)) g.dispose();

@@ -204,7 +204,7 @@ export async function adversarialStep(
     const ofTrunk = features.pullback(cotangent, into && pickFrom(into.grads, Object.keys(trunk)));
     cotangent.dispose();
     if (!into) return { ...ofTrunk, ...ofHead };
-    for (const [name, g] of Object.entries(ofHead)) accumulate(into.grads[name], g);
+    scope(() => Object.entries(ofHead).forEach(([name, g]) => accumulate(into.grads[name], g)));
     disposeAll(ofHead);
     return { ...ofTrunk, ...pickFrom(into.grads, Object.keys(ofHead)) };
   });
