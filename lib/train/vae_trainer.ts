@@ -24,13 +24,7 @@ import {
   warmupFactor,
 } from "./trainer.ts";
 import type { TrainBatch } from "./objective.ts";
-import {
-  adversarialStep,
-  decoderNames,
-  reconstructionStep,
-  type VaeLosses,
-  type VaeStep,
-} from "./vae_loss.ts";
+import { adversarialStep, reconstructionStep, type VaeLosses, type VaeStep } from "./vae_loss.ts";
 
 /** How the autoencoder is trained. */
 export interface VaeTrainerConfig extends AdamWOptions {
