@@ -59,6 +59,16 @@ export class Slots {
     return value instanceof Tensor ? await value.read() : value;
   }
 
+  /** Copies on the device. */
+  async copies(): Promise<Params> {
+    const out: Record<string, Tensor> = {};
+    for (const [name, like] of Object.entries(this.#shapes)) {
+      const values = await this.read(name);
+      out[name] = unscoped(() => Tensor.from(like.device, values, like.shape));
+    }
+    return out;
+  }
+
   /** Gives device memory back. */
   dispose(): void {
     disposeAll([...this.#values.values()]);
@@ -194,6 +204,11 @@ export class Ema {
     for (const [name, p] of Object.entries(params)) {
       await Slots.lend(name, [this.shadow], (s) => accumulate(s, p, 1 - this.#decay, this.#decay));
     }
+  }
+
+  /** Copies of the averages on the device, to compute with; the caller disposes of them. */
+  async params(): Promise<Params> {
+    return await this.shadow.copies();
   }
 
   /** Gives memory back. */
