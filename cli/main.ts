@@ -9,6 +9,7 @@ import { completionScript, overview, verbHelp } from "./help.ts";
 import { checkPermissions } from "./permissions.ts";
 import { report } from "./report.ts";
 import { doctor } from "./doctor.ts";
+import { predictVerb } from "./predict.ts";
 
 const completion = verb({
   name: "completion",
@@ -26,7 +27,7 @@ const completion = verb({
 });
 
 /** All verbs, in the order of the overview. */
-export const VERBS: readonly Verb[] = [doctor, completion];
+export const VERBS: readonly Verb[] = [predictVerb, doctor, completion];
 
 /**
  * Runs one command line.

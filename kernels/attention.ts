@@ -83,7 +83,7 @@ export const attention: Kernel = {
   wasm: {
     fn: "attention",
     tasks: (p) => p.A * Math.ceil(p.T / 64),
-    // State and scores, then 64 queries, 96 values and 66 results of one head, padded to 16 channels.
-    scratch: (p) => 32768 + 4 * (64 * p.hd + (96 + 66) * Math.ceil(p.hd / 16) * 16),
+    // State and scores, then 64 queries, 96 values and 66 results of one head, padded to 8 channels.
+    scratch: (p) => 32768 + 4 * (64 * p.hd + (96 + 66) * Math.ceil(p.hd / 8) * 8),
   },
 };

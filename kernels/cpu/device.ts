@@ -40,7 +40,7 @@ export interface CpuOptions {
 
 const PAGE = 65536;
 const MAX_PAGES = 65536;
-const PANEL = 16;
+const PANEL = 8;
 /** The calling thread looks this often whether its workers are done before it sleeps. */
 const SPIN = 4000;
 /** Launches of fewer operations run on the calling thread alone: waking a worker costs about 5 microseconds. */
@@ -91,7 +91,7 @@ const RELAXED_PROBE = new Uint8Array([
   ...[0xfd, 0x85, 0x02, 0x0b],
 ]);
 
-/** A weight's private layout: rows of `length * taps` elements as panels of 16 rows. */
+/** A weight's private layout: rows of `length * taps` elements as panels of 8 rows. */
 interface Packing {
   readonly rows: number;
   readonly length: number;
@@ -457,19 +457,19 @@ class CpuDevice implements Device {
     if (bytes > 0) this.#packAs(s, packing);
   }
 
-  /** Bytes of a panel, and of 16 rows in the authors' layout. */
+  /** Bytes of a panel, and of 8 rows in the authors' layout. */
   #panelBytes({ length, taps, half }: Packing): number {
     return PANEL * length * taps * (half ? 2 : 4);
   }
 
-  /** A panel takes the bytes of its own 16 rows, so packing goes panel by panel through one thread's scratch. */
+  /** A panel takes the bytes of its own 8 rows, so packing goes panel by panel through one thread's scratch. */
   #packAs(s: CpuStorage, packing: Packing): void {
     const { rows, length, taps, half } = packing;
     const step = this.#panelBytes(packing);
     this.#needScratch(step);
     const padded = Math.ceil(rows / PANEL) * step;
     if (Allocator.rounded(padded) > Allocator.rounded(s.held)) {
-      // The last panel is padded to 16 rows and needs more room than the block has.
+      // The last panel is padded to 8 rows and needs more room than the block has.
       const at = this.#take(padded);
       this.#view.copyWithin(at, s.at, s.at + s.bytes);
       this.#give(s.at, s.held);
