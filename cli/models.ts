@@ -173,7 +173,7 @@ function weightsOf(
   what: string,
   flag: string,
   path: string | undefined,
-  flags: ModelFlags,
+  flags: Pick<ModelFlags, "random-weights" | "dtype">,
   shapes: Readonly<Record<string, Shape>>,
   entry?: string,
 ): Weights {
@@ -229,7 +229,9 @@ export function chooseFar(flags: ModelFlags, actions?: number): Model<FarConfig>
 }
 
 /** The autoencoder that the flags name. See {@linkcode chooseFar}. */
-export function chooseDcae(flags: ModelFlags): Model<DcaeConfig> {
+export function chooseDcae(
+  flags: Pick<ModelFlags, "vae" | "vae-weights" | "random-weights" | "dtype">,
+): Model<DcaeConfig> {
   const config = resolveDcae(flags.vae);
   const weights = weightsOf(
     `DC-AE ${flags.vae}`,
