@@ -10,6 +10,7 @@ import { checkPermissions } from "./permissions.ts";
 import { report } from "./report.ts";
 import { decodeVerb, encodeVerb } from "./autoencode.ts";
 import { doctor } from "./doctor.ts";
+import { infoVerb } from "./info.ts";
 import { generateVerb } from "./generate.ts";
 import { weightsVerb } from "./weights.ts";
 import { predictVerb } from "./predict.ts";
@@ -36,6 +37,7 @@ export const VERBS: readonly Verb[] = [
   encodeVerb,
   decodeVerb,
   weightsVerb,
+  infoVerb,
   doctor,
   completion,
 ];
