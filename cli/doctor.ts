@@ -9,8 +9,9 @@ import { KERNELS } from "../kernels/all.ts";
 import type { Device } from "../kernels/device.ts";
 import { findAdapter } from "../kernels/open.ts";
 import { linear } from "../kernels/linear.ts";
+import { ffmpegPath } from "../lib/io/ffmpeg.ts";
 import { toggle, verb } from "./args.ts";
-import { deviceFlags, openChosen } from "./flags.ts";
+import { availableMemory, deviceFlags, openChosen } from "./flags.ts";
 import { bytes, oneLine } from "./report.ts";
 
 /** Result of checking one kernel. */
@@ -88,20 +89,10 @@ export async function linearRate(
 /** Where ffmpeg is, or why not. */
 async function findFfmpeg(): Promise<{ path?: string; version?: string; error?: string }> {
   try {
-    const { ffmpegPath } = await import("../lib/io/ffmpeg.ts");
     const { path, version } = await ffmpegPath();
     return { path, version };
   } catch (error) {
     return { error: oneLine(error) };
-  }
-}
-
-/** Free memory of the machine in bytes, where the system says. */
-export function availableMemory(): number | undefined {
-  try {
-    return Deno.systemMemoryInfo().available;
-  } catch {
-    return undefined;
   }
 }
 

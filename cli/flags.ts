@@ -46,3 +46,12 @@ export async function openChosen(
   const how = flags.device === undefined && device !== undefined && device !== "auto";
   return how ? { ...opened, reason: `${device}: named by FAR_DEVICE` } : opened;
 }
+
+/** Free memory of the machine in bytes, where the system says. */
+export function availableMemory(): number | undefined {
+  try {
+    return Deno.systemMemoryInfo().available;
+  } catch {
+    return undefined;
+  }
+}

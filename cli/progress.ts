@@ -47,9 +47,10 @@ export class Progress {
    * @param what What is being done, e.g. `encode`.
    * @param total Number of steps.
    * @param unit What one step is, e.g. `frame`.
+   * @param from Steps that an earlier run has done.
    */
-  stage(what: string, total: number, unit: string): Stage {
-    return new Stage(this, what, total, unit);
+  stage(what: string, total: number, unit: string, from = 0): Stage {
+    return new Stage(this, what, total, unit, from);
   }
 }
 
@@ -63,8 +64,15 @@ export class Stage {
   #ended = false;
 
   /** See {@linkcode Progress.stage}. */
-  constructor(progress: Progress, readonly what: string, readonly total: number, readonly unit: string) {
+  constructor(
+    progress: Progress,
+    readonly what: string,
+    readonly total: number,
+    readonly unit: string,
+    readonly from = 0,
+  ) {
     this.#progress = progress;
+    this.#done = from;
     this.#start = this.#shown = progress.now();
     if (progress.mode === "bar") {
       this.#bar = new cliProgress.SingleBar({
@@ -77,7 +85,7 @@ export class Stage {
         barsize: 24,
         fps: 10,
       });
-      this.#bar.start(total, 0, { rate: "", left: "unknown" });
+      this.#bar.start(total, from, { rate: "", left: "unknown" });
     }
     progress.event("start", { stage: what, total, unit });
   }
@@ -87,12 +95,17 @@ export class Stage {
     return this.#progress.now() - this.#start;
   }
 
-  /** Says how many steps are done. Fractions are fine: a denoising step is a part of a frame. */
-  update(done: number): void {
+  /**
+   * Says how many steps are done. Fractions are fine: a denoising step is a part of a frame.
+   *
+   * @param done Steps, those of an earlier run included.
+   * @param share Part of this run's work that is done, 0 to 1, where steps cost differently.
+   */
+  update(done: number, share: number = (done - this.from) / (this.total - this.from)): void {
     this.#done = done;
     const seconds = this.seconds;
-    const rate = seconds > 0 ? done / seconds : 0;
-    const left = rate > 0 ? (this.total - done) / rate : Infinity;
+    const rate = seconds > 0 ? (done - this.from) / seconds : 0;
+    const left = seconds > 0 && share > 0 ? seconds * (1 - share) / share : Infinity;
     this.#bar?.update(Math.floor(done), { rate: showRate(rate, this.unit), left: duration(left) });
     this.#progress.event("progress", {
       stage: this.what,

@@ -5,8 +5,15 @@
  */
 import { adamw } from "./adamw.ts";
 import { attention, attentionGradKey, attentionGradQuery, attentionStats } from "./attention.ts";
-import { conv2d, depthwiseConv2d } from "./conv2d.ts";
-import { stridedCopy } from "./copy.ts";
+import {
+  conv2d,
+  conv2dGradInput,
+  conv2dGradWeight,
+  depthwiseConv2d,
+  depthwiseConv2dGradInput,
+  depthwiseConv2dGradWeight,
+} from "./conv2d.ts";
+import { stridedCopy, stridedCopyGrad } from "./copy.ts";
 import {
   accumulate,
   binary,
@@ -15,14 +22,34 @@ import {
   gateAdd,
   gateMul,
   glu,
+  gluGrad,
   groupMean,
+  groupMeanGrad,
   unary,
   unaryGrad,
 } from "./elementwise.ts";
-import { groupedLinear, linear, linearGradInput, linearGradWeight, linearQkv } from "./linear.ts";
-import { batchNorm, normModulate, normModulateGrad, rmsNorm } from "./norm.ts";
-import { columnSum, frameLoss, frameLossGrad, rowSum, squareSum } from "./reduce.ts";
-import { reluAttention } from "./relu_attention.ts";
+import {
+  groupedLinear,
+  groupedLinearGradInput,
+  groupedLinearGradWeight,
+  linear,
+  linearGradInput,
+  linearGradWeight,
+  linearQkv,
+} from "./linear.ts";
+import {
+  batchNorm,
+  batchNormGrad,
+  batchNormSums,
+  batchStats,
+  normModulate,
+  normModulateGrad,
+  rmsNorm,
+  rmsNormGrad,
+} from "./norm.ts";
+import { maxPool2d, maxPool2dGrad } from "./pool.ts";
+import { absLoss, absLossGrad, columnSum, frameLoss, frameLossGrad, rowSum, squareSum } from "./reduce.ts";
+import { reluAttention, reluAttentionGrad } from "./relu_attention.ts";
 import { rotary, rotaryGrad } from "./rotary.ts";
 import type { Kernel } from "./spec.ts";
 
@@ -63,4 +90,22 @@ export const KERNELS: readonly Kernel[] = [
   frameLossGrad,
   squareSum,
   adamw,
+  conv2dGradInput,
+  conv2dGradWeight,
+  depthwiseConv2dGradInput,
+  depthwiseConv2dGradWeight,
+  groupedLinearGradInput,
+  groupedLinearGradWeight,
+  rmsNormGrad,
+  batchStats,
+  batchNormSums,
+  batchNormGrad,
+  reluAttentionGrad,
+  gluGrad,
+  groupMeanGrad,
+  stridedCopyGrad,
+  maxPool2d,
+  maxPool2dGrad,
+  absLoss,
+  absLossGrad,
 ];

@@ -85,8 +85,8 @@ export const attention: Kernel = {
   wasm: {
     fn: "attention",
     tasks: (p) => p.A * Math.ceil(p.T / 64),
-    // State and scores, then 64 queries, 96 values and 66 results of one head, padded to 16 channels.
-    scratch: (p) => 32768 + 4 * (64 * p.hd + (96 + 66) * Math.ceil(p.hd / 16) * 16),
+    // State and scores, then 64 queries, 96 values and 66 results of one head, padded to 8 channels.
+    scratch: (p) => 32768 + 4 * (64 * p.hd + (96 + 66) * Math.ceil(p.hd / 8) * 8),
   },
 };
 
@@ -183,6 +183,13 @@ function gradientLoops(
   return blocks * each + Math.ceil(blocks / 64) * (scanned + 1) + OWN + 5 * span;
 }
 
+/**
+ * Scratch of a gradient's task on the cpu: state, two packed operands of 64 lanes, two blocks of 96 rows times 64 lanes,
+ * 96 packed rows, and `results` blocks of 66 results, padded to 16 channels.
+ */
+const gradientScratch = (hd: number, results: number) =>
+  64 * 1024 + 2 * 256 * hd + 4 * (96 + 66 * results) * Math.ceil(hd / 16) * 16;
+
 /** Gradient of the queries. Scores are computed again, block by block, and never stored. */
 export const attentionGradQuery: Kernel = {
   name: "attentionGradQuery",
@@ -203,7 +210,11 @@ export const attentionGradQuery: Kernel = {
     groups: (p) => [Math.ceil(p.T / OWN), p.A, 1],
     loops: (p, target) => gradientLoops(p.S ?? 0, 2, 1, OWN, p, target),
   },
-  wasm: { fn: "attentionGradQuery", tasks: (p) => p.A * Math.ceil(p.T / 16) },
+  wasm: {
+    fn: "attentionGradQuery",
+    tasks: (p) => p.A * Math.ceil(p.T / 64),
+    scratch: (p) => gradientScratch(p.hd, 1),
+  },
 };
 
 /** Gradients of keys and values: a tile of keys adds up over the queries that see it, in query order. */
@@ -230,5 +241,9 @@ export const attentionGradKey: Kernel = {
     groups: (p) => [Math.ceil(p.S / OWN), p.A, 1],
     loops: (p, target) => gradientLoops(p.T, 3, 2, blockOf(p.hd, target), p, target),
   },
-  wasm: { fn: "attentionGradKey", tasks: (p) => p.A * Math.ceil(p.S / 16) },
+  wasm: {
+    fn: "attentionGradKey",
+    tasks: (p) => p.A * Math.ceil(p.S / 64),
+    scratch: (p) => gradientScratch(p.hd, 2),
+  },
 };

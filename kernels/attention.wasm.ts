@@ -3,10 +3,10 @@
 // One task is one head of 64 queries. Keys come in blocks of 96 that start at multiples of 96 in the key tensor, so the
 // order of every sum depends on nothing but the query's own ranges: neither on its neighbours in the tile (a hidden key
 // has the weight 0 exactly) nor on threads. Scores stand transposed, [key, query]: rows of K are then read in place as
-// the left rows of a product, softmax needs no sum across lanes, and the weights are the k-major left factor of the
-// product with V.
+// the left rows of a product, softmax needs no sum across lanes, and the weights of a query, one row of scores apart, are
+// a left row of the product with V.
 
-import { TILE_ROWS, tile, tileKMajor } from "./cpu/gemm.wasm";
+import { TILE_ROWS, tile } from "./cpu/gemm.wasm";
 import { exp2, madd, real, word } from "./cpu/simd.wasm";
 
 const QUERIES: i32 = 64;
@@ -17,16 +17,19 @@ const LOG2E: f32 = 1.44269504;
 /** Start of a running maximum: finite, so that differences are never NaN. */
 const LOWEST: f32 = -3.0e38;
 
-// Scratch: addresses of key rows, running maximum, sum and decay of each query, its ranges and frame, then blocks.
-const ADDRESSES: usize = 0; // 96 words
-const MAXIMUM: usize = 384; // 64 floats
-const SUM: usize = 640; // 64 floats
-const DECAY: usize = 896; // 64 floats, and 16 bytes that the last group of six reads
-const RANGES: usize = 1168; // 4 times 64 words
-const FRAMES: usize = 2192; // 64 floats
-const BLOCKS: usize = 2448;
-/** 102 rows (whole groups of six keys) and what the last group of six queries reads past them. */
-const SCORE_BYTES: usize = 102 * 256 + 64;
+// Scratch: running maximum, sum and decay of each query, its ranges and frame, addresses of key rows and of columns of
+// weights, one register tile, then blocks.
+const MAXIMUM: usize = 0; // 64 floats
+const SUM: usize = 256; // 64 floats
+const DECAY: usize = 512; // 64 floats, and 16 bytes that the last group of six reads
+const RANGES: usize = 800; // 4 times 64 words
+const FRAMES: usize = 1824; // 64 floats
+const KEY_ROWS: usize = 2080; // 96 words
+const WEIGHT_COLUMNS: usize = 2464; // 66 words
+const TILE: usize = 2736; // 6 rows of 8 floats
+const BLOCKS: usize = 2944;
+/** 96 rows and what the last group of six queries reads past them. */
+const SCORE_BYTES: usize = 96 * 256 + 64;
 
 /** The query's softmax state after this block: all keys first ... end-1, scores to weights in place, 16 queries. */
 function soften(
@@ -90,35 +93,49 @@ function soften(
 
 /** Whether any query of the tile gives weight to the key with this row of weights. */
 @inline
-function anySees(row: usize, panels: i32): bool {
-  for (let i: usize = 0; i < <usize>panels * 64; i += 16) {
+function anySees(row: usize, bytes: usize): bool {
+  for (let i: usize = 0; i < bytes; i += 16) {
     if (v128.any_true(v128.load(row + i))) return true;
   }
   return false;
 }
 
-/** Rows of V as panels `[hd / 16, count, 16]`. Rows that nobody sees may hold anything and become zeros. */
-function packValues(
-  v: usize, rowBytes: usize, hd: i32, count: i32, scores: usize, panels: i32, mixed: bool, to: usize,
-): void {
-  const panelBytes = <usize>count << 6;
+/**
+ * Rows of V as panels `[hd / 8, count, 8]`. Rows that nobody sees (their weights, `rowBytes` a key, are all zero) may
+ * hold anything and become zeros; `weights` is 0 where every query sees every key.
+ */
+function packValues(v: usize, step: usize, hd: i32, count: i32, weights: usize, rowBytes: usize, to: usize): void {
+  const panelBytes = <usize>count << 5;
   for (let k = 0; k < count; k++) {
-    const seen = !mixed || anySees(scores + <usize>k * ROW, panels);
-    let out = to + (<usize>k << 6);
-    for (let d = 0; d < hd; d += 16) {
+    const seen = !weights || anySees(weights + <usize>k * ROW, rowBytes);
+    let out = to + (<usize>k << 5);
+    for (let d = 0; d < hd; d += 8) {
       const from = v + (<usize>d << 2);
-      if (seen && d + 16 <= hd) {
-        v128.store(out, v128.load(from)); v128.store(out, v128.load(from, 16), 16);
-        v128.store(out, v128.load(from, 32), 32); v128.store(out, v128.load(from, 48), 48);
+      if (seen && d + 8 <= hd) {
+        v128.store(out, v128.load(from));
+        v128.store(out, v128.load(from, 16), 16);
       } else {
-        for (let j = 0; j < 16; j++) {
+        for (let j = 0; j < 8; j++) {
           const x: f32 = seen && d + j < hd ? load<f32>(from + (<usize>j << 2)) : 0.0;
           store<f32>(out + (<usize>j << 2), x);
         }
       }
       out += panelBytes;
     }
-    v += rowBytes;
+    v += step;
+  }
+}
+
+/** out[r] = out[r] * decay[r] + tile[r], 6 rows of 8 columns, `stride` bytes apart in `out`. */
+@inline
+function merge(out: usize, stride: usize, decay: usize, tile: usize): void {
+  for (let r = 0; r < TILE_ROWS; r++) {
+    const d = v128.load_splat<f32>(decay);
+    v128.store(out, madd(v128.load(out), d, v128.load(tile)));
+    v128.store(out, madd(v128.load(out, 16), d, v128.load(tile, 16)), 16);
+    out += stride;
+    decay += 4;
+    tile += 32;
   }
 }
 
@@ -126,25 +143,25 @@ export function attention(args: usize, task: i32, scratch: usize): void {
   const T = <i32>word(args, 8), D = <i32>word(args, 9), A = <i32>word(args, 10);
   const scale = real(args, 11), slope: f32 = real(args, 12) * LOG2E;
   const hd = <i32>word(args, 13), hasSlope = word(args, 14), hasLse = word(args, 15);
-  const q0 = task / A * QUERIES, queries = min(QUERIES, T - q0), panels = (queries + 15) >> 4;
+  const q0 = task / A * QUERIES, queries = min(QUERIES, T - q0), lanes = (queries + 15) & ~15;
   const column = <usize>(task % A * hd) << 2, rowBytes = <usize>D << 2;
   const q = <usize>word(args, 0) + column, k = <usize>word(args, 1) + column, v = <usize>word(args, 2) + column;
   const ranges = <usize>word(args, 3);
   const keyFrames = hasSlope ? <usize>word(args, 5) : 0;
-  const width = (hd + 15) & ~15, outBytes = <usize>width << 2;
+  const width = (hd + 7) & ~7, outBytes = <usize>width << 2;
   const queryPanels = scratch + BLOCKS;
   const scores = queryPanels + (<usize>hd << 8);
   const values = scores + SCORE_BYTES;
   const out = values + (<usize>(KEYS * width) << 2);
 
-  // Queries, scaled so that scores are exponents of 2, as panels [hd, 16].
+  // Queries, scaled so that scores are exponents of 2, as panels [hd, 8].
   const factor: f32 = scale * LOG2E;
-  for (let i = 0; i < panels * 16; i++) {
+  for (let i = 0; i < lanes; i++) {
     const from = q + <usize>(q0 + i) * rowBytes;
-    let to = queryPanels + <usize>(i >> 4) * (<usize>hd << 6) + (<usize>(i & 15) << 2);
+    let to = queryPanels + <usize>(i >> 3) * (<usize>hd << 5) + (<usize>(i & 7) << 2);
     for (let d = 0; d < hd; d++) {
       store<f32>(to, i < queries ? load<f32>(from + (<usize>d << 2)) * factor : 0.0);
-      to += 64;
+      to += 32;
     }
   }
   // State; the queries' ranges, one word of all queries after the other. Absent queries see nothing.
@@ -175,6 +192,7 @@ export function attention(args: usize, task: i32, scratch: usize): void {
   }
   v128.store(scratch + DECAY, f32x4.splat(0.0), 256);
   memory.fill(out, 0, 66 * outBytes);
+  for (let i: usize = 0; i < 66; i++) store<u32>(scratch + (i << 2), <u32>(scores + (i << 2)), WEIGHT_COLUMNS);
 
   const distinct = same ? 1 : queries;
   for (let block = low / KEYS * KEYS; block < high; block += KEYS) {
@@ -198,28 +216,27 @@ export function attention(args: usize, task: i32, scratch: usize): void {
       const far = load<i32>(at, RANGES + 512) <= first && end <= load<i32>(at, RANGES + 768);
       if (!near && !far) mixed = true;
     }
-    const count = end - first, groups = (count + TILE_ROWS - 1) / TILE_ROWS;
-    for (let i = 0; i < groups * TILE_ROWS; i++) {
-      store<u32>(scratch + ADDRESSES + (<usize>i << 2), <u32>(k + <usize>min(first + i, end - 1) * rowBytes));
-    }
-    for (let g = 0; g < groups; g++) {
-      const to = scores + <usize>(g * TILE_ROWS) * ROW;
-      for (let p = 0; p < panels; p++) {
-        const panel = queryPanels + <usize>p * (<usize>hd << 6);
-        tile(scratch + ADDRESSES + <usize>(g * 24), 1, hd, panel, to + (<usize>p << 6), ROW);
+    const count = end - first;
+    for (let i = 0; i < count; i += TILE_ROWS) {
+      for (let r = i; r < i + TILE_ROWS; r++) {
+        store<u32>(scratch + (<usize>r << 2), <u32>(k + <usize>min(first + r, end - 1) * rowBytes), KEY_ROWS);
+      }
+      const rows = scratch + KEY_ROWS + (<usize>i << 2), to = scores + <usize>i * ROW;
+      for (let j = 0; j < lanes; j += 8) {
+        tile(rows, 1, hd, 4, queryPanels + (<usize>(j * hd) << 2), to + (<usize>j << 2), ROW);
       }
     }
-    for (let p = 0; p < panels; p++) {
-      const lanes = <usize>p << 6;
-      soften(scores + lanes, first, end, scratch + lanes, mixed, keyFrames, slope);
+    for (let j = 0; j < lanes; j += 16) {
+      const at = <usize>j << 2;
+      soften(scores + at, first, end, scratch + at, mixed, keyFrames, slope);
     }
-    packValues(v + <usize>first * rowBytes, rowBytes, hd, count, scores, panels, mixed, values);
-    for (let d = 0; d < width; d += 16) {
-      const panel = values + (<usize>(d * count) << 2);
-      for (let i = 0; i < queries; i += TILE_ROWS) {
-        const to = out + <usize>i * outBytes + (<usize>d << 2);
-        const lanes = <usize>i << 2;
-        tileKMajor(scores + lanes, ROW, panel, count, to, outBytes, scratch + DECAY + lanes);
+    packValues(v + <usize>first * rowBytes, rowBytes, hd, count, mixed ? scores : 0, <usize>lanes << 2, values);
+    for (let i = 0; i < queries; i += TILE_ROWS) {
+      const at = <usize>i << 2, to = out + <usize>i * outBytes;
+      for (let d = 0; d < width; d += 8) {
+        const panel = values + (<usize>(d * count) << 2);
+        tile(scratch + WEIGHT_COLUMNS + at, 1, count, ROW, panel, scratch + TILE, 32);
+        merge(to + (<usize>d << 2), outBytes, scratch + DECAY + at, scratch + TILE);
       }
     }
   }

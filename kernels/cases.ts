@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { AUTOENCODER_GRADIENT_CASES } from "./autoencoder_cases.ts";
 import { attention } from "./attention.ts";
 import { conv2d, depthwiseConv2d } from "./conv2d.ts";
 import { stridedCopy } from "./copy.ts";
@@ -334,4 +335,5 @@ export const CASES: readonly KernelCase[] = [
     inputs: { rows: rowsOf("T") },
   },
   ...GRADIENT_CASES,
+  ...AUTOENCODER_GRADIENT_CASES,
 ];

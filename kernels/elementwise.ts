@@ -219,3 +219,40 @@ export const fill: Kernel = {
   wgsl: { source: source("fill"), entry: "forward", groups, loops: () => 1 },
   wasm: { fn: "fill", tasks },
 };
+
+/** Gradient of {@linkcode glu}: da = dy * silu(g), dg = dy * a * silu'(g), side by side as in x. */
+export const gluGrad: Kernel = {
+  name: "gluGrad",
+  inputs: { x: "P C2", dy: "P C" },
+  outputs: { dx: "P C2" },
+  params: { P: "u32", C: "u32" },
+  flags: [],
+  flops: (p) => 12 * p.P * p.C,
+  reference: (io, p) => {
+    for (let r = 0; r < p.P; r++) {
+      for (let c = 0; c < p.C; c++) {
+        const a = r * 2 * p.C + c, g = a + p.C, dy = io.dy![r * p.C + c];
+        io.dx![a] = dy * activate(1, io.x![g]);
+        io.dx![g] = dy * io.x![a] * activateGrad(1, io.x![g]);
+      }
+    }
+  },
+  wgsl: { source: wgsl, entry: "gluGrad", groups: (p) => Math.ceil(p.P * p.C / 64), loops: () => 1 },
+  wasm: { fn: "gluGrad", tasks: (p) => Math.ceil(p.P / 16) },
+};
+
+/** Gradient of {@linkcode groupMean}: dx[p, o·r + j] = dy[p, o] / r, r = C / O. That of its residual is dy. */
+export const groupMeanGrad: Kernel = {
+  name: "groupMeanGrad",
+  inputs: { dy: "P O" },
+  outputs: { dx: "P C" },
+  params: { P: "u32", C: "u32", O: "u32" },
+  flags: [],
+  flops: (p) => p.P * p.C,
+  reference: (io, p) => {
+    const r = p.C / p.O;
+    for (let i = 0; i < p.P * p.C; i++) io.dx![i] = io.dy![Math.floor(i / r)] / r;
+  },
+  wgsl: { source: wgsl, entry: "groupMeanGrad", groups: (p) => Math.ceil(p.P * p.C / 64), loops: () => 1 },
+  wasm: { fn: "groupMeanGrad", tasks: (p) => Math.ceil(p.P / 16) },
+};

@@ -130,6 +130,9 @@ export const groupedLinear: Kernel = {
   },
 };
 
+/** Scratch of a gradient's task on the cpu: row addresses, one register tile, one panel. */
+const gradientScratch = (rows: number, length: number) => 4 * rows + 512 + 64 * length;
+
 /**
  * Gradient of a linear layer's input: dx (+)= dz w, rows as in {@linkcode linear}. `dz` is columns `zCol … zCol+N-1` of
  * a tensor that may be wider (queries, keys and values side by side). With `accumulate` it adds to what is there.
@@ -155,7 +158,12 @@ export const linearGradInput: Kernel = {
     sections(wgsl, "gradInput"),
     (p) => ({ rows: p.M, columns: p.K, depth: Math.ceil(p.N / 4) }),
   ),
-  wasm: { fn: "linearGradInput", tasks: (p) => Math.ceil(p.M / 96) * Math.ceil(p.K / 48) },
+  wasm: {
+    fn: "linearGradInput",
+    tasks: (p) => Math.ceil(p.M / 192) * Math.ceil(p.K / 48),
+    scratch: (p) => gradientScratch(192, p.N),
+    packed: (p) => ({ w: [p.N, p.K, 1] }),
+  },
 };
 
 /** Gradients of a linear layer's weight and bias, accumulated: dw += dzᵀ x, db += column sums of dz. */
@@ -179,5 +187,59 @@ export const linearGradWeight: Kernel = {
     sections(wgsl, "gradWeight"),
     (p) => ({ rows: p.N, columns: p.K + p.hasBias, depth: Math.ceil(p.M / 4) }),
   ),
-  wasm: { fn: "linearGradWeight", tasks: (p) => Math.ceil(p.N / 96) * Math.ceil(p.K / 48) },
+  wasm: {
+    fn: "linearGradWeight",
+    tasks: (p) => Math.ceil(p.N / 192) * Math.ceil(p.K / 192),
+    scratch: () => gradientScratch(192, 512) + 4 * 192 * 528, // the transposed block of dz behind it
+  },
+};
+
+/** Gradient of {@linkcode groupedLinear}'s input: dx[p, g·I + i] = Σ over the outputs o of group g of dz[p, o] w[o, i]. */
+export const groupedLinearGradInput: Kernel = {
+  name: "groupedLinearGradInput",
+  inputs: { dz: "P GO", w: "GO I" },
+  outputs: { dx: "P GI" },
+  params: { P: "u32", GI: "u32", GO: "u32", I: "u32" },
+  flags: [],
+  flops: (p) => 2 * p.P * p.GO * p.I,
+  reference: (io, p) => {
+    const perGroup = p.GO / (p.GI / p.I);
+    io.dx!.fill(0);
+    for (let i = 0; i < p.P * p.GO; i++) {
+      const r = Math.floor(i / p.GO), o = i % p.GO, first = r * p.GI + Math.floor(o / perGroup) * p.I;
+      for (let j = 0; j < p.I; j++) io.dx![first + j] += io.dz![i] * io.w![o * p.I + j];
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "groupedGradInput",
+    groups: (p) => Math.ceil(p.P * p.GI / 64),
+    loops: (p) => p.GO / (p.GI / p.I),
+  },
+  wasm: { fn: "groupedLinearGradInput", tasks: (p) => Math.ceil(p.P / 16) },
+};
+
+/** Gradients of {@linkcode groupedLinear}'s weight and bias, accumulated. */
+export const groupedLinearGradWeight: Kernel = {
+  name: "groupedLinearGradWeight",
+  inputs: { dz: "P GO", x: "P GI" },
+  outputs: { dw: "GO I", db: "GO?" },
+  params: { P: "u32", GI: "u32", GO: "u32", I: "u32" },
+  flags: ["hasBias"],
+  flops: (p) => 2 * p.P * p.GO * p.I,
+  reference: (io, p) => {
+    const perGroup = p.GO / (p.GI / p.I);
+    for (let i = 0; i < p.P * p.GO; i++) {
+      const r = Math.floor(i / p.GO), o = i % p.GO, first = r * p.GI + Math.floor(o / perGroup) * p.I;
+      for (let j = 0; j < p.I; j++) io.dw![o * p.I + j] += io.dz![i] * io.x![first + j];
+      if (p.hasBias) io.db![o] += io.dz![i];
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "groupedGradWeight",
+    groups: (p) => Math.ceil(p.GO * p.I / 64),
+    loops: (p) => p.P,
+  },
+  wasm: { fn: "groupedLinearGradWeight", tasks: (p) => p.GI / p.I, scratch: (p) => 4 * (p.I + 4) },
 };

@@ -139,3 +139,131 @@ export const normModulateGrad: Kernel = {
   },
   wasm: { fn: "normModulateGrad", tasks: (p) => Math.ceil(p.T / 16) },
 };
+
+/**
+ * Gradients of {@linkcode rmsNorm} before its activation and residual: dx, and for each pixel dw[p] = dy * x /
+ * sqrt(mean(x²) + eps), which `columnSum` adds up to the gradient of the weight; that of the bias is the column sum of dy.
+ */
+export const rmsNormGrad: Kernel = {
+  name: "rmsNormGrad",
+  inputs: { x: "P C", weight: "C", dy: "P C" },
+  outputs: { dx: "P C", dw: "P C" },
+  params: { P: "u32", C: "u32", eps: "f32" },
+  flags: [],
+  flops: (p) => 12 * p.P * p.C,
+  reference: (io, p) => {
+    const { x, weight, dy, dx, dw } = io;
+    for (let at = 0; at < p.P * p.C; at += p.C) {
+      let square = 0, product = 0;
+      for (let c = 0; c < p.C; c++) square += x![at + c] ** 2 / p.C;
+      const inverse = 1 / Math.sqrt(square + p.eps);
+      for (let c = 0; c < p.C; c++) {
+        dw![at + c] = dy![at + c] * x![at + c] * inverse;
+        product += dw![at + c] * weight![c] / p.C;
+      }
+      for (let c = 0; c < p.C; c++) {
+        dx![at + c] = (dy![at + c] * weight![c] - x![at + c] * inverse * product) * inverse;
+      }
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "rmsNormGrad",
+    groups: (p) => Math.ceil(p.P / 4),
+    loops: (p) => 3 * Math.ceil(p.C / 16) + 40,
+  },
+  wasm: { fn: "rmsNormGrad", tasks: (p) => Math.ceil(p.P / 16) },
+};
+
+/**
+ * Statistics of a batch for {@linkcode batchNorm} in training: mean and biased variance of each channel over the P pixels
+ * of all images. The running statistics move in place, running += momentum (batch - running), with the unbiased variance
+ * (P - 1 in place of P; P is at least 2 there), as in PyTorch.
+ */
+export const batchStats: Kernel = {
+  name: "batchStats",
+  inputs: { x: "P C" },
+  outputs: { mean: "C", variance: "C", runningMean: "C?", runningVariance: "C?" },
+  params: { P: "u32", C: "u32", momentum: "f32" },
+  flags: ["hasRunning"],
+  flops: (p) => 4 * p.P * p.C,
+  reference: (io, p) => {
+    for (let c = 0; c < p.C; c++) {
+      let mean = 0, variance = 0;
+      for (let i = c; i < p.P * p.C; i += p.C) mean += io.x![i] / p.P;
+      for (let i = c; i < p.P * p.C; i += p.C) variance += (io.x![i] - mean) ** 2 / p.P;
+      io.mean![c] = mean;
+      io.variance![c] = variance;
+      if (p.hasRunning) {
+        io.runningMean![c] += p.momentum * (mean - io.runningMean![c]);
+        io.runningVariance![c] += p.momentum * (variance * p.P / (p.P - 1) - io.runningVariance![c]);
+      }
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "batchStats",
+    groups: (p) => p.C,
+    loops: (p) => 2 * Math.ceil(p.P / 64) + 16,
+  },
+  wasm: { fn: "batchStats", tasks: (p) => Math.ceil(p.C / 16), scratch: () => 128 },
+};
+
+/**
+ * First half of the gradient of batch norm in training: the gradients of weight and bias over this batch, dweight = Σ dy *
+ * normal x and dbias = Σ dy. They are assigned, since {@linkcode batchNormGrad} needs the sums of this batch alone;
+ * `accumulate` adds them to the parameters' gradients.
+ */
+export const batchNormSums: Kernel = {
+  name: "batchNormSums",
+  inputs: { x: "P C", mean: "C", variance: "C", dy: "P C" },
+  outputs: { dweight: "C", dbias: "C" },
+  params: { P: "u32", C: "u32", eps: "f32" },
+  flags: [],
+  flops: (p) => 5 * p.P * p.C,
+  reference: (io, p) => {
+    io.dweight!.fill(0);
+    io.dbias!.fill(0);
+    for (let i = 0; i < p.P * p.C; i++) {
+      const c = i % p.C;
+      io.dweight![c] += io.dy![i] * (io.x![i] - io.mean![c]) / Math.sqrt(io.variance![c] + p.eps);
+      io.dbias![c] += io.dy![i];
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "batchNormSums",
+    groups: (p) => p.C,
+    loops: (p) => Math.ceil(p.P / 64) + 16,
+  },
+  wasm: { fn: "batchNormSums", tasks: (p) => Math.ceil(p.C / 16), scratch: () => 128 },
+};
+
+/**
+ * Gradient of batch norm's input in training, where mean and variance are functions of x; `dweight` and `dbias` are the
+ * sums of {@linkcode batchNormSums}: dx = weight / sqrt(variance + eps) * (dy - dbias / P - normal x * dweight / P). With
+ * fixed statistics (evaluation) pass zeros for the sums.
+ */
+export const batchNormGrad: Kernel = {
+  name: "batchNormGrad",
+  inputs: { x: "P C", mean: "C", variance: "C", weight: "C", dy: "P C", dweight: "C", dbias: "C" },
+  outputs: { dx: "P C" },
+  params: { P: "u32", C: "u32", eps: "f32" },
+  flags: [],
+  flops: (p) => 7 * p.P * p.C,
+  reference: (io, p) => {
+    for (let i = 0; i < p.P * p.C; i++) {
+      const c = i % p.C, inverse = 1 / Math.sqrt(io.variance![c] + p.eps);
+      const normal = (io.x![i] - io.mean![c]) * inverse;
+      io.dx![i] = io.weight![c] * inverse *
+        (io.dy![i] - io.dbias![c] / p.P - normal * io.dweight![c] / p.P);
+    }
+  },
+  wgsl: {
+    source: wgsl,
+    entry: "batchNormGrad",
+    groups: (p) => Math.ceil(p.P * p.C / 64),
+    loops: () => 1,
+  },
+  wasm: { fn: "batchNormGrad", tasks: (p) => Math.ceil(p.P / 64), scratch: (p) => 12 * p.C },
+};

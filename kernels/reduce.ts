@@ -33,7 +33,7 @@ export const rowSum: Kernel = {
     groups: (p) => p.R * Math.ceil(p.D / 64),
     loops: (p) => Math.ceil(p.M / 256) * 67,
   },
-  wasm: { fn: "rowSum", tasks: (p) => p.R },
+  wasm: { fn: "rowSum", tasks: (p) => p.R, scratch: (p) => 4 * p.D },
 };
 
 /** y[d] += Σ over the rows `row … row+M-1` of a[t, col+d], D columns of a tensor that is W wide. */
@@ -127,4 +127,41 @@ export const squareSum: Kernel = {
     loops: () => SQUARE_SUM_BLOCK / 64 + 6,
   },
   wasm: { fn: "squareSum", tasks: (p) => p.N },
+};
+
+/** loss[f] = weight[f] * mean over P of |prediction - target|: the L1 loss of the autoencoder, one row an image. */
+export const absLoss: Kernel = {
+  name: "absLoss",
+  inputs: frameLoss.inputs,
+  outputs: frameLoss.outputs,
+  params: frameLoss.params,
+  flags: [],
+  flops: (p) => 2 * p.F * p.P,
+  reference: (io, p) => {
+    for (let f = 0; f < p.F; f++) {
+      let sum = 0;
+      for (let i = f * p.P; i < (f + 1) * p.P; i++) sum += Math.abs(io.prediction![i] - io.target![i]) / p.P;
+      io.loss![f] = io.weight![f] * sum;
+    }
+  },
+  wgsl: { source: wgsl, entry: "absLoss", groups: (p) => p.F, loops: (p) => Math.ceil(p.P / 64) + 8 },
+  wasm: { fn: "absLoss", tasks: (p) => p.F },
+};
+
+/** Gradient of Σ dloss[f] loss[f]: dprediction = dloss[f] weight[f] sign(prediction - target) / P; sign(0) is 0. */
+export const absLossGrad: Kernel = {
+  name: "absLossGrad",
+  inputs: frameLossGrad.inputs,
+  outputs: frameLossGrad.outputs,
+  params: frameLossGrad.params,
+  flags: [],
+  flops: (p) => 2 * p.F * p.P,
+  reference: (io, p) => {
+    for (let i = 0; i < p.F * p.P; i++) {
+      const f = Math.floor(i / p.P);
+      io.dprediction![i] = io.dloss![f] * io.weight![f] * Math.sign(io.prediction![i] - io.target![i]) / p.P;
+    }
+  },
+  wgsl: { source: wgsl, entry: "absLossGrad", groups: (p) => Math.ceil(p.F * p.P / 64), loops: () => 1 },
+  wasm: { fn: "absLossGrad", tasks: (p) => p.F },
 };

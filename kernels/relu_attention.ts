@@ -55,3 +55,72 @@ export const reluAttention: Kernel = {
   },
   wasm: { fn: "reluAttention", tasks: (p) => p.B * p.G, scratch: (p) => 4 * p.hd * (p.hd + 4) },
 };
+
+/**
+ * Gradient of {@linkcode reluAttention}. With S = Σ_p k_p v_pᵀ, s = Σ_p k_p, den = q · s + eps, y = Sᵀq / den and
+ * u = dy / den: dq = S u - s (u · y); with dS = Σ_p q_p u_pᵀ and ds = -Σ_p q_p (u_p · y_p): dk = dS v + ds, dv = dSᵀ k.
+ * dq and dk pass the ReLU where q and k are above 0.
+ */
+export const reluAttentionGrad: Kernel = {
+  name: "reluAttentionGrad",
+  inputs: { qkv: "B P C3", dy: "B P C" },
+  outputs: { dqkv: "B P C3" },
+  params: { B: "u32", P: "u32", G: "u32", eps: "f32" },
+  flags: ["hd"],
+  flops: (p) => 12 * p.B * p.P * p.G * p.hd * (p.hd + 1),
+  reference: (io, p) => {
+    const { qkv, dy, dqkv } = io, hd = p.hd, wide = 3 * hd * p.G;
+    for (let b = 0; b < p.B; b++) {
+      for (let g = 0; g < p.G; g++) {
+        const place = (i: number, part: number) => (b * p.P + i) * wide + 3 * hd * g + part * hd;
+        const relu = (i: number, part: number, d: number) => Math.max(0, qkv![place(i, part) + d]);
+        // [channel of q or k, channel of v and one for the sums], and its gradient.
+        const state = new Float64Array(hd * (hd + 1)), up = new Float64Array(hd * (hd + 1));
+        for (let i = 0; i < p.P; i++) {
+          for (let a = 0; a < hd; a++) {
+            for (let d = 0; d <= hd; d++) {
+              state[a * (hd + 1) + d] += relu(i, 1, a) * (d < hd ? qkv![place(i, 2) + d] : 1);
+            }
+          }
+        }
+        for (let i = 0; i < p.P; i++) {
+          const out = new Float64Array(hd + 1), du = new Float64Array(hd + 1);
+          for (let a = 0; a < hd; a++) {
+            for (let d = 0; d <= hd; d++) out[d] += relu(i, 0, a) * state[a * (hd + 1) + d];
+          }
+          const den = out[hd] + p.eps;
+          for (let d = 0; d < hd; d++) {
+            du[d] = dy![(b * p.P + i) * hd * p.G + hd * g + d] / den;
+            du[hd] -= du[d] * out[d] / den;
+          }
+          for (let a = 0; a < hd; a++) {
+            let sum = 0;
+            for (let d = 0; d <= hd; d++) {
+              sum += state[a * (hd + 1) + d] * du[d];
+              up[a * (hd + 1) + d] += relu(i, 0, a) * du[d];
+            }
+            dqkv![place(i, 0) + a] = qkv![place(i, 0) + a] > 0 ? sum : 0;
+          }
+        }
+        for (let i = 0; i < p.P; i++) {
+          for (let d = 0; d < hd; d++) dqkv![place(i, 2) + d] = 0;
+          for (let a = 0; a < hd; a++) {
+            let sum = up[a * (hd + 1) + hd];
+            for (let d = 0; d < hd; d++) {
+              sum += up[a * (hd + 1) + d] * qkv![place(i, 2) + d];
+              dqkv![place(i, 2) + d] += relu(i, 1, a) * up[a * (hd + 1) + d];
+            }
+            dqkv![place(i, 1) + a] = qkv![place(i, 1) + a] > 0 ? sum : 0;
+          }
+        }
+      }
+    }
+  },
+  wgsl: {
+    source: (p) => specialise(wgsl, { HD: p.hd }),
+    entry: "backward",
+    groups: (p) => [p.G, p.B, 1],
+    loops: (p) => 3 * Math.ceil(p.P * p.hd * (p.hd + 1) / 256),
+  },
+  wasm: { fn: "reluAttentionGrad", tasks: (p) => p.B * p.G, scratch: (p) => 8 * (p.hd + 3) * (p.hd + 8) },
+};

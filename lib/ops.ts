@@ -6,6 +6,7 @@
  *
  * @module
  */
+import type { Device } from "../kernels/device.ts";
 import { type Activation, ACTIVATIONS } from "../kernels/activation.ts";
 import { attention as attentionKernel } from "../kernels/attention.ts";
 import { conv2d as convKernel, depthwiseConv2d as depthwiseKernel } from "../kernels/conv2d.ts";
@@ -13,9 +14,11 @@ import { COPY_AXES, stridedCopy } from "../kernels/copy.ts";
 import * as elementwise from "../kernels/elementwise.ts";
 import * as linears from "../kernels/linear.ts";
 import * as norms from "../kernels/norm.ts";
+import { frameLoss as frameLossKernel } from "../kernels/reduce.ts";
 import { reluAttention as reluAttentionKernel } from "../kernels/relu_attention.ts";
 import { rotary as rotaryKernel } from "../kernels/rotary.ts";
 import { type Kernel, type Params, parseContract, solveShapes } from "../kernels/spec.ts";
+import { recording } from "./tape.ts";
 import { type Shape, sizeOf, Tensor } from "./tensor.ts";
 
 type Inputs = Readonly<Record<string, Tensor | null | undefined>>;
@@ -55,6 +58,7 @@ export function launch(
     return t ? t.storage : null;
   });
   device.run({ kernel, buffers, params: sizes });
+  recording()?.record(kernel, tensors, sizes);
   return result;
 }
 
@@ -90,6 +94,7 @@ export interface LinearOptions {
 export function linear(x: Tensor, w: Tensor, options: LinearOptions = {}): Tensor {
   const { bias, act = "none", gate, residual, rows, out } = options;
   const M = rows?.count ?? x.shape[0], yRow = rows?.y ?? 0;
+  if (recording() && (act !== "none" || gate || residual)) return unfused(x, w, options, M, yRow);
   return launch(
     linears.linear,
     { x, w, bias, modulation: gate?.modulation, rows: gate?.rows, residual },
@@ -108,6 +113,22 @@ export function linear(x: Tensor, w: Tensor, options: LinearOptions = {}): Tenso
     },
     out ? { y: out } : {},
   ).y;
+}
+
+/** The same in separate launches, each with a gradient of its own: training needs the values in between. */
+function unfused(x: Tensor, w: Tensor, options: LinearOptions, M: number, yRow: number): Tensor {
+  const { bias, act = "none", gate, residual, rows, out } = options;
+  const T = out?.shape[0] ?? residual?.shape[0] ?? yRow + M;
+  let y = Tensor.empty(x.device, [T, w.shape[0]]);
+  linear(x, w, { bias, rows: { x: rows?.x ?? 0, y: yRow, count: M }, out: y });
+  if (act !== "none") y = activation(y, act);
+  if (!gate && !residual) return y;
+  if (!gate || !residual) {
+    throw new RangeError("linear: under a gradient a gate and a residual come together");
+  }
+  const sum = out ?? Tensor.empty(x.device, y.shape);
+  gateAdd(y, gate, residual, { start: yRow, count: M }, sum);
+  return sum;
 }
 
 /** Query, key and value projections of the same rows: y `[Y, 3N]` = [x wqᵀ + bq | x wkᵀ + bk | x wvᵀ + bv]. */
@@ -225,19 +246,21 @@ export interface Visibility {
 
 /** Streaming softmax attention: q `[T, D]`, k and v `[S, D]`, head width `hd`, scale 1/√hd; y `[T, D]`. */
 export function attention(q: Tensor, k: Tensor, v: Tensor, hd: number, visible: Visibility): Tensor {
-  const { ranges, keys, decay } = visible;
+  const { ranges, keys, decay } = visible, A = q.shape[1] / hd;
+  const lse = recording() ? Tensor.empty(q.device, [q.shape[0], A]) : null;
   return launch(
     attentionKernel,
     { q, k, v, ranges, queryFrames: decay?.queryFrames, keyFrames: decay?.keyFrames },
     {
-      A: q.shape[1] / hd,
+      A,
       hd,
       keys,
       scale: 1 / Math.sqrt(hd),
       slope: decay?.slope ?? 0,
       hasSlope: flag(decay),
-      hasLse: 0,
+      hasLse: flag(lse),
     },
+    { lse },
   ).y;
 }
 
@@ -427,4 +450,21 @@ export function gateAdd(
     { row: rows.start, M: rows.count, gateCol: gate.col },
     { y: out },
   );
+}
+
+/** weight[f] · mean over a frame of (prediction - target)²: prediction and target `[F, P]`, weight `[F]`, loss `[F]`. */
+export function frameLoss(prediction: Tensor, target: Tensor, weight: Tensor): Tensor {
+  return launch(frameLossKernel, { prediction, target, weight }, {}).loss;
+}
+
+/** In place: y ← beta·y + alpha·x. */
+export function accumulate(y: Tensor, x: Tensor, alpha = 1, beta = 1): void {
+  launch(elementwise.accumulate, { x: flat(x) }, { alpha, beta }, { y: flat(y) });
+}
+
+/** A tensor full of one value. */
+export function full(device: Device, shape: Shape, value: number): Tensor {
+  const y = Tensor.empty(device, shape);
+  device.run({ kernel: elementwise.fill, buffers: [y.storage], params: { E: y.size, value } });
+  return y;
 }

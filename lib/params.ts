@@ -68,18 +68,10 @@ function place(
   return tensor;
 }
 
-/**
- * Loads a model's parameters from an open checkpoint.
- *
- * @param shapes Names and shapes of the model, from `farShapes` or `dcaeShapes`.
- * @throws {Error} If names or shapes differ, or a value is not finite: every mismatch in one message.
- */
-export function loadParams(
-  device: Device,
-  file: TensorFile,
-  shapes: Readonly<Record<string, Shape>>,
-  options: ParamOptions = {},
-): Params {
+/** What loading reads of an open checkpoint. */
+export type Checkpoint = Pick<TensorFile, "path" | "tensors" | "read">;
+
+function misfits(file: Checkpoint, shapes: Readonly<Record<string, Shape>>): string[] {
   const problems: string[] = [];
   for (const [name, shape] of Object.entries(shapes)) {
     const found = file.tensors.get(name);
@@ -91,11 +83,39 @@ export function loadParams(
   for (const name of file.tensors.keys()) {
     if (!shapes[name]) problems.push(`${name} is not part of the model`);
   }
-  const fail = () => {
-    const more = problems.length > 20 ? `; and ${problems.length - 20} more` : "";
-    throw new Error(`${file.path}: does not fit the model: ${problems.slice(0, 20).join("; ")}${more}`);
-  };
-  if (problems.length > 0) fail();
+  return problems;
+}
+
+function refuse(file: Checkpoint, problems: readonly string[]): void {
+  if (problems.length === 0) return;
+  const more = problems.length > 20 ? `; and ${problems.length - 20} more` : "";
+  throw new Error(`${file.path}: does not fit the model: ${problems.slice(0, 20).join("; ")}${more}`);
+}
+
+/**
+ * Checks the names and shapes of a checkpoint without reading its elements.
+ *
+ * @param shapes Names and shapes of the model, from `farShapes` or `dcaeShapes`.
+ * @throws {Error} If names or shapes differ: every mismatch in one message.
+ */
+export function checkShapes(file: Checkpoint, shapes: Readonly<Record<string, Shape>>): void {
+  refuse(file, misfits(file, shapes));
+}
+
+/**
+ * Loads a model's parameters from an open checkpoint.
+ *
+ * @param shapes Names and shapes of the model, from `farShapes` or `dcaeShapes`.
+ * @throws {Error} If names or shapes differ, or a value is not finite: every mismatch in one message.
+ */
+export function loadParams(
+  device: Device,
+  file: Checkpoint,
+  shapes: Readonly<Record<string, Shape>>,
+  options: ParamOptions = {},
+): Params {
+  checkShapes(file, shapes);
+  const problems: string[] = [];
   return unscoped(() => {
     const params: Record<string, Tensor> = {};
     for (const [name, shape] of Object.entries(shapes)) {
@@ -104,10 +124,8 @@ export function loadParams(
       if (bad >= 0) problems.push(`${name} holds ${values[bad]} at element ${bad}, expected finite numbers`);
       else if (problems.length === 0) params[name] = place(device, name, shape, values, options);
     }
-    if (problems.length > 0) {
-      disposeAll(params);
-      fail();
-    }
+    if (problems.length > 0) disposeAll(params);
+    refuse(file, problems);
     return params;
   });
 }
@@ -141,5 +159,7 @@ function randomValues(
   const count = sizeOf(shape), weight = shapes[name.replace(/bias$/, "weight")] ?? shape;
   if (weight.length < 2) return new Float32Array(count).fill(/weight$|running_var$/.test(name) ? 1 : 0);
   const bound = 1 / Math.sqrt(sizeOf(weight.slice(1)));
-  return Float32Array.from(uniform(streamOf(seed, name), count), (u) => (2 * u - 1) * bound);
+  const drawn = uniform(streamOf(seed, name), count), values = new Float32Array(count);
+  for (let i = 0; i < count; i++) values[i] = (2 * drawn[i] - 1) * bound;
+  return values;
 }

@@ -3,7 +3,8 @@
  * difference of each, relative to max(1, the largest expected value).
  */
 import { openSafetensors } from "../lib/io/safetensors.ts";
-import { Differences, type GoldenCase, RUNNERS } from "./golden_runners.ts";
+import { Differences, type GoldenCase } from "./golden_case.ts";
+import { RUNNERS } from "./golden_runners.ts";
 import { DEVICES, sharedDevice } from "./helpers.ts";
 import { openReferenceDevice } from "./reference_device.ts";
 

@@ -237,6 +237,15 @@ Deno.test("BUILD cannot give a list another length, nor any object an attribute"
   assertEquals(file.metadata, { "b.0": "x" });
 });
 
+Deno.test('keys that give the same path, as 1 and "1", are two tensors of one name, or the later of two settings', () => {
+  const pickle = tensorPickle("K\x01", "K\x00", "K\x01", "K\x01");
+  const tensor = pickle.slice("\x80\x02}X\x01\x00\x00\x00a".length, -2);
+  const both = (a: string, b: string) => `\x80\x02}K\x01${a}sX\x01\x00\x00\x001${b}s.`;
+  assertRefused(() => open(checkpoint(both(tensor, tensor))), 'two tensors are called "1"');
+  using file = open(checkpoint(both("K\x05", "K\x06")));
+  assertEquals(file.metadata, { "1": "6" });
+});
+
 Deno.test("tensors that leave their storage are refused: expected, found", () => {
   const one = "K\x01";
   using good = open(checkpoint(tensorPickle(one, "K\x00", one, one)));

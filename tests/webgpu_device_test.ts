@@ -247,6 +247,27 @@ test("the memory limit returns pooled memory first, then says what is missing", 
   await device.sync();
 }, { memoryLimit: (4 << 20) + 40_000 });
 
+test("memory that the driver refuses is reported once, and its block is not handed out again", async (device) => {
+  const { popErrorScope } = GPUDevice.prototype;
+  Object.defineProperty(device.gpu, "popErrorScope", {
+    configurable: true,
+    value: async () => {
+      await popErrorScope.call(device.gpu);
+      return new GPUOutOfMemoryError("Not enough memory left.");
+    },
+  });
+  const refused = device.alloc(3 << 20);
+  Reflect.deleteProperty(device.gpu, "popErrorScope");
+  const message = /^webgpu: out of memory: 3\.0 MiB needed beside [\d.]+ MiB held: Not enough memory left\.$/;
+  const error = await assertRejects(() => device.sync(), Error);
+  assert(message.test(error.message), error.message);
+  device.free(refused);
+  const held = device.stats.heldBytes;
+  device.alloc(3 << 20);
+  assert(device.stats.heldBytes > held, "the refused buffer came back");
+  await device.sync();
+});
+
 test("a block beyond the adapter's largest buffer is refused", (device) => {
   assertThrows(() => device.alloc(device.info.limits.maxBufferSize + 1), RangeError, "the adapter allows");
 });

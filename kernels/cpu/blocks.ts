@@ -1,6 +1,6 @@
 /**
  * How a matrix product is split into tasks on the cpu device, and the scratch memory of one task. The numbers are those
- * of `gemm.wasm.ts`: 96 rows (16 register tiles) times 48 columns (3 panels), so that 64 query tokens times 768 channels
+ * of `gemm.wasm.ts`: 96 rows (16 register tiles) times 48 columns (6 panels), so that 64 query tokens times 768 channels
  * are 16 equal tasks.
  *
  * @module
@@ -19,5 +19,5 @@ export function productTasks(rows: number, columns: number): number {
  * halves.
  */
 export function productScratch(length: number, taps: number): number {
-  return ROWS * taps * 4 + 512 + 128 * length * taps;
+  return ROWS * taps * 4 + 256 + 64 * length * taps;
 }

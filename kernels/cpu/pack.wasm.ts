@@ -1,10 +1,10 @@
-// The private layout of weights: panels of 16 outputs, `[taps, length, 16]`, floats or halves. Called by the device to
+// The private layout of weights: panels of 8 outputs, `[taps, length, 8]`, floats or halves. Called by the device to
 // pack once, and by kernels for weights that came row-major.
 
 /** Outputs of a panel and columns of a register tile. */
-export const PANEL: i32 = 16;
+export const PANEL: i32 = 8;
 
-/** Writes panel `n0 / 16` of row-major weights `[N, length, taps]` as `[taps, length, 16]`; columns past N are zero. */
+/** Writes panel `n0 / 8` of row-major weights `[N, length, taps]` as `[taps, length, 8]`; columns past N are zero. */
 export function packPanel(w: usize, half: u32, N: i32, n0: i32, length: i32, taps: i32, panel: usize): void {
   const K = length * taps;
   const width = min(PANEL, N - n0);
@@ -15,7 +15,7 @@ export function packPanel(w: usize, half: u32, N: i32, n0: i32, length: i32, tap
           const from = w + (<usize>((n0 + j) * K + i * taps + tap) << 1);
           store<u16>(panel + (<usize>j << 1), j < width ? load<u16>(from) : 0);
         }
-        panel += 32;
+        panel += 16;
       }
     }
     return;
@@ -33,7 +33,7 @@ export function packPanel(w: usize, half: u32, N: i32, n0: i32, length: i32, tap
         const from = w + (<usize>((n0 + j) * K + i * taps + tap) << 2);
         store<f32>(panel + (<usize>j << 2), j < width ? load<f32>(from) : 0.0);
       }
-      panel += 64;
+      panel += 32;
     }
   }
 }
@@ -62,11 +62,11 @@ function transpose4(row: usize, step: usize, K: i32, panel: usize): void {
     const ab0 = i32x4.shuffle(a, b, 0, 4, 1, 5), ab1 = i32x4.shuffle(a, b, 2, 6, 3, 7);
     const cd0 = i32x4.shuffle(c, d, 0, 4, 1, 5), cd1 = i32x4.shuffle(c, d, 2, 6, 3, 7);
     v128.store(panel, i64x2.shuffle(ab0, cd0, 0, 2));
-    v128.store(panel, i64x2.shuffle(ab0, cd0, 1, 3), 64);
-    v128.store(panel, i64x2.shuffle(ab1, cd1, 0, 2), 128);
-    v128.store(panel, i64x2.shuffle(ab1, cd1, 1, 3), 192);
+    v128.store(panel, i64x2.shuffle(ab0, cd0, 1, 3), 32);
+    v128.store(panel, i64x2.shuffle(ab1, cd1, 0, 2), 64);
+    v128.store(panel, i64x2.shuffle(ab1, cd1, 1, 3), 96);
     r0 += 16; r1 += 16; r2 += 16; r3 += 16;
-    panel += 256;
+    panel += 128;
   }
   for (; k > 0; k--) {
     store<f32>(panel, load<f32>(r0));
@@ -74,7 +74,7 @@ function transpose4(row: usize, step: usize, K: i32, panel: usize): void {
     store<f32>(panel, load<f32>(r2), 8);
     store<f32>(panel, load<f32>(r3), 12);
     r0 += 4; r1 += 4; r2 += 4; r3 += 4;
-    panel += 64;
+    panel += 32;
   }
 }
 

@@ -10,7 +10,9 @@ export interface AdapterDescription {
   readonly description: string;
   /** True for a software adapter (llvmpipe, SwiftShader). */
   readonly software: boolean;
+  /** What the adapter offers, by the names of WebGPU. */
   readonly limits: Readonly<Record<string, number>>;
+  /** What the adapter offers beyond the core of WebGPU. */
   readonly features: readonly string[];
 }
 

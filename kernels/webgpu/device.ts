@@ -44,7 +44,9 @@ export async function openWebGpuDevice(options: WebGpuOptions = {}): Promise<Web
 
 /** See the module text. Made by {@linkcode openWebGpuDevice}. */
 export class WebGpuDevice implements Device {
+  /** The adapter in words and numbers. */
   readonly info: DeviceInfo;
+  /** Counters since the device was opened. */
   readonly stats: DeviceStats = {
     liveBytes: 0,
     peakBytes: 0,
@@ -58,10 +60,15 @@ export class WebGpuDevice implements Device {
   readonly gpu: GPUDevice;
   /** Whether the driver stops long loops early. */
   readonly truncatesLoops: boolean;
+  /** Bytes that the device may hold, all together. */
   readonly memoryLimit: number;
+  /** Largest block in bytes. */
   readonly maxBytes: number;
+  /** Largest block that a kernel may use. */
   readonly maxBindingBytes: number;
+  /** Bytes between the scalars of two launches are a multiple of this. */
   readonly uniformAlignment: number;
+  /** Launches after which a batch is submitted on its own. */
   readonly batchSize: number;
   readonly #maxGroups: number;
   readonly #target: Target;
@@ -140,20 +147,20 @@ export class WebGpuDevice implements Device {
     return storage.pooled;
   }
 
-  /** @inheritdoc */
+  /** Takes a block from the pool. Its contents are undefined. */
   alloc(bytes: number): Storage {
     this.#alive();
     return this.#pool.alloc(bytes);
   }
 
-  /** @inheritdoc */
+  /** Gives a block back; launches recorded before still see its contents. */
   free(storage: Storage): void {
     if (this.#gone) return;
     this.#pooled(storage, "free");
     this.#pool.free(storage as GpuStorage);
   }
 
-  /** @inheritdoc */
+  /** Copies host bytes in, between the launches before and after it. Offset and length in multiples of 4, but any length at the end. */
   write(storage: Storage, data: ArrayBufferView, byteOffset = 0): void {
     this.#alive();
     const pooled = this.#pooled(storage, "write");
@@ -193,7 +200,7 @@ export class WebGpuDevice implements Device {
     }
   }
 
-  /** @inheritdoc */
+  /** Copies bytes out, after everything recorded so far. Reads of one turn of the event loop share one wait. */
   async read(storage: Storage, byteOffset = 0, bytes = storage.bytes - byteOffset): Promise<ArrayBuffer> {
     this.#alive();
     const pooled = this.#pooled(storage, "read");
@@ -206,7 +213,7 @@ export class WebGpuDevice implements Device {
     return await this.#readback.read(pooled, byteOffset, bytes);
   }
 
-  /** @inheritdoc */
+  /** Records a launch. */
   run({ kernel, buffers, params }: Launch): void {
     this.#alive();
     const prepared = this.#pipelines.prepare(kernel);
@@ -297,13 +304,13 @@ export class WebGpuDevice implements Device {
     return this.#batch.bindGroups;
   }
 
-  /** @inheritdoc */
+  /** Submits what was recorded, without waiting. */
   flush(): void {
     this.#alive();
     this.submit();
   }
 
-  /** @inheritdoc */
+  /** Waits for everything recorded so far and throws what went wrong meanwhile. */
   async sync(): Promise<void> {
     this.#alive();
     this.submit();
@@ -313,14 +320,14 @@ export class WebGpuDevice implements Device {
     await this.check(failed);
   }
 
-  /** @inheritdoc */
+  /** Destroys the memory that is not in use. */
   trim(): void {
     this.#alive();
     this.#pool.trim();
     this.#readback.trim();
   }
 
-  /** @inheritdoc */
+  /** Destroys everything. Closing twice does nothing. */
   close(): void {
     if (this.#gone) return;
     this.#gone = "the device is closed";

@@ -9,8 +9,11 @@ import { sections } from "./sections.ts";
 
 /** Rows, columns and steps of four k of a matrix product. */
 export interface GemmSizes {
+  /** Rows of the result. */
   readonly rows: number;
+  /** Columns of the result. */
   readonly columns: number;
+  /** Steps of four k. */
   readonly depth: number;
 }
 
@@ -51,7 +54,7 @@ export function gemmSide(
     loops: (p, target) => {
       const { depth } = sizes(p);
       const tile = tileOf(sizes(p), target);
-      if (tile === "plain") return depth + 80;
+      if (tile === "plain") return 9 * depth + 80;
       return tile === "tile64" ? Math.ceil(depth / 4) * 9 + 80 : Math.ceil(depth / 16) * 7 + 4;
     },
   };

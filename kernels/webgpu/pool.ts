@@ -14,6 +14,8 @@ export interface PooledBuffer {
   readonly size: number;
   /** Serial of the last batch that used it; writes and destruction wait for that batch to be submitted. */
   batch: number;
+  /** True when the driver had no memory for it; it is destroyed rather than handed out again. */
+  broken: boolean;
 }
 
 /** A block handed out by the pool; null once it was freed. */
@@ -98,13 +100,16 @@ export class BufferPool {
   #create(size: number): PooledBuffer {
     const { gpu, stats } = this.#owner;
     gpu.pushErrorScope("out-of-memory");
+    const id = this.#nextId++;
     const buffer = gpu.createBuffer({
-      label: `pool ${this.#nextId}`,
+      label: `pool ${id}`,
       size,
       usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
     });
+    const pooled: PooledBuffer = { id, buffer, size, batch: -1, broken: false };
     gpu.popErrorScope().then((error) => {
       if (!error) return;
+      pooled.broken = true;
       this.#owner.fail(
         `out of memory: ${inMiB(size)} needed beside ${inMiB(stats.heldBytes - size)} held: ${
           oneLine(error)
@@ -112,7 +117,6 @@ export class BufferPool {
       );
     }, () => {});
     stats.heldBytes += size;
-    const pooled: PooledBuffer = { id: this.#nextId++, buffer, size, batch: -1 };
     this.#all.add(pooled);
     return pooled;
   }
@@ -123,6 +127,10 @@ export class BufferPool {
     if (!pooled) throw new Error(`webgpu: a block of ${storage.bytes} bytes was freed twice`);
     storage.pooled = null;
     this.#owner.stats.liveBytes -= storage.bytes;
+    if (pooled.broken) {
+      this.#owner.submit();
+      return this.#destroy(pooled);
+    }
     const list = this.#free.get(pooled.size);
     if (!list) this.#free.set(pooled.size, [pooled]);
     else {

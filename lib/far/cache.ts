@@ -14,6 +14,12 @@ import type { FarConfig } from "./config.ts";
 import { type CallPlan, storeRows, tokensPerFrame } from "./layout.ts";
 import { freeKeyStore, type KeyStore, makeKeyStore } from "./transformer.ts";
 
+/**
+ * The cpu device sums over keys in blocks that start at multiples of 96 rows. With clips and levels starting there too,
+ * a frame's bits do not depend on how many clips or frames the cache was made for.
+ */
+const aligned = (rows: number): number => Math.ceil(rows / 96) * 96;
+
 /** Sizes of a {@linkcode KvCache}. */
 export interface CacheSize {
   /** Clips B (doubled under guidance). */
@@ -57,8 +63,8 @@ export class KvCache {
       context,
       window,
       windowStart: this.#windowStart(frames),
-      l2Rows: this.#windowStart(total) * distant,
-      l1Rows: (this.#config.long ? Math.min(total, this.#config.window) : total) * near,
+      l2Rows: aligned(this.#windowStart(total) * distant),
+      l1Rows: aligned((this.#config.long ? this.#config.window : total) * near),
     };
   }
 

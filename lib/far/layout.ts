@@ -3,9 +3,9 @@
  *
  * Everything here is plain arithmetic on the host. Tokens come part by part: those of distant (context) frames of all
  * clips first, then those of the short-term window; inside a part clip by clip, frame by frame, row by row. Keys and
- * values of distant frames fill the L2 rows of the store, those of the window the L1 rows:
+ * values of the window fill the L1 rows of the store, those of distant frames the L2 rows:
  *
- *     row:   0 … B·l2Rows-1            B·l2Rows … B·(l2Rows + l1Rows)-1
+ *     row:   0 … B·l1Rows-1            B·l1Rows … B·(l1Rows + l2Rows)-1
  *            clip 0 | clip 1 | …       clip 0 | clip 1 | …
  *
  * @module
@@ -65,7 +65,7 @@ export interface Layout {
   readonly frame: Int32Array;
   /** Row of the key store that the token's key and value go to. */
   readonly dest: Int32Array;
-  /** `[T, 4]` rows of the key store that the token sees: `[l2 from, l2 to, l1 from, l1 to]`. */
+  /** `[T, 4]` rows of the key store that the token sees: `[l1 from, l1 to, l2 from, l2 to]`. */
   readonly ranges: Int32Array;
   /** Mean number of visible keys. */
   readonly keys: number;
@@ -108,14 +108,14 @@ export function layoutOf(config: FarConfig, plan: CallPlan): Layout {
   }
   const clip = new Int32Array(tokens), frame = new Int32Array(tokens), dest = new Int32Array(tokens);
   const ranges = new Int32Array(4 * tokens), ids = new Int32Array(3 * tokens);
-  const l1Start = plan.clips * plan.l2Rows;
+  const l2Start = plan.clips * plan.l1Rows;
   let keys = 0;
   for (const part of parts) {
     const far = part.kind === "context", patch = far ? config.contextPatchSize : config.patchSize;
     const step = patch / config.patchSize, columns = plan.width / patch; // ids of distant tokens: their top-left corner
     let t = part.row;
     for (let b = 0; b < plan.clips; b++) {
-      const l2 = b * plan.l2Rows, l1 = l1Start + b * plan.l1Rows;
+      const l1 = b * plan.l1Rows, l2 = l2Start + b * plan.l2Rows;
       for (let f = part.frames[0]; f < part.frames[1]; f++) {
         const slot = far ? f : f - plan.windowStart;
         for (let i = 0; i < part.perFrame; i++, t++) {
@@ -124,8 +124,8 @@ export function layoutOf(config: FarConfig, plan: CallPlan): Layout {
           dest[t] = (far ? l2 : l1) + slot * part.perFrame + i;
           const seen = plan.full ? part.frames[1] - (far ? 0 : plan.windowStart) : slot + 1;
           const range = far
-            ? [l2, l2 + seen * part.perFrame, 0, 0]
-            : [l2, l2 + plan.windowStart * distant, l1, l1 + seen * part.perFrame];
+            ? [0, 0, l2, l2 + seen * part.perFrame]
+            : [l1, l1 + seen * part.perFrame, l2, l2 + plan.windowStart * distant];
           ranges.set(range, 4 * t);
           keys += range[1] - range[0] + range[3] - range[2];
           ids.set([f, Math.floor(i / columns) * step, (i % columns) * step], 3 * t);
@@ -148,13 +148,13 @@ export function layoutOf(config: FarConfig, plan: CallPlan): Layout {
 /** Absolute frame of every row of the key store, for the temporal decay. */
 export function keyFrames(config: FarConfig, plan: CallPlan): Int32Array {
   const { near, distant } = tokensPerFrame(config, plan.height, plan.width);
-  const l2 = plan.clips * plan.l2Rows;
+  const l1 = plan.clips * plan.l1Rows;
   return Int32Array.from(
     { length: storeRows(plan) },
     (_, row) =>
-      row < l2
-        ? Math.floor((row % plan.l2Rows) / distant)
-        : plan.windowStart + Math.floor(((row - l2) % plan.l1Rows) / near),
+      row < l1
+        ? plan.windowStart + Math.floor((row % plan.l1Rows) / near)
+        : Math.floor(((row - l1) % plan.l2Rows) / distant),
   );
 }
 

@@ -157,7 +157,7 @@ function readLegacy(source: ByteSource, bytes: Uint8Array): Checkpoint {
 /** Tensors and short texts of nested dictionaries and lists, by the path that leads to them. */
 class Flattened {
   readonly tensors = new Map<string, TorchTensor>();
-  readonly metadata: Record<string, string> = {};
+  readonly texts = new Map<string, string>();
   readonly groups = new Set<string>();
   readonly #path: string;
   #values = 0;
@@ -191,7 +191,7 @@ class Flattened {
       }
     } else if (["string", "number", "boolean", "bigint"].includes(typeof value) && name !== "") {
       // Settings beside the weights, such as the iteration; a long text is cut.
-      Object.defineProperty(this.metadata, name, { value: String(value).slice(0, 1000), enumerable: true });
+      this.texts.set(name, String(value).slice(0, 1000));
     }
   }
 }
@@ -228,14 +228,15 @@ function gather(storage: Uint8Array<ArrayBuffer>, tensor: TorchTensor): Uint8Arr
   return out;
 }
 
-/** Reads each storage once as long as someone still holds it: tensors that share one are often read together. */
-function cached(readStorage: ReadStorage): ReadStorage {
-  const known = new Map<string, WeakRef<Uint8Array<ArrayBuffer>>>();
+/** Keeps the last storage that several tensors share, which are often read one after the other; others are read once. */
+function cached(readStorage: ReadStorage, views: Iterable<TorchTensor>): ReadStorage {
+  const users = new Map<string, number>();
+  for (const { storage } of views) users.set(storage.key, (users.get(storage.key) ?? 0) + 1);
+  let last: { readonly key: string; readonly bytes: Uint8Array<ArrayBuffer> } | undefined;
   return (storage) => {
-    const before = known.get(storage.key)?.deref();
-    if (before !== undefined && before.byteLength === storage.byteLength) return before;
+    if (last?.key === storage.key && last.bytes.byteLength === storage.byteLength) return last.bytes;
     const bytes = readStorage(storage);
-    known.set(storage.key, new WeakRef(bytes));
+    last = (users.get(storage.key) ?? 0) > 1 ? { key: storage.key, bytes } : undefined;
     return bytes;
   };
 }
@@ -267,15 +268,15 @@ export function openPth(from: string | Uint8Array, name?: string): TensorFile {
   const source = openSource(from, name);
   try {
     const checkpoint = openCheckpoint(source);
-    const { tensors: views, metadata, groups } = new Flattened(source.path, checkpoint.value);
-    const readStorage = cached(checkpoint.readStorage);
+    const { tensors: views, texts, groups } = new Flattened(source.path, checkpoint.value);
+    const readStorage = cached(checkpoint.readStorage, views.values());
     const tensors = new Map<string, FileTensor>();
     for (const [name, view] of views) {
       const { shape, dtype } = view;
       const read = (): HostTensor => ({ shape, dtype, data: gather(readStorage(view.storage), view) });
       tensors.set(name, { shape, dtype, read });
     }
-    return new TensorFile("pth", source, tensors, { metadata, groups });
+    return new TensorFile("pth", source, tensors, { metadata: Object.fromEntries(texts), groups });
   } catch (error) {
     source.close();
     throw error;

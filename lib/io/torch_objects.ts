@@ -101,10 +101,10 @@ export class TorchTensor {
 }
 
 /**
- * A view that repeats elements (stride 0) may be larger than its storage; beyond this a few bytes of file would claim any
- * amount of memory.
+ * A view that repeats elements (stride 0) may be larger than its storage, up to 64 MiB; without a bound a few bytes of file
+ * would claim any amount of memory.
  */
-const MOST_EXPANDED = 2 ** 31;
+const MOST_EXPANDED = 2 ** 26;
 
 function isIndex(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 0;

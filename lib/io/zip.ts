@@ -170,18 +170,23 @@ function readCentral(path: string, data: DataView, bytes: Uint8Array, at: number
   };
 }
 
-/** Where a member's bytes begin: its local header repeats the name and has an extra field of its own length. */
-function dataOffset(source: ByteSource, header: Header): number {
-  const local = view(source.read(header.offset, 30));
-  if (local.getUint32(0, true) !== LOCAL) {
-    throw new FileFormatError(
+/**
+ * Where a member's bytes begin: behind its local header, which repeats the name (or else the directory points to another
+ * member) and has an extra field of its own length.
+ */
+function dataOffset(source: ByteSource, { name, offset }: Header): number {
+  const local = view(source.read(offset, 30));
+  const [nameLength, extraLength] = [local.getUint16(26, true), local.getUint16(28, true)];
+  const isHere = local.getUint32(0, true) === LOCAL &&
+    new TextDecoder().decode(source.read(offset + 30, nameLength)) === name;
+  if (!isHere) {
+    throw memberError(
       source.path,
-      `member ${
-        quote(header.name)
-      }: expected its local header at offset ${header.offset}, found something else`,
+      name,
+      `expected its local header at offset ${offset}, found something else`,
     );
   }
-  return header.offset + 30 + local.getUint16(26, true) + local.getUint16(28, true);
+  return offset + 30 + nameLength + extraLength;
 }
 
 /** Deflate packs at most 258 bytes into two bits; a member that claims more is a lie that need not be inflated. */

@@ -1,0 +1,22 @@
+/**
+ * SHA-256 of files, as the authors' file names carry it.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { accessError } from "../lib/io/errors.ts";
+
+/** SHA-256 of a file in hex, read in pieces; null for no file. */
+export function fileHash(path: string): string;
+export function fileHash(path: string | null): string | null;
+export function fileHash(path: string | null): string | null {
+  if (path === null) return null;
+  try {
+    using file = Deno.openSync(path);
+    const hash = createHash("sha256"), piece = new Uint8Array(2 ** 20);
+    for (let count; (count = file.readSync(piece)) !== null;) hash.update(piece.subarray(0, count));
+    return hash.digest("hex");
+  } catch (error) {
+    throw accessError(path, "cannot open", error);
+  }
+}

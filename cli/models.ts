@@ -1,0 +1,242 @@
+/**
+ * Which models a verb uses, where their weights come from, and loading only what a stage needs.
+ *
+ * @module
+ */
+import type { Device } from "../kernels/device.ts";
+import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
+import { FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
+import { FileFormatError } from "../lib/io/errors.ts";
+import { openTensorFile } from "../lib/io/open.ts";
+import { stateDict } from "../lib/io/state_dict.ts";
+import { toFloat32 } from "../lib/io/host.ts";
+import type { FileTensor, TensorFile } from "../lib/io/tensor_file.ts";
+import { didYouMean } from "../lib/nearest.ts";
+import { checkShapes, loadParams, type Params, randomParams } from "../lib/params.ts";
+import type { Shape } from "../lib/tensor.ts";
+import { choice, integer, path, text, toggle, UsageError } from "./args.ts";
+import { checkpointPath } from "./zoo.ts";
+
+/** Which models to use. */
+export const modelFlags = {
+  model: text(
+    `${Object.keys(FAR_MODELS).join(", ")}, or a JSON file with the authors' keys (type and config)`,
+    {
+      default: "FAR_B_Long",
+      value: "NAME|FILE",
+    },
+  ),
+  weights: path("checkpoint of the model (safetensors or pth), or the name of a pulled one"),
+  vae: text("autoencoder: 8x, 16x, 32x, or a JSON file with the authors' keys", {
+    default: "8x",
+    value: "NAME|FILE",
+  }),
+  "vae-weights": path("checkpoint of the autoencoder (safetensors or pth), or the name of a pulled one"),
+  entry: text("dictionary to take from a nested checkpoint of the model, such as params_ema"),
+  "random-weights": toggle("use random weights where no checkpoint is given; stamped on every output"),
+  dtype: choice(["f32", "f16"], "how weights are stored; arithmetic is f32", { default: "f32" }),
+  "action-classes": integer("actions that a model with random weights knows", { min: 1, max: 65536 }),
+  window: integer("frames of the short-term window (FAR-Long)", { min: 1, max: 4096 }),
+};
+
+/** Values of {@linkcode modelFlags}. */
+export interface ModelFlags {
+  readonly model: string;
+  readonly weights?: string;
+  readonly vae: string;
+  readonly "vae-weights"?: string;
+  readonly entry?: string;
+  readonly "random-weights": boolean;
+  readonly dtype: "f32" | "f16";
+  readonly "action-classes"?: number;
+  readonly window?: number;
+}
+
+/** Where a model's parameters come from. */
+export interface Weights {
+  /** Every name and shape of the model. */
+  readonly shapes: Readonly<Record<string, Shape>>;
+  /** The checkpoint's path, or null for random weights. */
+  readonly path: string | null;
+  /** Checks every name, shape and value, before long work starts. */
+  verify(): void;
+  /** Puts the parameters whose name starts with `prefix` on a device. */
+  load(device: Device, prefix?: string): Params;
+}
+
+/** A model with its weights. */
+export interface Model<C> {
+  readonly name: string;
+  readonly config: C;
+  readonly weights: Weights;
+}
+
+function readJson(file: string): Record<string, unknown> {
+  const content = Deno.readTextFileSync(file);
+  try {
+    const value = JSON.parse(content);
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
+  } catch {
+    // said below
+  }
+  throw new FileFormatError(file, "expected a JSON object with a model's keys");
+}
+
+/** A configuration by name or out of a JSON file: `{"type": …, "config": {…}}` or the keys alone. */
+function resolveFar(given: string, more: Record<string, unknown>): FarConfig {
+  if (!/\.json$/i.test(given)) {
+    if (!FAR_MODELS[given]) {
+      const known = Object.keys(FAR_MODELS);
+      throw new UsageError(
+        `--model: expected ${known.join(", ")} or a JSON file, found ${given}${didYouMean(given, known)}`,
+      );
+    }
+    return farConfig(given, more);
+  }
+  const json = readJson(given);
+  const type = json.type ?? json.model ?? "FAR";
+  if (typeof type !== "string") throw new FileFormatError(given, `expected type to be a model's name`);
+  return farConfig(type, { ...(json.config as Record<string, unknown> | undefined ?? json), ...more });
+}
+
+function resolveDcae(given: string): DcaeConfig {
+  if (DCAE_MODELS[given]) return DCAE_MODELS[given];
+  if (/\.json$/i.test(given)) {
+    const json = readJson(given);
+    return dcaeConfig(json.config as Record<string, unknown> | undefined ?? json);
+  }
+  const known = Object.keys(DCAE_MODELS);
+  throw new UsageError(
+    `--vae: expected ${known.join(", ")} or a JSON file, found ${given}${didYouMean(given, known)}`,
+  );
+}
+
+/** The part of an open checkpoint that loading reads. */
+type Checkpoint = Pick<TensorFile, "path" | "tensors" | "read">;
+
+function view(file: TensorFile, tensors: ReadonlyMap<string, FileTensor>): Checkpoint {
+  return { path: file.path, tensors, read: (name) => tensors.get(name)!.read() };
+}
+
+const starting = <T>(entries: Iterable<readonly [string, T]>, prefix: string) =>
+  [...entries].filter(([name]) => name.startsWith(prefix));
+
+function fileWeights(
+  path: string,
+  entry: string | undefined,
+  shapes: Readonly<Record<string, Shape>>,
+  dtype: "f32" | "f16",
+): Weights {
+  const tensorsOf = (file: TensorFile) => stateDict(file, entry).tensors;
+  return {
+    shapes,
+    path,
+    verify() {
+      using file = openTensorFile(path);
+      const tensors = tensorsOf(file);
+      checkShapes(view(file, tensors), shapes);
+      for (const [name, tensor] of tensors) {
+        const values = toFloat32(tensor.read());
+        const bad = values.findIndex((v) => !Number.isFinite(v));
+        if (bad >= 0) {
+          throw new FileFormatError(
+            path,
+            `${name} holds ${values[bad]} at element ${bad}, expected finite numbers`,
+          );
+        }
+      }
+    },
+    load(device, prefix = "") {
+      using file = openTensorFile(path);
+      const part = new Map(starting(tensorsOf(file), prefix));
+      return loadParams(
+        device,
+        view(file, part),
+        Object.fromEntries(starting(Object.entries(shapes), prefix)),
+        { dtype },
+      );
+    },
+  };
+}
+
+function randomWeights(shapes: Readonly<Record<string, Shape>>, seed: number, dtype: "f32" | "f16"): Weights {
+  return {
+    shapes,
+    path: null,
+    verify() {},
+    load: (device, prefix = "") =>
+      randomParams(device, Object.fromEntries(starting(Object.entries(shapes), prefix)), seed, { dtype }),
+  };
+}
+
+function weightsOf(
+  what: string,
+  flag: string,
+  path: string | undefined,
+  flags: ModelFlags,
+  shapes: Readonly<Record<string, Shape>>,
+  entry?: string,
+): Weights {
+  if (path !== undefined) return fileWeights(checkpointPath(path), entry, shapes, flags.dtype);
+  if (flags["random-weights"]) return randomWeights(shapes, RANDOM_WEIGHTS_SEED, flags.dtype);
+  throw new UsageError(
+    `${what} has no weights: give --${flag} FILE, or --random-weights to try the program without a trained model`,
+  );
+}
+
+/** Random weights are the same in every run, whatever seed the noise has. */
+const RANDOM_WEIGHTS_SEED = 0;
+
+/** What a checkpoint says about a model's condition: the table of labels or actions has one row more than classes. */
+function conditionOf(path: string, entry: string | undefined): Record<string, unknown> {
+  using file = openTensorFile(path);
+  const { tensors } = stateDict(file, entry);
+  for (const type of ["action", "label"]) {
+    const table = tensors.get(`${type}_embedder.embedding_table.weight`);
+    if (!table) continue;
+    const classes = table.shape[0] - 1;
+    const key = type === "action" ? "num_action_classes" : "num_classes";
+    return { condition_cfg: { type, [key]: classes } };
+  }
+  return {};
+}
+
+/**
+ * The transformer that the flags name. The condition comes from the checkpoint; with random weights a FAR-Long knows
+ * actions, as the authors' do.
+ *
+ * @param actions Largest action of the clip, if it has any.
+ * @throws {UsageError} If the model is unknown or has no weights.
+ */
+export function chooseFar(flags: ModelFlags, actions?: number): Model<FarConfig> {
+  const more: Record<string, unknown> = {};
+  if (flags.window !== undefined) more.short_term_ctx_winsize = flags.window;
+  const plain = resolveFar(flags.model, more);
+  if (flags.weights !== undefined) {
+    Object.assign(more, conditionOf(checkpointPath(flags.weights), flags.entry));
+  } else if (plain.condition === null) {
+    const classes = flags["action-classes"] ??
+      (plain.long && actions !== undefined ? Math.max(4, actions + 1) : undefined);
+    if (classes !== undefined) more.condition_cfg = { type: "action", num_action_classes: classes };
+  }
+  const config = resolveFar(flags.model, more);
+  const shapes = farShapes(config);
+  return {
+    name: flags.model,
+    config,
+    weights: weightsOf(flags.model, "weights", flags.weights, flags, shapes, flags.entry),
+  };
+}
+
+/** The autoencoder that the flags name. See {@linkcode chooseFar}. */
+export function chooseDcae(flags: ModelFlags): Model<DcaeConfig> {
+  const config = resolveDcae(flags.vae);
+  const weights = weightsOf(
+    `DC-AE ${flags.vae}`,
+    "vae-weights",
+    flags["vae-weights"],
+    flags,
+    dcaeShapes(config),
+  );
+  return { name: `DC-AE ${flags.vae}`, config, weights };
+}

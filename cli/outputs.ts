@@ -1,0 +1,162 @@
+/**
+ * What a prediction leaves behind: videos, a contact sheet, and the numbers.
+ *
+ * @module
+ */
+import { ffmpegPath } from "../lib/io/ffmpeg.ts";
+import { type Frames, sliceFrames } from "../lib/io/frames.ts";
+import { writePng } from "../lib/io/image.ts";
+import { contactSheet, type Labelled, sideBySide } from "../lib/io/sheet.ts";
+import { writeVideo } from "../lib/io/video_write.ts";
+import { writeAtomic } from "../lib/io/atomic.ts";
+import { FileAccessError } from "../lib/io/errors.ts";
+import { UsageError } from "./args.ts";
+
+/** The file with settings and results that every result folder has. */
+export const RESULT_FILE = "result.json";
+
+/**
+ * Refuses a folder that this program must not replace: one that exists and holds something else than a result.
+ *
+ * @throws {UsageError} If the folder holds other things.
+ * @throws {FileAccessError} If it is not a folder.
+ */
+export function checkOut(folder: string): void {
+  let names: string[];
+  try {
+    names = [...Deno.readDirSync(folder)].map((e) => e.name);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return;
+    if (error instanceof Deno.errors.NotADirectory) {
+      throw new FileAccessError(folder, "cannot write: a part of the path is a file, not a folder");
+    }
+    throw error;
+  }
+  if (names.length > 0 && !names.includes(RESULT_FILE)) {
+    throw new UsageError(
+      `--out ${folder}: exists and holds ${names[0]}${
+        names.length > 1 ? ` and ${names.length - 1} more` : ""
+      }, ` +
+        "expected a new folder, an empty one, or an earlier result to replace",
+    );
+  }
+}
+
+/** `mp4` where ffmpeg is there, else `gif`, with one line that says so. */
+export async function videoEnding(
+  wanted: "auto" | "mp4" | "gif" | "webm",
+  say: (line: string) => void,
+): Promise<string> {
+  if (wanted !== "auto") {
+    if (wanted !== "gif") await ffmpegPath();
+    return wanted;
+  }
+  try {
+    await ffmpegPath();
+    return "mp4";
+  } catch (error) {
+    say(`videos are written as GIF: ${(error as Error).message}`);
+    return "gif";
+  }
+}
+
+/** A mean squared error and the PSNR that follows from it. */
+export interface FrameScore {
+  /** Index in the clip. */
+  readonly frame: number;
+  readonly mse: number;
+  /** 10 log10(1 / mse) in dB; null (infinite) for identical frames. */
+  readonly psnr: number | null;
+}
+
+/** How {@linkcode scoreFrames} measures, for the result file. */
+export const SCORE_PROTOCOL =
+  "per frame over all pixels and channels, colours in [0, 1], prediction before rounding to 8 bits, truth as 8 bits / 255, " +
+  "no crop; context frames are not counted";
+
+/**
+ * Scores predicted frames against the truth, as many as there is truth for.
+ *
+ * @param values `[F, H, W, 3]` in [0, 1].
+ * @param truth The frames that really followed.
+ * @param first Index of the first one in the clip.
+ */
+export function scoreFrames(values: Float32Array, truth: Frames, first: number): FrameScore[] {
+  const size = truth.height * truth.width * 3, count = Math.min(truth.frames, values.length / size);
+  return Array.from({ length: count }, (_, f) => {
+    let sum = 0;
+    for (let i = f * size; i < (f + 1) * size; i++) sum += (values[i] - truth.data[i] / 255) ** 2;
+    const mse = sum / size;
+    return { frame: first + f, mse, psnr: mse === 0 ? null : 10 * Math.log10(1 / mse) };
+  });
+}
+
+/** Mean of a score over frames; the PSNR is the mean of the frames' PSNRs. */
+export function meanScore(scores: readonly FrameScore[]): { mse: number; psnr: number | null } | null {
+  if (scores.length === 0) return null;
+  const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+  const finite = scores.every((s) => s.psnr !== null);
+  return { mse: mean(scores.map((s) => s.mse)), psnr: finite ? mean(scores.map((s) => s.psnr!)) : null };
+}
+
+/** Everything to write. */
+export interface Pictures {
+  /** Context frames as the model was given them, decoded or original. */
+  readonly context: Frames;
+  /** Predicted frames, one clip a trajectory. */
+  readonly predicted: readonly Frames[];
+  /** Frames that really followed, as many as there are. */
+  readonly truth: Frames;
+  readonly fps: number;
+  readonly ending: string;
+  /** Said on every picture, e.g. that weights were random. */
+  readonly stamp?: string;
+}
+
+const joined = (parts: readonly Frames[]): Frames => {
+  const shown = parts.filter((p) => p.frames > 0), [{ height, width }] = shown;
+  const data = new Uint8Array(shown.reduce((n, p) => n + p.data.length, 0));
+  shown.reduce((at, p) => (data.set(p.data, at), at + p.data.length), 0);
+  return { frames: shown.reduce((n, p) => n + p.frames, 0), height, width, data };
+};
+
+/** Writes the pictures into a folder and returns their names. */
+export async function writePictures(folder: string, p: Pictures): Promise<string[]> {
+  const { fps, ending, stamp, context } = p, names: string[] = [];
+  const many = p.predicted.length > 1;
+  const name = (i: number) => many ? `prediction_${i}` : "prediction";
+  const from = context.frames;
+  const clips: Labelled[] = p.predicted.map((frames, i) => ({
+    label: many ? `prediction ${i}` : "prediction",
+    frames: joined([context, frames]),
+    predictedFrom: from,
+  }));
+  const truth: Labelled[] = p.truth.frames > 0
+    ? [{ label: "truth", frames: joined([context, p.truth]) }]
+    : [];
+  for (const [i, clip] of clips.entries()) {
+    // Pixels as they are, for other programs; a stamp needs the room of a picture.
+    const shown = stamp === undefined ? clip.frames : sideBySide([clip], { stamp });
+    await writeVideo(`${folder}/${name(i)}.${ending}`, shown, { fps });
+    names.push(`${name(i)}.${ending}`);
+  }
+  if (truth.length > 0) {
+    await writeVideo(`${folder}/side_by_side.${ending}`, sideBySide([...truth, ...clips], { stamp }), {
+      fps,
+    });
+    names.push(`side_by_side.${ending}`);
+  }
+  const shown = Math.max(0, from - 4);
+  const cut = (clip: Labelled): Labelled => ({
+    label: shown === 0 ? clip.label : `${clip.label}, from frame ${shown}`,
+    frames: sliceFrames(clip.frames, shown),
+    predictedFrom: clip.predictedFrom === undefined ? undefined : clip.predictedFrom - shown,
+  });
+  await writePng(`${folder}/sheet.png`, contactSheet([...truth, ...clips].map(cut), { stamp }));
+  return [...names, "sheet.png"];
+}
+
+/** Writes the result file. */
+export async function writeResult(folder: string, result: unknown): Promise<void> {
+  await writeAtomic(`${folder}/${RESULT_FILE}`, JSON.stringify(result, null, 2) + "\n");
+}

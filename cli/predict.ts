@@ -1,0 +1,156 @@
+/**
+ * `far.ts predict`: what follows a clip.
+ *
+ * @module
+ */
+import {
+  type Call,
+  choice,
+  type Flags,
+  integer,
+  path,
+  real,
+  text,
+  UsageError,
+  type Values,
+  verb,
+} from "./args.ts";
+import { checkActions, type Clip, clipFlags, readActions, readClip } from "./clip.ts";
+import { deviceFlags, progressFlags } from "./flags.ts";
+import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
+import { labelNumber } from "./labels.ts";
+import { downsampling } from "../lib/dcae/config.ts";
+import { sliceFrames } from "../lib/io/frames.ts";
+import { runPrediction, type Task } from "./run_prediction.ts";
+import { readSettings } from "./settings.ts";
+
+/** Flags of `predict`; `generate` takes most of them too. */
+export const predictFlags = {
+  ctx: integer("context frames that the model is given", { default: 16, min: 1, max: 100_000 }),
+  pred: integer("frames to predict", { default: 16, min: 1, max: 100_000 }),
+  ...modelFlags,
+  steps: integer("Euler steps a frame", { default: 50, min: 1, max: 1000 }),
+  guidance: real("classifier-free guidance: above 1 guides, -1 drops every condition", {
+    default: 1,
+    min: -1,
+    max: 100,
+  }),
+  seed: integer("seed of the noise", { default: 0, min: 0 }),
+  samples: integer("trajectories, each with noise of its own", { default: 1, min: 1, max: 1024 }),
+  label: text("class of the clip, by number or UCF-101 name, for a model with labels (default: none)"),
+  ...clipFlags,
+  take: choice(["start", "end"], "take the context from the start of the clip, or its last frames", {
+    default: "start",
+  }),
+  "kv-cache": choice(["auto", "off"], "keep keys and values between steps and frames, or compute all anew", {
+    default: "auto",
+  }),
+  "decode-context": choice(["no", "yes"], "show context frames as the autoencoder gives them back", {
+    default: "no",
+  }),
+  out: path("folder for the result; replaced only if it is an earlier result", { default: "out/predict" }),
+  format: choice(["auto", "mp4", "gif", "webm"], "kind of video; auto is mp4 with ffmpeg, else gif", {
+    default: "auto",
+  }),
+  fps: real("frames a second of the videos (default: the clip's, or 10)", { min: 0.1, max: 240 }),
+  from: path("result.json of an earlier run to repeat exactly; further flags change it"),
+  ...deviceFlags,
+  ...progressFlags,
+};
+
+async function predict(call: Call<Flags>): Promise<void> {
+  const { flags: raw, operands: [operand] } = readSettings("predict", call);
+  const flags = raw as Values<typeof predictFlags>;
+  if (operand === undefined) throw new UsageError("far.ts predict: expected CLIP (a clip), found nothing");
+  const vae = chooseDcae(flags);
+  const clip = await readClip(operand, flags, {
+    count: flags.take === "end" ? flags.ctx : flags.ctx + flags.pred,
+    last: flags.take === "end",
+    side: 8 * downsampling(vae.config),
+  });
+  if (clip.frames.frames < flags.ctx) {
+    throw new RangeError(
+      `${operand}: has ${clip.frames.frames} frames to give, expected at least --ctx ${flags.ctx}`,
+    );
+  }
+  const far = chooseFar(flags, clip.actions?.reduce((a, b) => Math.max(a, b), 0));
+  const task: Task = {
+    verb: "predict",
+    flags,
+    settings: flags,
+    clip: { path: operand, fps: clip.fps },
+    context: sliceFrames(clip.frames, 0, flags.ctx),
+    truth: sliceFrames(clip.frames, flags.ctx),
+    far,
+    vae,
+    actions: actionsOf(flags, clip, far.config.condition),
+    label: labelOf(flags, far.config.condition),
+  };
+  await runPrediction(task);
+}
+
+function labelOf(
+  flags: Values<typeof predictFlags>,
+  condition: { readonly type: string; readonly classes: number } | null,
+): number | undefined {
+  if (flags.label === undefined) return undefined;
+  if (condition?.type !== "label") throw new UsageError(`--label: ${flags.model} has no labels`);
+  return labelNumber(flags.label, condition.classes);
+}
+
+/** Actions for context and prediction, when the model has any use for them. */
+function actionsOf(
+  flags: Values<typeof predictFlags>,
+  clip: Clip,
+  condition: { readonly type: string; readonly classes: number } | null,
+): Int32Array | undefined {
+  if (condition?.type !== "action") return undefined;
+  const needed = flags.ctx + flags.pred;
+  if (flags.actions !== undefined) {
+    return checkActions(
+      readActions(flags.actions, needed),
+      needed,
+      condition.classes,
+      `--actions ${flags.actions}`,
+    );
+  }
+  if (clip.actions === undefined) {
+    throw new UsageError(
+      `${clip.path}: has no actions and the model needs one a frame: give --actions FILE or a pattern such as --actions 0`,
+    );
+  }
+  return checkActions(clip.actions, needed, condition.classes, clip.path);
+}
+
+/** `far.ts predict`. */
+export const predictVerb = verb({
+  name: "predict",
+  summary: "Predict how a clip goes on",
+  about:
+    "Reads frames (and actions) of a clip from an npz, an npy, a video or a folder of images, encodes the context, predicts " +
+    "frame after frame, and writes the prediction, a side-by-side with the truth where there is one, a contact sheet and " +
+    "result.json (settings, timings, MSE and PSNR of each frame) into the folder --out.\n\n" +
+    "Ctrl-C finishes the frame; the same command then goes on where it stopped. The folder OUT.part holds what is needed " +
+    "for that until the result stands.",
+  operands: [{ name: "CLIP", help: "npz, npy, video or folder of images", optional: true }],
+  flags: predictFlags,
+  examples: [
+    {
+      does: "try the whole program on the clip in the box, without trained weights",
+      line: "predict assets/dmlab_24.npz --random-weights --ctx 20 --pred 4 --steps 4",
+    },
+    {
+      does: "the authors' DMLab model on its own kind of clip",
+      line:
+        "predict clip.npz --model FAR_B_Long --weights far_b_long.pth --vae-weights dcae.pth --ctx 144 --pred 156 " +
+        "--guidance 1.5 --out out/dmlab",
+    },
+    {
+      does: "the last 16 frames of a video, four different continuations",
+      line:
+        "predict holiday.mp4 --model FAR_B --weights far_b.pth --vae-weights dcae.pth --take end --samples 4",
+    },
+    { does: "repeat an earlier run", line: "predict --from out/predict/result.json --out out/again" },
+  ],
+  run: predict,
+});

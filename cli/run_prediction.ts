@@ -1,0 +1,364 @@
+/**
+ * Runs a prediction (or a generation, which has no context) from estimate to result folder.
+ *
+ * @module
+ */
+import type { Device } from "../kernels/device.ts";
+import { type DcaeConfig, downsampling } from "../lib/dcae/config.ts";
+import { countParameters, type FarConfig } from "../lib/far/config.ts";
+import { writeFolderAtomic } from "../lib/io/atomic.ts";
+import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
+import {
+  checkOut,
+  meanScore,
+  SCORE_PROTOCOL,
+  scoreFrames,
+  videoEnding,
+  writePictures,
+  writeResult,
+} from "./outputs.ts";
+import {
+  type Cost,
+  dcaeCost,
+  flopsOf,
+  measureRates,
+  refuseTooLarge,
+  sampleCost,
+  sampleSeconds,
+  secondsAt,
+  totalCost,
+} from "./estimate.ts";
+import { availableMemory, openChosen } from "./flags.ts";
+import { fileHash } from "./hash.ts";
+import { InterruptListener } from "./interrupt.ts";
+import type { Model } from "./models.ts";
+import { Progress, progressMode } from "./progress.ts";
+import { bytes, duration, Interrupted } from "./report.ts";
+import { RunState, type SavedLatents } from "./resume.ts";
+import {
+  decodeLatents,
+  encodeFrames,
+  type Latents,
+  latentSize,
+  predictLatents,
+  type Workplace,
+} from "./stages.ts";
+
+/** Flags that decide a prediction. */
+export interface TaskFlags {
+  readonly pred: number;
+  readonly steps: number;
+  readonly guidance: number;
+  readonly seed: number;
+  readonly samples: number;
+  readonly dtype: "f32" | "f16";
+  readonly "kv-cache": "auto" | "off";
+  readonly "decode-context": "yes" | "no";
+  readonly out: string;
+  readonly format: "auto" | "mp4" | "gif" | "webm";
+  readonly fps?: number;
+  readonly device?: "auto" | "webgpu" | "cpu";
+  readonly threads?: number;
+  readonly json: boolean;
+  readonly quiet: boolean;
+}
+
+/** A prediction that is ready to run. */
+export interface Task {
+  readonly verb: "predict" | "generate";
+  readonly flags: TaskFlags;
+  /** The verb's own flags, for result.json. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly clip: { readonly path: string; readonly fps?: number } | null;
+  /** Frames that are given; none for a generation, but their size counts. */
+  readonly context: Frames;
+  /** Frames that really followed, as many as there are. */
+  readonly truth: Frames;
+  readonly far: Model<FarConfig>;
+  readonly vae: Model<DcaeConfig>;
+  readonly actions?: Int32Array;
+  readonly label?: number;
+}
+
+const STAMP = "RANDOM WEIGHTS";
+
+/** Seconds by stage. */
+interface Estimate {
+  /** FLOP until a step of a frame is done. */
+  readonly workUntil: (frame: number, step: number) => number;
+  readonly seconds: Readonly<Record<string, number>>;
+  readonly memory: Readonly<Record<string, number>>;
+  readonly gflop: Readonly<Record<string, number>>;
+}
+
+async function estimate(task: Task, device: Device): Promise<Estimate> {
+  const { flags, far, vae, context } = task, cache = flags["kv-cache"] === "auto";
+  const size = latentSize(vae.config, context), sides = [context.height, context.width] as const;
+  const shown = flags["decode-context"] === "yes" ? context.frames : 0;
+  const encode = dcaeCost(vae.config, "encode", context.frames, sides, flags.dtype);
+  const decode = dcaeCost(vae.config, "decode", flags.samples * flags.pred + shown, sides, flags.dtype);
+  const shape = {
+    clips: 1,
+    height: size.height,
+    width: size.width,
+    context: context.frames,
+    predict: flags.pred,
+    steps: flags.steps,
+    guidance: flags.guidance,
+    cache,
+  };
+  const frames = await sampleCost(far.config, shape, flags.dtype), predict = totalCost(frames, flags.steps);
+  const memory = { encode: encode.memory, predict: predict.memory, decode: decode.memory };
+  refuseTooLarge(device, memory, availableMemory());
+  const rates = await measureRates(device);
+  const loading = (model: Model<unknown>, part: number) =>
+    // Reading and packing a checkpoint takes about a fifth of the time of making numbers up.
+    part * countParameters(model.weights.shapes) /
+    (model.weights.path === null ? rates.random : 5 * rates.random);
+  const work = frames.map((f) => ({ first: flopsOf(f.first), further: flopsOf(f.further) }));
+  const before = [0]; // work of all frames before each one
+  for (const f of work) before.push(before.at(-1)! + f.first + (flags.steps - 1) * f.further);
+  const gflop = (cost: Cost) => Math.round(flopsOf(cost) / 1e7) / 100;
+  return {
+    workUntil: (frame, step) => before[frame] + work[frame].first + step * work[frame].further,
+    seconds: {
+      load: loading(far, 1) + loading(vae, context.frames > 0 ? 1 : 0.5),
+      encode: secondsAt(encode, rates),
+      predict: flags.samples * sampleSeconds(frames, flags.steps, rates, cache),
+      decode: secondsAt(decode, rates),
+    },
+    memory,
+    gflop: { encode: gflop(encode), predict: flags.samples * gflop(predict), decode: gflop(decode) },
+  };
+}
+
+const sum = (values: Readonly<Record<string, number>>) => Object.values(values).reduce((a, b) => a + b, 0);
+
+/** `load 20 s, encode 12 s, …` */
+const stages = (seconds: Readonly<Record<string, number>>) =>
+  Object.entries(seconds).map(([name, s]) => `${name} ${duration(s)}`).join(", ");
+
+/** Timings by the names of the estimate. */
+function grouped(seconds: Readonly<Record<string, number>>): Record<string, number> {
+  const out: Record<string, number> = { load: 0, encode: 0, predict: 0, decode: 0 };
+  for (const [name, s] of Object.entries(seconds)) out[name.startsWith("load") ? "load" : name] += s;
+  return out;
+}
+
+/** Everything that decides the bits of the result: a state with another fingerprint is not gone on with. */
+function fingerprintOf(task: Task, hashes: Readonly<Record<string, string | null>>, device: Device): unknown {
+  const { flags: { pred, steps, guidance, seed, samples, dtype, "kv-cache": cache }, label } = task;
+  let sum = 0x811c9dc5;
+  for (const byte of task.context.data) sum = Math.imul(sum ^ byte, 0x01000193) >>> 0;
+  return {
+    verb: task.verb,
+    ...{ pred, steps, guidance, seed, samples, label, dtype, cache },
+    far: task.far.config,
+    vae: task.vae.config,
+    weights: hashes,
+    actions: task.actions === undefined ? null : [...task.actions],
+    context: [task.context.frames, task.context.height, task.context.width, sum],
+    device: device.info.description.replace(/\d+ threads?/, "threads"), // their number changes no bit
+  };
+}
+
+/** Runs the task and writes its folder. */
+export async function runPrediction(task: Task): Promise<void> {
+  const { flags, far, vae, context } = task, { out } = flags;
+  checkOut(out);
+  const progress = new Progress(progressMode(flags));
+  if (far.config.inChannels !== vae.config.latentChannels) {
+    throw new RangeError(
+      `${far.name} takes latents of ${far.config.inChannels} channels, ${vae.name} makes ${vae.config.latentChannels}: ` +
+        "choose another --vae",
+    );
+  }
+  latentSize(vae.config, context);
+  const ending = await videoEnding(flags.format, (line) => progress.say(line));
+  progress.say(`checking weights`);
+  const hashes = { far: fileHash(far.weights.path), vae: fileHash(vae.weights.path) };
+  far.weights.verify();
+  vae.weights.verify();
+  const { device, reason } = await openChosen(flags);
+  using interrupts = new InterruptListener((line) => progress.say(line), "stopping after this frame");
+  try {
+    progress.say(`device: ${device.info.description} (${reason})`);
+    const { workUntil, ...expected } = await estimate(task, device);
+    const memory = Math.max(...Object.values(expected.memory));
+    progress.say(
+      `estimate: ${duration(sum(expected.seconds))} (${stages(expected.seconds)}), ` +
+        `${bytes(memory)} of device memory, ${sum(expected.gflop).toFixed(0)} GFLOP`,
+    );
+    progress.event("estimate", expected);
+
+    const state = new RunState(out, fingerprintOf(task, hashes, device));
+    const saved: SavedLatents = state.load() ?? {};
+    const at: Workplace = {
+      device,
+      progress,
+      seconds: {},
+      pause: async () => {
+        await new Promise((resolve) => setTimeout(resolve));
+        if (interrupts.signal) {
+          const { signal } = interrupts;
+          throw new Interrupted(signal, `${out}.part holds what is done; the same command goes on`);
+        }
+      },
+    };
+    const latents = await contextLatents(at, task, saved);
+    const made = await trajectories(at, task, latents, saved, state, workUntil);
+    const { predicted, values, shown } = await pictures(at, task, latents, made);
+
+    const scores = values.map((v) => scoreFrames(v, task.truth, context.frames));
+    const took = grouped(at.seconds);
+    const parameters = { far: countParameters(far.weights.shapes), vae: countParameters(vae.weights.shapes) };
+    const random = far.weights.path === null || vae.weights.path === null;
+    let files: string[] = [];
+    await writeFolderAtomic(out, async (folder) => {
+      files = await writePictures(folder, {
+        context: shown,
+        predicted,
+        truth: task.truth,
+        fps: flags.fps ?? task.clip?.fps ?? 10,
+        ending,
+        stamp: random ? STAMP : undefined,
+      });
+      await writeResult(folder, {
+        settings: {
+          verb: task.verb,
+          operands: task.clip === null ? [] : [task.clip.path],
+          flags: task.settings,
+        },
+        random_weights: random,
+        models: {
+          far: {
+            name: far.name,
+            weights: far.weights.path,
+            sha256: hashes.far,
+            parameters: parameters.far,
+            config: far.config,
+          },
+          vae: { name: vae.name, weights: vae.weights.path, sha256: hashes.vae, parameters: parameters.vae },
+        },
+        device: { ...device.info, reason },
+        clip: {
+          frames: context.frames + flags.pred,
+          height: context.height,
+          width: context.width,
+          actions: task.actions && [...task.actions],
+        },
+        estimate: expected,
+        seconds: took,
+        stages: at.seconds,
+        peak_device_bytes: device.stats.peakBytes,
+        protocol: {
+          scores: SCORE_PROTOCOL,
+          context_frames: context.frames,
+          predicted_frames: flags.pred,
+          trajectories: flags.samples,
+          best_of: "none, each trajectory is scored alone",
+          sampler: `Euler, ${flags.steps} steps, guidance ${flags.guidance}, seed ${flags.seed}`,
+        },
+        scores: scores.map((s, trajectory) => ({ trajectory, mean: meanScore(s), frames: s })),
+        files,
+      });
+    });
+    state.remove();
+    progress.event("done", { out, files, seconds: took, scores: scores.map(meanScore) });
+    progress.say(
+      `took: ${duration(sum(took))} (${stages(took)}); the estimate was ${duration(sum(expected.seconds))}`,
+    );
+    progress.say(`took ${bytes(device.stats.peakBytes)} of device memory; the estimate was ${bytes(memory)}`);
+    for (const [i, s] of scores.entries()) {
+      const mean = meanScore(s);
+      if (mean === null) continue;
+      const psnr = mean.psnr === null ? "infinite" : mean.psnr.toFixed(2);
+      progress.say(
+        `${flags.samples > 1 ? `trajectory ${i}: ` : ""}MSE ${
+          mean.mse.toFixed(4)
+        }, PSNR ${psnr} dB, mean of ${s.length} predicted frames` +
+          (random ? " (random weights: the figures mean nothing)" : ""),
+      );
+    }
+    progress.say(`wrote ${out}: ${files.join(", ")}, result.json`);
+  } finally {
+    device.close();
+  }
+}
+
+/** Latents of the context: encoded, or as an interrupted run has saved them. */
+async function contextLatents(at: Workplace, task: Task, saved: SavedLatents): Promise<Latents> {
+  const size = latentSize(task.vae.config, task.context);
+  if (saved.context) {
+    at.progress.say("going on with an interrupted run");
+    return { values: saved.context.values, ...size };
+  }
+  return await encodeFrames(at, task.vae, task.context);
+}
+
+/** Latents of every trajectory, saved frame by frame. */
+async function trajectories(
+  at: Workplace,
+  task: Task,
+  context: Latents,
+  saved: SavedLatents,
+  state: RunState,
+  workUntil: Estimate["workUntil"],
+): Promise<Float32Array[]> {
+  const { flags } = task, shape = [context.channels, context.height, context.width];
+  const size = shape.reduce((a, b) => a * b, 1);
+  const save = async (name: string, values: Float32Array) => {
+    saved[name] = { values: values.slice(), shape: [values.length / size, ...shape] };
+    await state.save(saved);
+  };
+  await save("context", context.values);
+  const made: Float32Array[] = [];
+  for (let trajectory = 0; trajectory < flags.samples; trajectory++) {
+    if (flags.samples > 1) at.progress.say(`trajectory ${trajectory + 1} of ${flags.samples}`);
+    made.push(
+      await predictLatents(at, task.far, {
+        context,
+        done: saved[`trajectory_${trajectory}`]?.values,
+        predict: flags.pred,
+        actions: task.actions,
+        label: task.far.config.condition?.type === "label"
+          ? task.label ?? task.far.config.condition.classes
+          : undefined,
+        steps: flags.steps,
+        guidance: flags.guidance,
+        seed: flags.seed,
+        trajectory,
+        cache: flags["kv-cache"] === "auto",
+        workUntil,
+        onFrame: async (latents) => {
+          await save(`trajectory_${trajectory}`, latents);
+          await at.pause();
+        },
+      }),
+    );
+  }
+  return made;
+}
+
+/** Decodes what was predicted, and the context where that is asked for. */
+async function pictures(at: Workplace, task: Task, context: Latents, made: readonly Float32Array[]) {
+  const { flags } = task, decodeContext = flags["decode-context"] === "yes" && context.values.length > 0;
+  const parts = decodeContext ? [context.values, ...made] : made;
+  const all = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
+  parts.reduce((from, p) => (all.set(p, from), from + p.length), 0);
+  const decoded = await decodeLatents(at, task.vae, { ...context, values: all });
+  const given = decodeContext ? task.context.frames : 0,
+    size = decoded.frames.height * decoded.frames.width * 3;
+  const cut = (i: number) => [given + i * flags.pred, given + (i + 1) * flags.pred] as const;
+  const r = downsampling(task.vae.config);
+  const none = makeFrames(0, context.height * r, context.width * r);
+  return {
+    shown: decodeContext
+      ? sliceFrames(decoded.frames, 0, given)
+      : task.context.frames > 0
+      ? task.context
+      : none,
+    predicted: made.map((_, i) => sliceFrames(decoded.frames, ...cut(i))),
+    values: made.map((_, i) => decoded.values.subarray(cut(i)[0] * size, cut(i)[1] * size)),
+  };
+}

@@ -1,0 +1,241 @@
+/**
+ * The stages of a prediction: frames to latents, latents to further latents, latents to frames. Each one brings its model
+ * in and takes it out again.
+ *
+ * @module
+ */
+import type { Device } from "../kernels/device.ts";
+import { decode, encode } from "../lib/dcae/autoencoder.ts";
+import { type DcaeConfig, downsampling } from "../lib/dcae/config.ts";
+import type { FarConfig } from "../lib/far/config.ts";
+import { sample } from "../lib/far/sample.ts";
+import { type Frames, makeFrames } from "../lib/io/frames.ts";
+import { normal, streamOf } from "../lib/random.ts";
+import { disposeAll, scope, Tensor } from "../lib/tensor.ts";
+import { framesPerBatch } from "./estimate.ts";
+import type { Model } from "./models.ts";
+import type { Progress } from "./progress.ts";
+
+/** Scaled latents of a clip. */
+export interface Latents {
+  /** `[F, C, H, W]`. */
+  readonly values: Float32Array;
+  readonly channels: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+/** What every stage is given. */
+export interface Workplace {
+  readonly device: Device;
+  readonly progress: Progress;
+  /** Seconds by stage and by loading, filled by the stages. */
+  readonly seconds: Record<string, number>;
+  /** Called between batches; lets timers, signals and progress run, and throws when the user wants to stop. */
+  readonly pause: () => Promise<void>;
+}
+
+async function timed<T>(at: Workplace, what: string, body: () => T | Promise<T>): Promise<T> {
+  const start = performance.now();
+  try {
+    return await body();
+  } finally {
+    at.seconds[what] = (at.seconds[what] ?? 0) + (performance.now() - start) / 1000;
+  }
+}
+
+/** Sizes of a frame's latents. */
+export function latentSize(config: DcaeConfig, frames: { readonly height: number; readonly width: number }) {
+  const r = downsampling(config);
+  if (frames.height % r !== 0 || frames.width % r !== 0) {
+    throw new RangeError(
+      `frames are ${frames.height}x${frames.width}, expected multiples of ${r} (the autoencoder's factor); --size brings them there`,
+    );
+  }
+  return { channels: config.latentChannels, height: frames.height / r, width: frames.width / r };
+}
+
+/** Encodes frames batch by batch: `[F, C, H, W]`, multiplied by the autoencoder's scaling factor. */
+export async function encodeFrames(
+  at: Workplace,
+  model: Model<DcaeConfig>,
+  frames: Frames,
+): Promise<Latents> {
+  const { device, progress } = at, { config } = model;
+  const { channels, height, width } = latentSize(config, frames);
+  const size = channels * height * width;
+  const values = new Float32Array(frames.frames * size);
+  if (frames.frames === 0) return { values, channels, height, width };
+  progress.say(`loading ${model.name}, encoder`);
+  const params = await timed(at, "load encoder", () => model.weights.load(device, "encoder."));
+  try {
+    await timed(at, "encode", async () => {
+      const batch = framesPerBatch(frames.height, frames.width);
+      using stage = progress.stage("encode", frames.frames, "frame");
+      for (let first = 0; first < frames.frames; first += batch) {
+        const count = Math.min(batch, frames.frames - first);
+        const images = planes(frames, first, count); // [B, 3, H, W]
+        const z = scope(() =>
+          encode(params, config, Tensor.from(device, images, [count, 3, frames.height, frames.width]))
+        );
+        const read = await z.read();
+        z.dispose();
+        for (let i = 0; i < read.length; i++) values[first * size + i] = read[i] * config.scalingFactor;
+        stage.update(first + count);
+        await at.pause();
+      }
+    });
+  } finally {
+    disposeAll(params);
+    device.trim();
+  }
+  return { values, channels, height, width };
+}
+
+/** Colours 0 to 255, `[F, H, W, 3]`, as planes in [-1, 1], `[F, 3, H, W]`. */
+function planes(frames: Frames, first: number, count: number): Float32Array {
+  const pixels = frames.height * frames.width, out = new Float32Array(count * 3 * pixels);
+  for (let f = 0; f < count; f++) {
+    for (let i = 0; i < pixels; i++) {
+      for (let c = 0; c < 3; c++) {
+        out[(f * 3 + c) * pixels + i] = frames.data[((first + f) * pixels + i) * 3 + c] / 255 * 2 - 1;
+      }
+    }
+  }
+  return out;
+}
+
+/** Decoded frames. */
+export interface Decoded {
+  /** Colours rounded to 0 … 255. */
+  readonly frames: Frames;
+  /** `[F, H, W, 3]` in [0, 1], before rounding. */
+  readonly values: Float32Array;
+}
+
+/** Decodes latents (divided by the scaling factor here) batch by batch. */
+export async function decodeLatents(
+  at: Workplace,
+  model: Model<DcaeConfig>,
+  latents: Latents,
+): Promise<Decoded> {
+  const { device, progress } = at, { config } = model, r = downsampling(config);
+  const { channels, height, width } = latents, size = channels * height * width;
+  const count = latents.values.length / size, H = height * r, W = width * r, pixels = H * W;
+  const frames = makeFrames(count, H, W), values = new Float32Array(count * pixels * 3);
+  if (count === 0) return { frames, values };
+  progress.say(`loading ${model.name}, decoder`);
+  const params = await timed(at, "load decoder", () => model.weights.load(device, "decoder."));
+  try {
+    await timed(at, "decode", async () => {
+      const batch = framesPerBatch(H, W);
+      using stage = progress.stage("decode", count, "frame");
+      for (let first = 0; first < count; first += batch) {
+        const n = Math.min(batch, count - first);
+        const z = latents.values.slice(first * size, (first + n) * size).map((v) => v / config.scalingFactor);
+        const images = scope(() =>
+          decode(params, config, Tensor.from(device, z, [n, channels, height, width]))
+        );
+        const y = await images.read(); // [B, 3, H, W]
+        images.dispose();
+        for (let f = 0; f < n; f++) {
+          for (let i = 0; i < pixels; i++) {
+            for (let c = 0; c < 3; c++) {
+              const value = Math.min(1, Math.max(0, y[(f * 3 + c) * pixels + i] / 2 + 0.5));
+              const to = ((first + f) * pixels + i) * 3 + c;
+              values[to] = value;
+              frames.data[to] = Math.round(value * 255);
+            }
+          }
+        }
+        stage.update(first + n);
+        await at.pause();
+      }
+    });
+  } finally {
+    disposeAll(params);
+    device.trim();
+  }
+  return { frames, values };
+}
+
+/** What to predict. */
+export interface Prediction {
+  /** Clean latents of the frames that are given. */
+  readonly context: Latents;
+  /** Latents that an earlier, interrupted run of the same prediction has made: `[frames, C, H, W]`. */
+  readonly done?: Float32Array;
+  readonly predict: number;
+  readonly actions?: ArrayLike<number>;
+  readonly label?: number;
+  readonly steps: number;
+  readonly guidance: number;
+  readonly seed: number;
+  /** Number of this trajectory; each one has noise of its own. */
+  readonly trajectory: number;
+  readonly cache: boolean;
+  /** Work up to and including a step of a frame, in any unit; steps cost differently. */
+  readonly workUntil?: (frame: number, step: number) => number;
+  /** Sees all predicted latents so far after each frame; `false` ends the prediction there. */
+  readonly onFrame?: (latents: Float32Array) => boolean | void | Promise<boolean | void>;
+}
+
+/**
+ * Predicts frame after frame.
+ *
+ * @returns `[frames, C, H, W]`; fewer than asked for when `onFrame` ended it.
+ */
+export async function predictLatents(
+  at: Workplace,
+  model: Model<FarConfig>,
+  p: Prediction,
+): Promise<Float32Array> {
+  const { device, progress } = at, { channels, height, width } = p.context;
+  const size = channels * height * width, before = (p.done?.length ?? 0) / size;
+  const out = new Float32Array(p.predict * size);
+  if (p.done) out.set(p.done);
+  if (before === p.predict) return out;
+  progress.say(`loading ${model.name}`);
+  const params = await timed(at, "load model", () => model.weights.load(device));
+  try {
+    return await timed(at, "predict", async () => {
+      using stage = progress.stage("predict", p.predict, "frame", before);
+      const work = p.workUntil ?? ((frame, step) => frame + (step + 1) / p.steps);
+      const start = before > 0 ? work(before - 1, p.steps - 1) : 0,
+        all = work(p.predict - 1, p.steps - 1) - start;
+      const context = new Float32Array(p.context.values.length + before * size);
+      context.set(p.context.values);
+      context.set(out.subarray(0, before * size), p.context.values.length);
+      const run = sample({
+        device,
+        params,
+        config: model.config,
+        frameShape: [1, channels, height, width],
+        context: context.length > 0 ? context : undefined,
+        predict: p.predict - before,
+        actions: p.actions,
+        label: p.label === undefined ? undefined : [p.label],
+        steps: p.steps,
+        guidance: p.guidance,
+        noise: noiseOf(p.seed, p.trajectory, before * size, (p.predict - before) * size),
+        cache: p.cache,
+        onStep: (_, step) => stage.update(made + (step + 1) / p.steps, (work(made, step) - start) / all),
+      });
+      let made = before;
+      for await (const { latents } of run) {
+        out.set(latents, made * size);
+        stage.update(++made, (work(made - 1, p.steps - 1) - start) / all);
+        if (await p.onFrame?.(out.subarray(0, made * size)) === false) break;
+      }
+      return out.subarray(0, made * size);
+    });
+  } finally {
+    disposeAll(params);
+    device.trim();
+  }
+}
+
+/** Numbers `from … from+count-1` of a trajectory's noise, the same as the sampler draws for that clip of a batch. */
+function noiseOf(seed: number, trajectory: number, from: number, count: number): Float32Array {
+  return normal(streamOf(seed, `noise of clip ${trajectory}`), count, from);
+}

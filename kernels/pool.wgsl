@@ -1,0 +1,1 @@
+// Max-pooling of images (contracts and references: pool.ts).

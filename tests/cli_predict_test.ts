@@ -1,0 +1,129 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { probeVideo } from "../lib/io/video.ts";
+import { readPng } from "../lib/io/image.ts";
+import { exists, far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
+
+// deno-lint-ignore no-explicit-any -- the file as it was written
+const resultOf = (folder: string): any => JSON.parse(Deno.readTextFileSync(`${folder}/result.json`));
+const namesOf = (folder: string) => [...Deno.readDirSync(folder)].map((e) => e.name).sort();
+
+Deno.test("predict writes video, side-by-side, sheet and numbers, and says what it expects and what it took", async () => {
+  await inFolder(async (folder) => {
+    const flags = await tinyWorld(folder), out = `${folder}/out`;
+    const { code, stderr } = await far(["predict", ...flags, "--ctx", "4", "--pred", "3", "--out", out]);
+    assertEquals(code, 0, stderr);
+    assertMatch(stderr, /estimate: .* of device memory, /);
+    assertMatch(stderr, /took: .* the estimate was /);
+    assertEquals(namesOf(out), ["prediction.mp4", "result.json", "sheet.png", "side_by_side.mp4"]);
+    const result = resultOf(out);
+    assertEquals(result.random_weights, true);
+    assertEquals(result.scores[0].frames.map((s: { frame: number }) => s.frame), [4, 5, 6]);
+    for (const { mse, psnr } of result.scores[0].frames) {
+      assert(mse > 0 && mse < 1);
+      assert(Math.abs(psnr - 10 * Math.log10(1 / mse)) < 1e-9);
+    }
+    for (const stage of ["encode", "predict", "decode"]) assert(result.seconds[stage] > 0, stage);
+    assertEquals(result.settings.flags.ctx, 4);
+    assertEquals((await probeVideo(`${out}/side_by_side.mp4`)).frames, 7);
+    assert(readPng(`${out}/sheet.png`).width > 16);
+    assert(!exists(`${out}.part`));
+  });
+});
+
+Deno.test("the same seed gives the same result with one thread and with two, and --from repeats a run", async () => {
+  await inFolder(async (folder) => {
+    const flags = await tinyWorld(folder),
+      run = ["--ctx", "2", "--pred", "4", "--seed", "7", "--guidance", "1.5"];
+    const one = await far(["predict", ...flags, ...run, "--threads", "1", "--out", `${folder}/one`]);
+    assertEquals(one.code, 0, one.stderr);
+    const two = await far(["predict", ...flags, ...run, "--threads", "2", "--out", `${folder}/two`]);
+    assertEquals(two.code, 0, two.stderr);
+    const again = await far([
+      "predict",
+      "--from",
+      `${folder}/one/result.json`,
+      "--out",
+      `${folder}/again`,
+    ]);
+    assertEquals(again.code, 0, again.stderr);
+    const other = await far([
+      ...["predict", "--from", `${folder}/one/result.json`, "--seed", "8", "--out", `${folder}/other`],
+    ]);
+    assertEquals(other.code, 0, other.stderr);
+    const expected = resultOf(`${folder}/one`).scores, sheet = Deno.readFileSync(`${folder}/one/sheet.png`);
+    for (const name of ["two", "again"]) {
+      assertEquals(resultOf(`${folder}/${name}`).scores, expected, name);
+      assertEquals(Deno.readFileSync(`${folder}/${name}/sheet.png`), sheet, name);
+    }
+    assert(JSON.stringify(resultOf(`${folder}/other`).scores) !== JSON.stringify(expected));
+  });
+});
+
+Deno.test("several trajectories differ, and each is scored", async () => {
+  await inFolder(async (folder) => {
+    const flags = await tinyWorld(folder), out = `${folder}/out`;
+    const { code, stderr } = await far(
+      ["predict", ...flags, "--ctx", "3", "--pred", "2", "--samples", "2", "--out", out, "--format", "gif"],
+    );
+    assertEquals(code, 0, stderr);
+    assertEquals(namesOf(out), [
+      "prediction_0.gif",
+      "prediction_1.gif",
+      "result.json",
+      "sheet.png",
+      "side_by_side.gif",
+    ]);
+    const [a, b] = resultOf(out).scores;
+    assert(a.mean.mse !== b.mean.mse);
+  });
+});
+
+Deno.test("Ctrl-C finishes the frame, and the same command goes on to the same bits", async () => {
+  await inFolder(async (folder) => {
+    const flags = await tinyWorld(folder);
+    const run = ["predict", ...flags, "--ctx", "2", "--pred", "5", "--steps", "60"];
+    const whole = await far([...run, "--out", `${folder}/whole`]);
+    assertEquals(whole.code, 0, whole.stderr);
+    for (const signal of ["SIGINT", "SIGKILL"] as const) {
+      const out = `${folder}/${signal}`;
+      const child = new Deno.Command(Deno.execPath(), {
+        args: farArgs([...run, "--out", out, "--json"]),
+        stdin: "null",
+        stdout: "piped",
+        stderr: "null",
+      }).spawn();
+      let sent = false, seen = "";
+      for await (const piece of child.stdout.pipeThrough(new TextDecoderStream())) {
+        seen += piece;
+        if (!sent && /"stage":"predict","done":(1\.\d|[2-4])/.test(seen)) {
+          sent = true;
+          child.kill(signal);
+        }
+      }
+      const { code } = await child.status;
+      assert(sent, `no progress was seen: ${seen}`);
+      assertEquals(code, signal === "SIGINT" ? 130 : 137);
+      assert(!exists(out), "half a result was written");
+      assert(exists(`${out}.part`));
+      const rest = await far([...run, "--out", out]);
+      assertEquals(rest.code, 0, rest.stderr);
+      assertMatch(rest.stderr, /going on with an interrupted run/);
+      assertEquals(resultOf(out).scores, resultOf(`${folder}/whole`).scores);
+      assertEquals(Deno.readFileSync(`${out}/sheet.png`), Deno.readFileSync(`${folder}/whole/sheet.png`));
+      assert(!exists(`${out}.part`));
+    }
+  });
+});
+
+Deno.test("under --json every line of stdout is an event", async () => {
+  await inFolder(async (folder) => {
+    const flags = await tinyWorld(folder);
+    const { code, stdout, stderr } = await far(
+      ["predict", ...flags, "--ctx", "2", "--pred", "1", "--json", "--out", `${folder}/out`],
+    );
+    assertEquals([code, stderr], [0, ""]);
+    const kinds = stdout.trim().split("\n").map((line) => JSON.parse(line).event);
+    assertEquals(new Set(kinds), new Set(["estimate", "start", "progress", "end", "done"]));
+    assertEquals(kinds.at(-1), "done");
+  });
+});

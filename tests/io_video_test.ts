@@ -1,0 +1,395 @@
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { ffmpegPath } from "../lib/io/ffmpeg.ts";
+import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
+import { writePng } from "../lib/io/image.ts";
+import { collectFrames, probeVideo, readFrames, type ReadOptions } from "../lib/io/video.ts";
+import { writeVideo } from "../lib/io/video_write.ts";
+import { assertOneLine, inFolder, mutate, pick, seeded } from "./io_helpers.ts";
+
+const required = Deno.env.get("FAR_REQUIRE_TOOLS") === "1";
+const binary = await ffmpegPath().then(({ path }) => path, () => undefined);
+
+/** A test that needs ffmpeg: ignored by name without it, unless FAR_REQUIRE_TOOLS=1 makes it fail. */
+function videoTest(name: string, body: (folder: string) => Promise<void>): void {
+  Deno.test({ name, ignore: binary === undefined && !required, fn: () => inFolder(body) });
+}
+
+/** Every frame is of one gray, 5 levels from the one before it. */
+function grays(count: number, height = 32, width = 48): Frames {
+  const size = height * width * 3;
+  return makeFrames(
+    count,
+    height,
+    width,
+    new Uint8Array(count * size).map((_, i) => 10 + 5 * Math.floor(i / size)),
+  );
+}
+
+/** Smooth moving colours, which codecs hold well. */
+function colours(count: number, height: number, width: number): Frames {
+  const out = makeFrames(count, height, width);
+  for (let i = 0; i < out.data.length; i++) {
+    const [c, x, y, f] = [
+      i % 3,
+      Math.floor(i / 3) % width,
+      Math.floor(i / 3 / width) % height,
+      Math.floor(i / 3 / width / height),
+    ];
+    out.data[i] = 128 + 100 * Math.sin((x * (c + 1) + y * 2 + f * 3) / 24 + c);
+  }
+  return out;
+}
+
+function meanError(a: Frames, b: Frames): number {
+  assertEquals([a.frames, a.height, a.width], [b.frames, b.height, b.width]);
+  return a.data.reduce((sum, value, i) => sum + Math.abs(value - b.data[i]), 0) / a.data.length;
+}
+
+/** Which frames of {@linkcode grays} came back. */
+async function which(path: string, options: ReadOptions): Promise<number[]> {
+  const numbers: number[] = [];
+  for await (const { data } of readFrames(path, options)) {
+    numbers.push(Math.round((data.reduce((a, b) => a + b, 0) / data.length - 10) / 5));
+  }
+  return numbers;
+}
+
+videoTest("mp4, mov, webm and gif come back with every frame and the codec's error", async (folder) => {
+  const clip = colours(20, 48, 64);
+  for (const [ending, bound] of [["mp4", 2.5], ["mov", 2.5], ["webm", 4], ["gif", 6]] as const) {
+    const path = `${folder}/x.${ending}`;
+    await writeVideo(path, clip, { fps: 10 });
+    const back = await collectFrames(readFrames(path));
+    const error = meanError(back, clip);
+    assert(error < bound, `${ending}: mean error ${error}`);
+    const info = await probeVideo(path);
+    assertEquals([info.height, info.width, info.frames], [48, 64, 20], ending);
+    assertAlmostEquals(info.fps, 10, 0.01);
+  }
+  assertEquals([...Deno.readDirSync(folder)].length, 4);
+});
+
+videoTest(
+  "a video is written from a stream, sides of odd length get one pixel more, crf decides the size",
+  async (folder) => {
+    const clip = colours(9, 33, 47);
+    async function* parts() {
+      for (let f = 0; f < 9; f += 4) yield await Promise.resolve(sliceFrames(clip, f, Math.min(9, f + 4)));
+    }
+    await writeVideo(`${folder}/a.mp4`, parts(), { fps: 8, crf: 10 });
+    await writeVideo(`${folder}/b.mp4`, clip, { fps: 8, crf: 40 });
+    const back = await collectFrames(readFrames(`${folder}/a.mp4`));
+    assertEquals([back.frames, back.height, back.width], [9, 34, 48]);
+    const corner = makeFrames(9, 33, 47);
+    for (let f = 0; f < 9; f++) {
+      for (let y = 0; y < 33; y++) {
+        const from = (f * 34 + y) * 48 * 3;
+        corner.data.set(back.data.subarray(from, from + 47 * 3), (f * 33 + y) * 47 * 3);
+      }
+    }
+    assert(meanError(corner, clip) < 3);
+    assert(Deno.statSync(`${folder}/b.mp4`).size < 0.7 * Deno.statSync(`${folder}/a.mp4`).size);
+  },
+);
+
+videoTest("start, every, count, last and fps choose frames exactly", async (folder) => {
+  const path = `${folder}/x.mp4`;
+  await writeVideo(path, grays(40), { fps: 20 });
+  assertEquals(await which(path, {}), Array.from({ length: 40 }, (_, i) => i));
+  assertEquals(await which(path, { start: 3, every: 7 }), [3, 10, 17, 24, 31, 38]);
+  assertEquals(await which(path, { start: 3, every: 7, count: 2 }), [3, 10]);
+  assertEquals(await which(path, { last: 3 }), [37, 38, 39]);
+  assertEquals(await which(path, { every: 4, last: 2 }), [32, 36]);
+  assertEquals(await which(path, { count: 10, last: 2 }), [8, 9]);
+  assertEquals(await which(path, { last: 100 }), Array.from({ length: 40 }, (_, i) => i));
+  assertEquals((await which(path, { fps: 10 })).length, 20);
+  assertEquals((await which(path, { fps: 40 })).length, 80);
+  assertOneLine(await assertRejects(() => which(path, { start: 40 })), "found no frame from 40 on");
+  await assertRejects(
+    () => which(path, { every: 0 }),
+    RangeError,
+    "every must be a whole number of at least 1, found 0",
+  );
+  await assertRejects(() => which(path, { every: 2, fps: 5 }), RangeError, "exclude each other");
+  await assertRejects(() => which(path, { size: { height: 0, width: 4 } }), RangeError, "found 0x4");
+});
+
+videoTest("frames are cropped, padded or stretched to a size", async (folder) => {
+  const path = `${folder}/x.mp4`;
+  await writeVideo(path, grays(2, 32, 64), { fps: 20 });
+  const read = (fit: ReadOptions["fit"]) =>
+    collectFrames(readFrames(path, { size: { height: 16, width: 16 }, fit }));
+  for (const fit of ["crop", "stretch"] as const) {
+    const { data, ...size } = await read(fit);
+    assertEquals(size, { frames: 2, height: 16, width: 16 });
+    assertAlmostEquals(data[0], 10, 1);
+  }
+  const padded = await read("pad");
+  assertEquals(padded.data[0], 0);
+  assertAlmostEquals(padded.data[8 * 16 * 3], 10, 1);
+});
+
+videoTest("the last frames of a ten-minute video are read in bounded memory", async (folder) => {
+  const path = `${folder}/long.mp4`;
+  const source = "testsrc=size=64x64:rate=25:duration=600";
+  const args = [
+    "-v",
+    "error",
+    "-f",
+    "lavfi",
+    "-i",
+    source,
+    "-c:v",
+    "libx264",
+    "-preset",
+    "ultrafast",
+    "-g",
+    "250",
+    path,
+  ];
+  assert((await new Deno.Command(binary!, { args }).output()).success);
+  const before = Deno.memoryUsage().rss;
+  let most = 0;
+  let count = 0;
+  for await (const frame of readFrames(path, { last: 16 })) {
+    count += frame.frames;
+    most = Math.max(most, Deno.memoryUsage().rss - before);
+  }
+  assertEquals(count, 16);
+  // All 15,000 frames would be 184 MB.
+  assert(most < 100e6, `${most} bytes more`);
+});
+
+videoTest("ending the loop early ends ffmpeg", async (folder) => {
+  const path = `${folder}/x.mp4`;
+  await writeVideo(path, grays(30), { fps: 20 });
+  for await (const frame of readFrames(path)) {
+    assertEquals(frame.frames, 1);
+    break;
+  }
+  // The test runner fails on a process or pipe that is left open.
+});
+
+Deno.test("a folder of PNG images is read in natural order without ffmpeg", async () => {
+  await inFolder(async (folder) => {
+    const clip = grays(12, 4, 4);
+    for (let f = 0; f < 12; f++) await writePng(`${folder}/frame${f}.png`, sliceFrames(clip, f, f + 1));
+    await Deno.writeTextFile(`${folder}/.frame99.png`, "hidden");
+    await Deno.writeTextFile(`${folder}/notes.txt`, "no image");
+    assertEquals(await which(folder, {}), Array.from({ length: 12 }, (_, i) => i));
+    assertEquals(await which(folder, { start: 1, every: 3, last: 2 }), [7, 10]);
+    await writePng(`${folder}/frame12.png`, makeFrames(1, 5, 4));
+    assertOneLine(
+      await assertRejects(() => which(folder, {})),
+      "frames of 4x4 throughout, found 5x4: give a size",
+    );
+    await Deno.mkdir(`${folder}/empty`);
+    assertOneLine(await assertRejects(() => which(`${folder}/empty`, {})), "expected images", "found none");
+    assertOneLine(
+      await assertRejects(() => which(folder, { start: 13 })),
+      "expected an image number 13, found 13",
+    );
+  });
+});
+
+videoTest("a folder of other images is read through ffmpeg", async (folder) => {
+  const clip = grays(3, 16, 16);
+  for (let f = 0; f < 3; f++) {
+    await writePng(`${folder}/x.png`, sliceFrames(clip, f, f + 1));
+    const args = ["-v", "error", "-i", `${folder}/x.png`, "-q:v", "1", `${folder}/frame${f}.jpg`];
+    assert((await new Deno.Command(binary!, { args }).output()).success);
+  }
+  await Deno.remove(`${folder}/x.png`);
+  assertEquals(await which(folder, {}), [0, 1, 2]);
+});
+
+videoTest("files that are no videos, or break off, are refused in one line", async (folder) => {
+  const good = `${folder}/good.mp4`;
+  await writeVideo(good, colours(40, 64, 64), { fps: 20, crf: 5 });
+  const bytes = Deno.readFileSync(good);
+  const refused = async (name: string, content: Uint8Array | string, ...parts: string[]) => {
+    const path = `${folder}/${name}`;
+    Deno.writeFileSync(path, typeof content === "string" ? new TextEncoder().encode(content) : content);
+    assertOneLine(await assertRejects(() => collectFrames(readFrames(path))), path, ...parts);
+  };
+  await refused(
+    "half.mp4",
+    bytes.slice(0, bytes.length / 2),
+    "truncated or damaged",
+    "expected 40 frames, found",
+  );
+  await refused("head.mp4", bytes.slice(0, 200), "ffmpeg says");
+  await refused("text.mp4", "not a video at all\n".repeat(100), "Invalid data found");
+  await refused("empty.mp4", "", "found an empty file");
+  await refused("list.mp4", `#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/x.ts\n`, "cannot be decoded");
+  await refused("concat.mp4", `ffconcat version 1.0\nfile 'http://127.0.0.1:9/x'\n`, "cannot be decoded");
+  assertOneLine(await assertRejects(() => collectFrames(readFrames(`${folder}/none.mp4`))), "no such file");
+  assertOneLine(
+    await assertRejects(() => probeVideo(`${folder}/text.mp4`)),
+    "expected a video, found none: ffmpeg says",
+  );
+  assertOneLine(await assertRejects(() => probeVideo(folder)), "expected a regular file");
+});
+
+videoTest(
+  "unknown endings, sizes that change and rates out of range are refused, and nothing is left",
+  async (folder) => {
+    const write = (name: string, clip: Frames | AsyncIterable<Frames>, options = { fps: 8 }) => () =>
+      writeVideo(`${folder}/${name}`, clip, options);
+    const clip = grays(2);
+    await assertRejects(write("x.mp5", clip), RangeError, 'did you mean ".mp4"?');
+    await assertRejects(write("x", clip), RangeError, "expected one of .mp4 .mov .webm .gif");
+    await assertRejects(write("x.mp4", clip, { fps: 0 }), RangeError, "fps must be above 0");
+    await assertRejects(
+      write("x.mp4", clip, { fps: 8, crf: 60 } as { fps: number }),
+      RangeError,
+      "0 to 51 for .mp4",
+    );
+    await assertRejects(write("x.mp4", makeFrames(0, 4, 4)), RangeError, "expected a frame, found none");
+    async function* changing() {
+      yield await Promise.resolve(clip);
+      yield grays(1, 8, 8);
+    }
+    await assertRejects(write("x.mp4", changing()), RangeError, "expected 32x48 throughout, found 8x8");
+    async function* failing() {
+      yield await Promise.resolve(clip);
+      throw new TypeError("the sampler failed");
+    }
+    await assertRejects(write("x.mp4", failing()), TypeError, "the sampler failed");
+    assertEquals([...Deno.readDirSync(folder)], []);
+  },
+);
+
+videoTest("50 mutated videos neither hang nor crash the reader", async (folder) => {
+  const random = seeded(50);
+  const path = `${folder}/x.mp4`;
+  await writeVideo(path, colours(12, 32, 32), { fps: 8 });
+  const good = Deno.readFileSync(path);
+  let refused = 0;
+  for (let i = 0; i < 50; i++) {
+    let bytes = mutate(good, random);
+    for (let more = pick(random, 20); more > 0; more--) {
+      bytes = mutate(bytes.length > 0 ? bytes : good, random);
+    }
+    Deno.writeFileSync(path, bytes);
+    try {
+      const frames = await collectFrames(
+        readFrames(path, { stallSeconds: 20, size: { height: 16, width: 16 } }),
+        1000,
+      );
+      assertEquals(frames.data.length, frames.frames * 16 * 16 * 3);
+    } catch (error) {
+      if (error instanceof RangeError && /at most 1000 frames/.test(error.message)) continue;
+      assertOneLine(error, path);
+      refused++;
+    }
+  }
+  assert(refused > 10, `${refused} of 50 refused`);
+});
+
+/** Runs the body with a shell script as ffmpeg. */
+async function withScript(folder: string, script: string, body: () => Promise<void>): Promise<void> {
+  const path = `${folder}/fake-ffmpeg`;
+  const text = `#!/bin/sh\nif [ "$1" = "-version" ]; then echo "ffmpeg version 6.0"; exit 0; fi\n${script}\n`;
+  await Deno.writeTextFile(path, text, { mode: 0o755 });
+  const before = Deno.env.get("FAR_FFMPEG");
+  Deno.env.set("FAR_FFMPEG", path);
+  try {
+    await body();
+  } finally {
+    if (before === undefined) Deno.env.delete("FAR_FFMPEG");
+    else Deno.env.set("FAR_FFMPEG", before);
+  }
+}
+
+Deno.test({
+  name: "an ffmpeg that fails half-way or falls silent is quoted, ended, and leaves no file",
+  ignore: Deno.build.os === "windows",
+  fn: () =>
+    inFolder(async (folder) => {
+      const video = `${folder}/in.mp4`;
+      await Deno.writeTextFile(video, "x");
+      const frame = "printf 'P6\\n2 1\\n255\\nabcdef'";
+      await withScript(folder, `${frame}; echo first >&2; echo "disk on fire" >&2; exit 1`, async () => {
+        let count = 0;
+        const error = await assertRejects(async () => {
+          for await (const _ of readFrames(video)) count++;
+        });
+        assertEquals(count, 1);
+        assertOneLine(error, 'in.mp4: cannot be decoded beyond frame 1: ffmpeg says "first; disk on fire"');
+      });
+      await withScript(folder, `${frame}; printf 'P6\\n2 1\\n255\\nabc'; exit 0`, async () => {
+        const error = await assertRejects(() => collectFrames(readFrames(video)));
+        assertOneLine(error, "cannot be decoded beyond frame 1");
+      });
+      await withScript(folder, `printf 'garbage%.0s' 1 2 3 4 5 6 7 8 9 10 11 12; exit 0`, async () => {
+        assertOneLine(
+          await assertRejects(() => collectFrames(readFrames(video))),
+          "expected frames from ffmpeg",
+        );
+      });
+      await withScript(folder, `echo $$ > "${folder}/pid"; ${frame}; exec sleep 600`, async () => {
+        const error = await assertRejects(() => collectFrames(readFrames(video, { stallSeconds: 0.3 })));
+        assertOneLine(error, "ffmpeg brought nothing for 0.3 seconds after frame 1");
+        const pid = Number(Deno.readTextFileSync(`${folder}/pid`));
+        if (Deno.build.os === "linux") {
+          await assertRejects(() => Deno.stat(`/proc/${pid}`), Deno.errors.NotFound);
+        }
+      });
+      await withScript(
+        folder,
+        `head -c 100 > /dev/null; echo "[libx264 @ 0x5] no space" >&2; exit 1`,
+        async () => {
+          const error = await assertRejects(() =>
+            writeVideo(`${folder}/out.mp4`, grays(200, 64, 64), { fps: 8 })
+          );
+          assertOneLine(error, 'out.mp4: ffmpeg failed: "libx264: no space"');
+        },
+      );
+      assertEquals([...Deno.readDirSync(folder)].map((entry) => entry.name).sort(), [
+        "fake-ffmpeg",
+        "in.mp4",
+        "pid",
+      ]);
+    }),
+});
+
+Deno.test("a missing or forbidden ffmpeg is one line that says what to do", async () => {
+  await inFolder(async (folder) => {
+    const module = new URL("../lib/io/ffmpeg.ts", import.meta.url).href;
+    const script = `${folder}/look.ts`;
+    await Deno.writeTextFile(
+      script,
+      `import { ffmpegPath } from ${JSON.stringify(module)};
+       await ffmpegPath().then(({ path }) => console.log("found", path), (error) => console.log(error.name, error.message));`,
+    );
+    const look = async (flags: string[], env: Record<string, string>) => {
+      const config = new URL("../deno.json", import.meta.url).pathname;
+      const args = ["run", "--no-prompt", "--config", config, ...flags, script];
+      const { stdout } = await new Deno.Command(Deno.execPath(), { args, env, stderr: "null" }).output();
+      return new TextDecoder().decode(stdout).trim();
+    };
+    const nowhere = { FAR_FFMPEG: `${folder}/none`, FFMPEG_BIN: "" };
+    assertEquals(
+      await look(["-A"], nowhere),
+      `FileAccessError ${folder}/none: named by FAR_FFMPEG or FFMPEG_BIN, but no ffmpeg runs there`,
+    );
+    assertEquals(
+      await look(["--allow-read", "--allow-env"], nowhere),
+      `FileAccessError ${folder}/none: not permitted by Deno to run it, add --allow-run=${folder}/none`,
+    );
+    const offline = { FAR_FFMPEG: "", FFMPEG_BIN: "", PATH: folder, FAR_OFFLINE: "1" };
+    assert(
+      (await look(["-A"], offline)).startsWith(
+        "FileAccessError ffmpeg: not found: install it (apt install ffmpeg",
+      ),
+    );
+    await Deno.writeTextFile(`${folder}/ffmpeg`, "#!/bin/sh\necho ffmpeg version 6.0\n", { mode: 0o755 });
+    if (Deno.build.os === "windows") return;
+    assertEquals(await look(["-A"], offline), "found ffmpeg");
+    assertEquals(
+      await look(["--allow-read", "--allow-env"], offline),
+      "FileAccessError ffmpeg: not permitted by Deno to run it, add --allow-run=ffmpeg",
+    );
+  });
+});
