@@ -26,6 +26,17 @@ export function param(params: Params, name: string): Tensor {
   return tensor;
 }
 
+/** True for the tensors of a state dict that no gradient moves: batch-norm statistics. */
+export const isBuffer = (name: string): boolean =>
+  /\.(running_mean|running_var|num_batches_tracked)$/.test(name);
+
+/** A state dict in two: what is trained, and the statistics of batch norm. */
+export function splitBuffers(all: Params): { readonly params: Params; readonly buffers: Params } {
+  const part = (wanted: boolean) =>
+    Object.fromEntries(Object.entries(all).filter(([name]) => isBuffer(name) === wanted));
+  return { params: part(false), buffers: part(true) };
+}
+
 /** A linear layer's weight and bias. */
 export function layerOf(params: Params, name: string): { readonly w: Tensor; readonly bias: Tensor } {
   return { w: param(params, `${name}.weight`), bias: param(params, `${name}.bias`) };
