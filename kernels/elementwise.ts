@@ -237,7 +237,12 @@ export const gluGrad: Kernel = {
       }
     }
   },
-  wgsl: { source: wgsl, entry: "gluGrad", groups: (p) => Math.ceil(p.P * p.C / 64), loops: () => 1 },
+  wgsl: {
+    source: source("gluGrad"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.P * p.C / 64),
+    loops: () => 0,
+  },
   wasm: { fn: "gluGrad", tasks: (p) => Math.ceil(p.P / 16) },
 };
 
@@ -253,6 +258,11 @@ export const groupMeanGrad: Kernel = {
     const r = p.C / p.O;
     for (let i = 0; i < p.P * p.C; i++) io.dx![i] = io.dy![Math.floor(i / r)] / r;
   },
-  wgsl: { source: wgsl, entry: "groupMeanGrad", groups: (p) => Math.ceil(p.P * p.C / 64), loops: () => 1 },
+  wgsl: {
+    source: source("groupMeanGrad"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.P * p.C / 64),
+    loops: () => 0,
+  },
   wasm: { fn: "groupMeanGrad", tasks: (p) => Math.ceil(p.P / 16) },
 };

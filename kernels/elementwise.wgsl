@@ -38,8 +38,21 @@ struct Params { P: u32, C: u32 }
 fn compute(i: u32) {
   if (i >= p.P * p.C) { return; }
   let a = (i / p.C) * 2u * p.C + i % p.C;
-  let g = x[a + p.C];
-  y[i] = x[a] * (g / (1.0 + expAccurate(-g)));
+  y[i] = x[a] * silu(x[a + p.C]);
+}
+
+//# gluGrad
+struct Params { P: u32, C: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>; // [P, 2C] = [a | g]
+@group(0) @binding(1) var<storage, read> dy: array<f32>; // [P, C]
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [P, 2C]
+@group(0) @binding(3) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  if (i >= p.P * p.C) { return; }
+  let a = (i / p.C) * 2u * p.C + i % p.C;
+  dx[a] = dy[i] * silu(x[a + p.C]);
+  dx[a + p.C] = dy[i] * x[a] * siluGrad(x[a + p.C]);
 }
 
 //# embed
@@ -74,6 +87,17 @@ fn compute(i: u32) {
   var v = sum / f32(r);
   if (hasResidual == 1u) { v += residual[i]; }
   y[i] = v;
+}
+
+//# groupMeanGrad
+struct Params { P: u32, C: u32, O: u32 }
+@group(0) @binding(0) var<storage, read> dy: array<f32>; // [P, O]
+@group(0) @binding(1) var<storage, read_write> dx: array<f32>; // [P, C]
+@group(0) @binding(2) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  let r = p.C / p.O;
+  if (i < p.P * p.C) { dx[i] = dy[i / r] / f32(r); }
 }
 
 //# gateAdd

@@ -74,7 +74,7 @@ export const frameLoss: Kernel = {
     }
   },
   wgsl: {
-    source: sections(wgsl, "frameLoss", "blocks"),
+    source: sections(wgsl, "squared", "loss", "blocks"),
     entry: "forward",
     groups: (p) => p.F,
     loops: (p) => Math.ceil(p.P / 64) + 6,
@@ -97,7 +97,7 @@ export const frameLossGrad: Kernel = {
     }
   },
   wgsl: {
-    source: sections(wgsl, "frameLossGrad"),
+    source: sections(wgsl, "squared", "lossGrad"),
     entry: "forward",
     groups: (p) => Math.ceil(p.F * p.P / 64),
     loops: () => 0,
@@ -144,7 +144,7 @@ export const absLoss: Kernel = {
       io.loss![f] = io.weight![f] * sum;
     }
   },
-  wgsl: { source: wgsl, entry: "absLoss", groups: (p) => p.F, loops: (p) => Math.ceil(p.P / 64) + 8 },
+  wgsl: { ...frameLoss.wgsl, source: sections(wgsl, "absolute", "loss", "blocks") },
   wasm: { fn: "absLoss", tasks: (p) => p.F },
 };
 
@@ -162,6 +162,6 @@ export const absLossGrad: Kernel = {
       io.dprediction![i] = io.dloss![f] * io.weight![f] * Math.sign(io.prediction![i] - io.target![i]) / p.P;
     }
   },
-  wgsl: { source: wgsl, entry: "absLossGrad", groups: (p) => Math.ceil(p.F * p.P / 64), loops: () => 1 },
+  wgsl: { ...frameLossGrad.wgsl, source: sections(wgsl, "absolute", "lossGrad") },
   wasm: { fn: "absLossGrad", tasks: (p) => p.F },
 };

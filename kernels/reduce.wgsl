@@ -72,7 +72,15 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
   y[d] += sum;
 }
 
-//# frameLossGrad
+//# squared
+fn distance(d: f32) -> f32 { return d * d; }
+fn slope(d: f32) -> f32 { return 2.0 * d; }
+
+//# absolute
+fn distance(d: f32) -> f32 { return abs(d); }
+fn slope(d: f32) -> f32 { return sign(d); }
+
+//# lossGrad
 struct Params { F: u32, P: u32 }
 @group(0) @binding(0) var<storage, read> prediction: array<f32>; // [F, P]
 @group(0) @binding(1) var<storage, read> expected: array<f32>;
@@ -89,8 +97,8 @@ fn forward(
 ) {
   let i = (group.y * groups.x + group.x) * 64u + lane;
   if (i >= p.F * p.P) { return; }
-  let scale = 2.0 * dloss[i / p.P] * weight[i / p.P] / f32(p.P);
-  dprediction[i] = scale * (prediction[i] - expected[i]);
+  let scale = dloss[i / p.P] * weight[i / p.P] / f32(p.P);
+  dprediction[i] = scale * slope(prediction[i] - expected[i]);
 }
 
 //# blocks
@@ -117,7 +125,7 @@ fn forward(
   if (lane == 0u) { store(block, partial[0]); }
 }
 
-//# frameLoss
+//# loss
 struct Params { F: u32, P: u32 }
 @group(0) @binding(0) var<storage, read> prediction: array<f32>; // [F, P]
 @group(0) @binding(1) var<storage, read> expected: array<f32>;
@@ -128,7 +136,7 @@ struct Params { F: u32, P: u32 }
 fn blockCount() -> u32 { return p.F; }
 fn blockSize() -> u32 { return p.P; }
 fn elementCount() -> u32 { return p.F * p.P; }
-fn term(i: u32) -> f32 { return (prediction[i] - expected[i]) * (prediction[i] - expected[i]); }
+fn term(i: u32) -> f32 { return distance(prediction[i] - expected[i]); }
 fn store(block: u32, sum: f32) { loss[block] = weight[block] * (sum / f32(p.P)); }
 
 //# squareSum
