@@ -12,6 +12,7 @@ import { decodeVerb, encodeVerb } from "./autoencode.ts";
 import { doctor } from "./doctor.ts";
 import { infoVerb } from "./info.ts";
 import { generateVerb } from "./generate.ts";
+import { trainVerb } from "./train.ts";
 import { weightsVerb } from "./weights.ts";
 import { predictVerb } from "./predict.ts";
 
@@ -34,6 +35,7 @@ const completion = verb({
 export const VERBS: readonly Verb[] = [
   predictVerb,
   generateVerb,
+  trainVerb,
   encodeVerb,
   decodeVerb,
   weightsVerb,
