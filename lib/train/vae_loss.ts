@@ -51,7 +51,7 @@ function hingeLoss(real: Tensor, fake: Tensor): Tensor {
 }
 
 /** Values of a step's loss terms. */
-export interface VaeLosses {
+export interface VaeLosses extends Readonly<Record<string, number>> {
   /** L1. */
   readonly reconstruction: number;
   /** LPIPS, without its factor; 0 where there are no weights. */
