@@ -10,6 +10,7 @@ import { checkPermissions } from "./permissions.ts";
 import { report } from "./report.ts";
 import { doctor } from "./doctor.ts";
 import { generateVerb } from "./generate.ts";
+import { trainVerb } from "./train.ts";
 import { weightsVerb } from "./weights.ts";
 import { predictVerb } from "./predict.ts";
 
@@ -29,7 +30,7 @@ const completion = verb({
 });
 
 /** All verbs, in the order of the overview. */
-export const VERBS: readonly Verb[] = [predictVerb, generateVerb, weightsVerb, doctor, completion];
+export const VERBS: readonly Verb[] = [predictVerb, generateVerb, trainVerb, weightsVerb, doctor, completion];
 
 /**
  * Runs one command line.

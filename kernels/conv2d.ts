@@ -75,6 +75,10 @@ export const conv2d: Kernel = {
   },
 };
 
+/** Scratch of a depthwise task of some channels on the cpu: a filter and a bias, K padded rows and one more. */
+const depthwiseScratch = (p: Params, channels: number) =>
+  4 * channels * (p.K * p.K + 1 + p.K * (p.W + p.K - 1) + p.W);
+
 /** Depthwise convolution, one filter a channel, stride 1, zero padding K/2: y = act(conv(x, w) + bias). */
 export const depthwiseConv2d: Kernel = {
   name: "depthwiseConv2d",
@@ -112,7 +116,7 @@ export const depthwiseConv2d: Kernel = {
   wasm: {
     fn: "depthwiseConv2d",
     tasks: (p) => p.B * Math.ceil(p.C / 32),
-    scratch: (p) => 128 * (p.K * p.K + 1),
+    scratch: (p) => depthwiseScratch(p, 32),
   },
 };
 
@@ -200,9 +204,9 @@ export const conv2dGradWeight: Kernel = {
   },
   wasm: {
     fn: "conv2dGradWeight",
-    tasks: (p) => Math.ceil(p.O / 96) * Math.ceil(p.I * p.KH * p.KW / 192),
-    // Addresses, one register tile, one panel, the transposed block of dz.
-    scratch: () => 4 * 96 + 512 + 64 * 512 + 4 * 96 * 512,
+    tasks: (p) => Math.ceil(p.O / 192) * Math.ceil(p.I * p.KH * p.KW / 192),
+    // Addresses, one register tile, one panel, the transposed block of dz, places of a panel's columns.
+    scratch: () => 4 * 192 + 512 + 64 * 512 + 4 * 192 * 528 + 64,
   },
 };
 
@@ -242,7 +246,7 @@ export const depthwiseConv2dGradInput: Kernel = {
   wasm: {
     fn: "depthwiseConv2dGradInput",
     tasks: (p) => p.B * Math.ceil(p.C / 32),
-    scratch: (p) => 128 * (p.K * p.K + 1),
+    scratch: (p) => depthwiseScratch(p, 32),
   },
 };
 
@@ -267,6 +271,6 @@ export const depthwiseConv2dGradWeight: Kernel = {
   wasm: {
     fn: "depthwiseConv2dGradWeight",
     tasks: (p) => Math.ceil(p.C / 16),
-    scratch: (p) => 64 * (p.K * p.K + 1),
+    scratch: (p) => depthwiseScratch(p, 16),
   },
 };

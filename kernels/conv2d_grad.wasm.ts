@@ -3,11 +3,13 @@
 // The gradient of a dense convolution's input is a product whose left rows are gathered, as in the forward pass: under
 // each tap that reaches an input pixel the O channels of an output pixel. Which taps do depends on the pixel's row and
 // column modulo the stride, so a task takes pixels of one such class. The gradient of the weight is the product of the
-// transposed dz with the gathered x, whose columns are taps times channels.
+// transposed dz with the gathered x, whose columns are channels times taps.
 
-import { CHANNELS, depthwiseImage } from "./cpu/depthwise.wasm";
+import { CHANNELS, copyRow, depthwiseImage } from "./cpu/depthwise.wasm";
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
-import { place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS } from "./cpu/gradient.wasm";
+import {
+  LEFT_ROW, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
+} from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
 import { madd, word } from "./cpu/simd.wasm";
 
@@ -85,85 +87,116 @@ export function conv2dGradInput(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-/**
- * Columns q0 ... of the gathered x under `count` pixels from m0 on, as a panel `[count, PANEL]`: column q is channel q % I
- * under tap q / I; columns from `end` on are zero.
- */
+// Columns of the gathered x: panels of eight channels, under each panel the taps, so that a task's columns lie together in
+// dw; the last I % PANEL channels are a narrower panel. Globals of the task that runs.
+let xChannels: i32 = 0;
+let xTaps: i32 = 0;
+
+/** Channel of column q. */
+@inline
+function channelOf(q: i32): i32 {
+  const whole = xChannels / PANEL * PANEL, rest = q - whole * xTaps;
+  return rest < 0 ? q / (PANEL * xTaps) * PANEL + q % PANEL : whole + rest % (xChannels - whole);
+}
+
+/** Tap of column q. */
+@inline
+function tapOf(q: i32): i32 {
+  const whole = xChannels / PANEL * PANEL, rest = q - whole * xTaps;
+  return rest < 0 ? q / PANEL % xTaps : rest / (xChannels - whole);
+}
+
+/** Columns q0 ... end-1 of the gathered x under `count` pixels from m0 on, as a panel `[count, PANEL]`; the rest is zero. */
 function panelOfPixels(args: usize, m0: i32, count: i32, q0: i32, end: i32, panel: usize): void {
-  const H = <i32>word(args, 5), W = <i32>word(args, 6), I = <i32>word(args, 7);
+  const H = <i32>word(args, 5), W = <i32>word(args, 6), I = xChannels;
   const KW = <i32>word(args, 10), OH = <i32>word(args, 11), OW = <i32>word(args, 12);
   const stride = <i32>word(args, 13), pad = <i32>word(args, 14);
-  let j = 0;
-  while (j < PANEL) {
+  const rowBytes = <usize>I << 2;
+  if (end - q0 < PANEL) memory.fill(panel, 0, <usize>count * STEP);
+  for (let q = q0; q < end;) {
     // A run of channels under one tap.
-    const q = q0 + j;
-    if (q >= end) {
-      for (let m = 0; m < count; m++) {
-        const to = panel + <usize>m * STEP;
-        for (let k = j; k < PANEL; k++) store<f32>(to + (<usize>k << 2), 0.0);
-      }
-      return;
-    }
-    const tap = q / I, i = q % I, run = min(min(PANEL - j, I - i), end - q);
-    const ky = tap / KW, kx = tap % KW;
+    const tap = tapOf(q), i = channelOf(q), ky = tap / KW - pad, kx = tap % KW - pad;
+    let run = 1;
+    while (q + run < end && tapOf(q + run) == tap && channelOf(q + run) == i + run) run++;
+    const bytes = <usize>run << 2;
+    let to = panel + (<usize>(q - q0) << 2);
     let b = m0 / (OH * OW), oy = m0 / OW % OH, ox = m0 % OW;
-    let to = panel + (<usize>j << 2);
-    for (let m = count; m > 0; m--) {
-      const y = oy * stride + ky - pad, x = ox * stride + kx - pad;
-      if (<u32>y < <u32>H && <u32>x < <u32>W) {
-        const from = <usize>word(args, 1) + (<usize>(((b * H + y) * W + x) * I + i) << 2);
-        if (run == PANEL) {
-          for (let k: usize = 0; k < STEP; k += 16) v128.store(to + k, v128.load(from + k));
-        } else {
-          for (let k: usize = 0; k < <usize>run << 2; k += 4) store<f32>(to + k, load<f32>(from + k));
+    for (let m = count; m > 0;) {
+      // Pixels of one row of outputs.
+      const some = min(m, OW - ox), y = oy * stride + ky;
+      if (<u32>y >= <u32>H) {
+        for (let p = some; p > 0; p--) {
+          memory.fill(to, 0, bytes);
+          to += STEP;
         }
-      } else memory.fill(to, 0, <usize>run << 2);
-      to += STEP;
-      if (++ox == OW) {
-        ox = 0;
-        if (++oy == OH) {
-          oy = 0;
-          b++;
+      } else {
+        const row = <usize>word(args, 1) + <usize>((b * H + y) * W) * rowBytes + (<usize>i << 2);
+        for (let p = 0; p < some; p++) {
+          const x = (ox + p) * stride + kx;
+          if (<u32>x >= <u32>W) memory.fill(to, 0, bytes);
+          else {
+            const from = row + <usize>x * rowBytes;
+            if (run == PANEL) {
+              for (let k: usize = 0; k < STEP; k += 16) v128.store(to + k, v128.load(from + k));
+            } else {
+              for (let k: usize = 0; k < bytes; k += 4) store<f32>(to + k, load<f32>(from + k));
+            }
+          }
+          to += STEP;
         }
       }
+      m -= some;
+      ox = 0;
+      if (++oy == OH) {
+        oy = 0;
+        b++;
+      }
     }
-    j += run;
+    q += run;
   }
 }
 
 export function conv2dGradWeight(args: usize, task: i32, scratch: usize): void {
   const dz = <usize>word(args, 0), dw = <usize>word(args, 2), db = <usize>word(args, 3);
-  const B = <i32>word(args, 4), I = <i32>word(args, 7), O = <i32>word(args, 8);
-  const KH = <i32>word(args, 9), KW = <i32>word(args, 10), OH = <i32>word(args, 11), OW = <i32>word(args, 12);
+  const B = <i32>word(args, 4), O = <i32>word(args, 8), OH = <i32>word(args, 11), OW = <i32>word(args, 12);
   const hasBias = word(args, 15);
-  const taps = KH * KW, width = I * taps, M = B * OH * OW;
+  xChannels = <i32>word(args, 7);
+  xTaps = <i32>word(args, 9) * <i32>word(args, 10);
+  const width = xChannels * xTaps, M = B * OH * OW;
   const columnBlocks = (width + WEIGHT_COLUMNS - 1) / WEIGHT_COLUMNS;
   const o0 = task / columnBlocks * WEIGHT_ROWS, rows = min(WEIGHT_ROWS, O - o0);
   const q0 = task % columnBlocks * WEIGHT_COLUMNS, q1 = min(width, q0 + WEIGHT_COLUMNS);
   const table = scratch, c = scratch + (WEIGHT_ROWS << 2), panel = c + TILE_BYTES;
-  const left = panel + <usize>TOKENS * STEP;
+  const left = panel + <usize>TOKENS * STEP, places = left + <usize>WEIGHT_ROWS * LEFT_ROW;
+  const rowBytes = <usize>width << 2;
   for (let m = 0; m < M; m += TOKENS) {
     const count = min(TOKENS, M - m);
-    transpose(dz + (<usize>(m * O + o0) << 2), <usize>O << 2, count, rows, left);
+    transpose(dz + (<usize>(m * O + o0) << 2), <usize>O << 2, count, rows, left, LEFT_ROW);
     if (hasBias && q0 == 0) {
       for (let o = 0; o < rows; o++) {
         const at = db + (<usize>(o0 + o) << 2);
-        store<f32>(at, load<f32>(at) + sumOf(left + (<usize>(o * count) << 2), count));
+        store<f32>(at, load<f32>(at) + sumOf(left + <usize>o * LEFT_ROW, count));
       }
     }
     for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
-      store<u32>(table + (<usize>r << 2), <u32>(left + (<usize>(min(r, rows - 1) * count) << 2)));
+      store<u32>(table + (<usize>r << 2), <u32>(left + <usize>min(r, rows - 1) * LEFT_ROW));
     }
     for (let q = q0; q < q1; q += PANEL) {
-      panelOfPixels(args, m, count, q, q1, panel);
+      const columns = min(PANEL, q1 - q);
+      panelOfPixels(args, m, count, q, q + columns, panel);
+      for (let j = 0; j < columns; j++) {
+        store<u32>(places + (<usize>j << 2), <u32>(channelOf(q + j) * xTaps + tapOf(q + j)) << 2);
+      }
       for (let r = 0; r < rows; r += TILE_ROWS) {
         tile(table + (<usize>r << 2), 1, count, 4, panel, c, STEP);
-        for (let j = 0; j < min(PANEL, q1 - q); j++) {
-          const tap = (q + j) / I, i = (q + j) % I;
-          for (let k = 0; k < min(TILE_ROWS, rows - r); k++) {
-            const at = dw + (<usize>(((o0 + r + k) * I + i) * taps + tap) << 2);
-            store<f32>(at, load<f32>(at) + load<f32>(c + <usize>k * STEP + (<usize>j << 2)));
+        let from = c, to = dw + <usize>(o0 + r) * rowBytes;
+        for (let k = min(TILE_ROWS, rows - r); k > 0; k--) {
+          for (let j: usize = 0; j < <usize>columns << 2; j += 4) {
+            const at = to + load<u32>(places + j);
+            store<f32>(at, load<f32>(at) + load<f32>(from + j));
           }
+          from += STEP;
+          to += rowBytes;
         }
       }
     }
@@ -191,48 +224,79 @@ export function depthwiseConv2dGradInput(args: usize, task: i32, scratch: usize)
 /** Channels of one task of a depthwise convolution's weight gradient. */
 const WEIGHT_CHANNELS: i32 = 16;
 
+/** Bytes of a pixel or a tap of these channels in scratch. */
+const PIXEL: usize = 64;
+
+/** Four channels of one row under a 3x3 filter: nine sums of dz times x and that of dz join the totals. */
+function addRowOfThree(dz: usize, r0: usize, r1: usize, r2: usize, W: i32, total: usize): void {
+  let s0 = f32x4.splat(0.0), s1 = s0, s2 = s0, s3 = s0, s4 = s0, s5 = s0, s6 = s0, s7 = s0, s8 = s0, s9 = s0;
+  for (; W > 0; W--) {
+    const up = v128.load(dz);
+    s0 = madd(up, v128.load(r0), s0);
+    s1 = madd(up, v128.load(r0, 64), s1);
+    s2 = madd(up, v128.load(r0, 128), s2);
+    s3 = madd(up, v128.load(r1), s3);
+    s4 = madd(up, v128.load(r1, 64), s4);
+    s5 = madd(up, v128.load(r1, 128), s5);
+    s6 = madd(up, v128.load(r2), s6);
+    s7 = madd(up, v128.load(r2, 64), s7);
+    s8 = madd(up, v128.load(r2, 128), s8);
+    s9 = f32x4.add(up, s9);
+    dz += PIXEL;
+    r0 += PIXEL;
+    r1 += PIXEL;
+    r2 += PIXEL;
+  }
+  v128.store(total, f32x4.add(v128.load(total), s0));
+  v128.store(total, f32x4.add(v128.load(total, 64), s1), 64);
+  v128.store(total, f32x4.add(v128.load(total, 128), s2), 128);
+  v128.store(total, f32x4.add(v128.load(total, 192), s3), 192);
+  v128.store(total, f32x4.add(v128.load(total, 256), s4), 256);
+  v128.store(total, f32x4.add(v128.load(total, 320), s5), 320);
+  v128.store(total, f32x4.add(v128.load(total, 384), s6), 384);
+  v128.store(total, f32x4.add(v128.load(total, 448), s7), 448);
+  v128.store(total, f32x4.add(v128.load(total, 512), s8), 512);
+  v128.store(total, f32x4.add(v128.load(total, 576), s9), 576);
+}
+
 export function depthwiseConv2dGradWeight(args: usize, task: i32, scratch: usize): void {
   const dz = <usize>word(args, 0), x = <usize>word(args, 1), dw = <usize>word(args, 2), db = <usize>word(args, 3);
   const B = <i32>word(args, 4), H = <i32>word(args, 5), W = <i32>word(args, 6), C = <i32>word(args, 7);
   const K = <i32>word(args, 8), hasBias = word(args, 9);
   const c0 = task * WEIGHT_CHANNELS, count = min(WEIGHT_CHANNELS, C - c0), taps = K * K, pad = (K - 1) / 2;
-  const bytes = <usize>C << 2;
-  // Sums of image rows join the totals in scratch, 16 channels a tap and then 16 of the bias.
-  memory.fill(scratch, 0, <usize>(taps + 1) << 6);
-  for (let row = 0; row < B * H; row++) {
-    const y = row % H;
-    const up = dz + <usize>(row * W) * bytes + (<usize>c0 << 2);
-    for (let c = 0; c < count; c += 4) {
-      const lane = <usize>c << 2;
-      // Four channels at a time; one to three left over go through lane 0, one by one.
-      const vector = c + 4 <= count;
-      const parts: usize = vector ? 4 : <usize>(count - c) << 2;
-      for (let one: usize = 0; one < parts; one += 4) {
-        const shift = lane + one;
+  const step = <usize>C << 2, row = <usize>W * step;
+  // Totals: 16 channels a tap, then 16 of the bias, which sums of image rows join. Behind them K padded rows of x, of which
+  // row r stands at place (r + pad) % K, and a row of dz.
+  const ring = scratch + <usize>(taps + 1) * PIXEL, padded = <usize>(W + K - 1) * PIXEL;
+  const up = ring + <usize>K * padded;
+  memory.fill(scratch, 0, up + <usize>W * PIXEL - scratch);
+  for (let b = 0; b < B; b++) {
+    const first = <usize>(b * H) * row + (<usize>c0 << 2);
+    for (let r = -pad; r < pad; r++) {
+      const from = r >= 0 && r < H ? x + first + <usize>r * row : 0;
+      copyRow(from, step, W, count, pad, PIXEL, ring + <usize>((r + pad) % K) * padded);
+    }
+    for (let y = 0; y < H; y++) {
+      const next = y + pad, from = next < H ? x + first + <usize>next * row : 0;
+      copyRow(from, step, W, count, pad, PIXEL, ring + <usize>((next + pad) % K) * padded);
+      copyRow(dz + first + <usize>y * row, step, W, count, 0, PIXEL, up);
+      for (let lane: usize = 0; lane < <usize>count << 2; lane += 16) {
+        if (K == 3) {
+          const r0 = ring + <usize>(y % 3) * padded + lane, r1 = ring + <usize>((y + 1) % 3) * padded + lane;
+          addRowOfThree(up + lane, r0, r1, ring + <usize>((y + 2) % 3) * padded + lane, W, scratch + lane);
+          continue;
+        }
         for (let tap = 0; tap <= taps; tap++) {
           let sum = f32x4.splat(0.0);
-          let at = up + shift;
-          if (tap == taps) {
-            for (let ox = 0; ox < W; ox++) {
-              sum = f32x4.add(sum, vector ? v128.load(at) : v128.load_splat<f32>(at));
-              at += bytes;
-            }
-          } else {
-            const iy = y + tap / K - pad, kx = tap % K - pad;
-            if (<u32>iy >= <u32>H) continue;
-            const ox0 = max(0, -kx), ox1 = min(W, W - kx);
-            at += <usize>ox0 * bytes;
-            let from = x + <usize>((row + iy - y) * W + ox0 + kx) * bytes + (<usize>c0 << 2) + shift;
-            for (let ox = ox0; ox < ox1; ox++) {
-              const a = vector ? v128.load(at) : v128.load_splat<f32>(at);
-              sum = madd(a, vector ? v128.load(from) : v128.load_splat<f32>(from), sum);
-              at += bytes;
-              from += bytes;
-            }
+          let at = up + lane;
+          let under = ring + <usize>((y + tap / K) % K) * padded + <usize>(tap % K) * PIXEL + lane;
+          for (let ox = 0; ox < W; ox++) {
+            sum = tap < taps ? madd(v128.load(at), v128.load(under), sum) : f32x4.add(v128.load(at), sum);
+            at += PIXEL;
+            under += PIXEL;
           }
-          const total = scratch + (<usize>tap << 6) + shift;
-          if (vector) v128.store(total, f32x4.add(v128.load(total), sum));
-          else store<f32>(total, load<f32>(total) + f32x4.extract_lane(sum, 0));
+          const total = scratch + <usize>tap * PIXEL + lane;
+          v128.store(total, f32x4.add(v128.load(total), sum));
         }
       }
     }
@@ -240,11 +304,11 @@ export function depthwiseConv2dGradWeight(args: usize, task: i32, scratch: usize
   for (let c = 0; c < count; c++) {
     for (let tap = 0; tap < taps; tap++) {
       const at = dw + (<usize>((c0 + c) * taps + tap) << 2);
-      store<f32>(at, load<f32>(at) + load<f32>(scratch + (<usize>tap << 6) + (<usize>c << 2)));
+      store<f32>(at, load<f32>(at) + load<f32>(scratch + <usize>tap * PIXEL + (<usize>c << 2)));
     }
     if (hasBias) {
       const at = db + (<usize>(c0 + c) << 2);
-      store<f32>(at, load<f32>(at) + load<f32>(scratch + (<usize>taps << 6) + (<usize>c << 2)));
+      store<f32>(at, load<f32>(at) + load<f32>(scratch + <usize>taps * PIXEL + (<usize>c << 2)));
     }
   }
 }

@@ -193,8 +193,8 @@ export const linearGradWeight: Kernel = {
   },
   wasm: {
     fn: "linearGradWeight",
-    tasks: (p) => Math.ceil(p.N / 96) * Math.ceil(p.K / 192),
-    scratch: () => gradientScratch(96, 512) + 4 * 96 * 512, // the transposed block of dz behind it
+    tasks: (p) => Math.ceil(p.N / 192) * Math.ceil(p.K / 192),
+    scratch: () => gradientScratch(192, 512) + 4 * 192 * 528, // the transposed block of dz behind it
   },
 };
 

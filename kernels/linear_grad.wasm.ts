@@ -4,7 +4,7 @@
 
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
 import {
-  panelOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
+  LEFT_ROW, panelOfRows, panelPairOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
 } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
 import { halves, madd, word } from "./cpu/simd.wasm";
@@ -12,6 +12,8 @@ import { halves, madd, word } from "./cpu/simd.wasm";
 /** Rows of dz and columns of w of one task of the input's gradient. */
 const INPUT_ROWS: i32 = 192;
 const INPUT_COLUMNS: i32 = 48;
+/** Bytes of a panel of the weight's gradient. */
+const PANEL_BYTES: usize = <usize>TOKENS * STEP;
 /** The half at an address as a float. */
 @inline
 function halfAt(from: usize): f32 {
@@ -30,7 +32,7 @@ function panelOfWeights(w: usize, half: u32, N: i32, K: i32, k0: i32, width: i32
   if (packed && !half && width == PANEL) {
     // A packed weight is already in panels, of rows of w: square blocks change places.
     for (; n + PANEL <= N; n += PANEL) {
-      transpose(w + (<usize>(n * K + k0 * PANEL) << 2), STEP, PANEL, PANEL, to);
+      transpose(w + (<usize>(n * K + k0 * PANEL) << 2), STEP, PANEL, PANEL, to, STEP);
       to += <usize>PANEL * STEP;
     }
   }
@@ -62,11 +64,17 @@ export function linearGradInput(args: usize, task: i32, scratch: usize): void {
   for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
     store<u32>(table + (<usize>r << 2), <u32>(dz + <usize>min(r, rows - 1) * (Z << 2)));
   }
+  const w = <usize>word(args, 1), panelBytes = <usize>N * STEP;
+  const paired = !half && !(w & 1);
   for (let k = k0; k < k1; k += PANEL) {
-    const width = min(PANEL, k1 - k);
-    panelOfWeights(<usize>word(args, 1), half, N, K, k, width, panel);
+    const width = min(PANEL, k1 - k), odd = ((k - k0) / PANEL & 1) != 0;
+    let from = panel;
+    if (paired && odd && width == PANEL) from += panelBytes;
+    else if (paired && k + 2 * PANEL <= k1) {
+      panelPairOfRows(w + (<usize>k << 2), stride, N, panel, panelBytes);
+    } else panelOfWeights(w, half, N, K, k, width, panel);
     for (let r = 0; r < rows; r += TILE_ROWS) {
-      tile(table + (<usize>r << 2), 1, N, 4, panel, c, STEP);
+      tile(table + (<usize>r << 2), 1, N, 4, from, c, STEP);
       const to = dx + <usize>r * stride + (<usize>k << 2);
       place(c, to, stride, min(TILE_ROWS, rows - r), width, add);
     }
@@ -83,26 +91,30 @@ export function linearGradWeight(args: usize, task: i32, scratch: usize): void {
   const stride = <usize>K << 2;
   const dw = <usize>word(args, 2) + <usize>n0 * stride;
   const table = scratch, c = scratch + (WEIGHT_ROWS << 2), panel = c + TILE_BYTES;
-  const left = panel + <usize>TOKENS * STEP;
+  const left = panel + 2 * PANEL_BYTES;
   for (let m = 0; m < M; m += TOKENS) {
     const count = min(TOKENS, M - m);
     const dz = <usize>word(args, 0) + ((<usize>(yRow + m) * Z + zCol + n0) << 2);
-    transpose(dz, Z << 2, count, rows, left);
+    transpose(dz, Z << 2, count, rows, left, LEFT_ROW);
     if (hasBias && k0 == 0) {
       for (let n = 0; n < rows; n++) {
         const at = <usize>word(args, 3) + (<usize>(n0 + n) << 2);
-        store<f32>(at, load<f32>(at) + sumOf(left + (<usize>(n * count) << 2), count));
+        store<f32>(at, load<f32>(at) + sumOf(left + <usize>n * LEFT_ROW, count));
       }
     }
     for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
-      store<u32>(table + (<usize>r << 2), <u32>(left + (<usize>(min(r, rows - 1) * count) << 2)));
+      store<u32>(table + (<usize>r << 2), <u32>(left + <usize>min(r, rows - 1) * LEFT_ROW));
     }
     const x = <usize>word(args, 1) + <usize>(xRow + m) * stride;
     for (let k = k0; k < k1; k += PANEL) {
-      const width = min(PANEL, k1 - k);
-      panelOfRows(x + (<usize>k << 2), stride, count, width, panel);
+      const width = min(PANEL, k1 - k), odd = ((k - k0) / PANEL & 1) != 0;
+      const at = x + (<usize>k << 2);
+      let from = panel;
+      if (odd && width == PANEL) from += PANEL_BYTES;
+      else if (k + 2 * PANEL <= k1) panelPairOfRows(at, stride, count, panel, PANEL_BYTES);
+      else panelOfRows(at, stride, count, width, panel);
       for (let r = 0; r < rows; r += TILE_ROWS) {
-        tile(table + (<usize>r << 2), 1, count, 4, panel, c, STEP);
+        tile(table + (<usize>r << 2), 1, count, 4, from, c, STEP);
         place(c, dw + <usize>r * stride + (<usize>k << 2), stride, min(TILE_ROWS, rows - r), width, true);
       }
     }

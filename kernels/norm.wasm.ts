@@ -216,6 +216,14 @@ function addAt(sums: usize, c: i32, value: f32): void {
   store<f64>(at, load<f64>(at) + <f64>value);
 }
 
+@inline
+function addFour(sums: usize, c: i32, v: v128): void {
+  addAt(sums, c, f32x4.extract_lane(v, 0));
+  addAt(sums, c + 1, f32x4.extract_lane(v, 1));
+  addAt(sums, c + 2, f32x4.extract_lane(v, 2));
+  addAt(sums, c + 3, f32x4.extract_lane(v, 3));
+}
+
 /**
  * Sums over P pixels of up to 16 channels that begin at x, `stride` bytes from pixel to pixel, as doubles in `sums`:
  * power 1: x - centre; power 2: its square; power 3: its product with dy. `centre` is 0 or has a float for each channel.
@@ -228,6 +236,36 @@ function channelSums(
     const count = min(PIXELS, P - p0);
     const first = <usize>p0 * stride;
     let c = 0;
+    if (width == CHANNELS) {
+      let m0 = f32x4.splat(0.0), m1 = m0, m2 = m0, m3 = m0;
+      if (centre) {
+        m0 = v128.load(centre);
+        m1 = v128.load(centre, 16);
+        m2 = v128.load(centre, 32);
+        m3 = v128.load(centre, 48);
+      }
+      let s0 = f32x4.splat(0.0), s1 = s0, s2 = s0, s3 = s0;
+      let at = x + first, other = dy + first;
+      for (let p = count; p > 0; p--) {
+        const a = f32x4.sub(v128.load(at), m0), b = f32x4.sub(v128.load(at, 16), m1);
+        const c = f32x4.sub(v128.load(at, 32), m2), d = f32x4.sub(v128.load(at, 48), m3);
+        if (power == 1) {
+          s0 = f32x4.add(s0, a); s1 = f32x4.add(s1, b); s2 = f32x4.add(s2, c); s3 = f32x4.add(s3, d);
+        } else if (power == 2) {
+          s0 = madd(a, a, s0); s1 = madd(b, b, s1); s2 = madd(c, c, s2); s3 = madd(d, d, s3);
+        } else {
+          s0 = madd(a, v128.load(other), s0); s1 = madd(b, v128.load(other, 16), s1);
+          s2 = madd(c, v128.load(other, 32), s2); s3 = madd(d, v128.load(other, 48), s3);
+        }
+        at += stride;
+        other += stride;
+      }
+      addFour(sums, 0, s0);
+      addFour(sums, 4, s1);
+      addFour(sums, 8, s2);
+      addFour(sums, 12, s3);
+      continue;
+    }
     for (; c + 4 <= width; c += 4) {
       const lane = <usize>c << 2;
       const middle = centre ? v128.load(centre + lane) : f32x4.splat(0.0);
@@ -239,10 +277,7 @@ function channelSums(
         else sum = madd(v, power == 2 ? v : v128.load(dy + at), sum);
         at += stride;
       }
-      addAt(sums, c, f32x4.extract_lane(sum, 0));
-      addAt(sums, c + 1, f32x4.extract_lane(sum, 1));
-      addAt(sums, c + 2, f32x4.extract_lane(sum, 2));
-      addAt(sums, c + 3, f32x4.extract_lane(sum, 3));
+      addFour(sums, c, sum);
     }
     for (; c < width; c++) {
       const lane = <usize>c << 2;

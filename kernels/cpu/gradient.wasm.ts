@@ -10,9 +10,11 @@ export const STEP: usize = <usize>PANEL << 2;
 export const TILE_BYTES: usize = <usize>TILE_ROWS * STEP;
 
 /** Rows and columns of dw of one task of a weight's gradient, and the tokens or pixels whose sum is taken at a time. */
-export const WEIGHT_ROWS: i32 = 96;
+export const WEIGHT_ROWS: i32 = 192;
 export const WEIGHT_COLUMNS: i32 = 192;
 export const TOKENS: i32 = 512;
+/** Bytes from row to row of the transposed dz: no power of two, or all rows would meet in the same cache sets. */
+export const LEFT_ROW: usize = (<usize>TOKENS + 16) << 2;
 
 /** Columns c0 ... c0+width-1 of `count` rows, `stride` bytes apart, as a panel `[count, PANEL]`; the rest is zero. */
 export function panelOfRows(from: usize, stride: usize, count: i32, width: i32, to: usize): void {
@@ -34,9 +36,25 @@ export function panelOfRows(from: usize, stride: usize, count: i32, width: i32, 
   }
 }
 
-/** `count` rows of `width` columns, `stride` bytes apart, as `width` rows of `count` floats. */
-export function transpose(from: usize, stride: usize, count: i32, width: i32, to: usize): void {
-  const row = <usize>count << 2;
+/**
+ * Two neighbouring panels at once, the second `panelBytes` after the first: rows lie far apart, and a cache line of each
+ * is fetched once instead of twice.
+ */
+export function panelPairOfRows(from: usize, stride: usize, count: i32, to: usize, panelBytes: usize): void {
+  for (; count > 0; count--) {
+    for (let j: usize = 0; j < STEP; j += 16) {
+      v128.store(to + j, v128.load(from + j));
+      v128.store(to + panelBytes + j, v128.load(from + STEP + j));
+    }
+    from += stride;
+    to += STEP;
+  }
+}
+
+/**
+ * `count` rows of `width` columns, `stride` bytes apart, as `width` rows of `count` floats, `row` bytes apart.
+ */
+export function transpose(from: usize, stride: usize, count: i32, width: i32, to: usize, row: usize): void {
   let m = 0;
   for (; m + 4 <= count; m += 4) {
     let a = from + <usize>m * stride, out = to + (<usize>m << 2);
@@ -69,6 +87,17 @@ export function transpose(from: usize, stride: usize, count: i32, width: i32, to
 
 /** Stores a tile `c` to rows of `stride` bytes, or adds it to them. */
 export function place(c: usize, y: usize, stride: usize, rows: i32, columns: i32, add: bool): void {
+  if (columns == PANEL) {
+    for (; rows > 0; rows--) {
+      for (let j: usize = 0; j < STEP; j += 16) {
+        const v = v128.load(c + j);
+        v128.store(y + j, add ? f32x4.add(v128.load(y + j), v) : v);
+      }
+      c += STEP;
+      y += stride;
+    }
+    return;
+  }
   const bytes = <usize>columns << 2, whole = bytes & ~15;
   for (let r = 0; r < rows; r++) {
     let j: usize = 0;

@@ -158,8 +158,9 @@ export async function runLoop<T extends Trainee>(o: LoopOptions, training: Train
     };
     let checkpoint = start.from ?? "", stopped = false;
     while (trainer.state.step < o.steps && !stopped) {
-      const report = await trainer.step(), done = report.step + 1, last = done === o.steps;
-      const progress = watch.see(report);
+      const began = performance.now(), report = await trainer.step();
+      const done = report.step + 1, last = done === o.steps;
+      const progress = watch.see(report, (performance.now() - began) / 1000);
       o.onStep?.(progress);
       if (done % o.logEvery === 0 || last || report.step === 0 || report.skipped) {
         const { step, lr, gradientNorm, skipped } = report,
@@ -206,33 +207,34 @@ function curvesOf(log: StepLog) {
 class Watch {
   readonly #o: LoopOptions;
   readonly #flopsOf: (report: StepReport) => number;
-  readonly #ends: { readonly at: number; readonly frames: number; readonly flops: number }[];
+  readonly #recent: { readonly seconds: number; readonly frames: number; readonly flops: number }[] = [];
   #losses: number[] = [];
 
   constructor(o: LoopOptions, flopsOf: (report: StepReport) => number) {
     this.#o = o;
     this.#flopsOf = flopsOf;
-    this.#ends = [{ at: performance.now(), frames: 0, flops: 0 }];
   }
 
-  see(report: StepReport): RunProgress {
-    const { device, steps, peak } = this.#o, ends = this.#ends;
+  /** @param seconds What the step took; validation and checkpoints are not counted. */
+  see(report: StepReport, seconds: number): RunProgress {
+    const { device, steps, peak } = this.#o, recent = this.#recent;
     if (Number.isFinite(report.loss)) this.#losses.push(report.loss);
-    ends.push({ at: performance.now(), frames: report.frames, flops: this.#flopsOf(report) });
-    if (ends.length > RECENT + 1) ends.shift();
-    const elapsed = (ends.at(-1)!.at - ends[0].at) / 1000, recent = ends.slice(1);
-    const rate = (key: "frames" | "flops") => recent.reduce((n, e) => n + e[key], 0) / elapsed;
-    const seconds = elapsed / recent.length, flopsPerSecond = rate("flops");
+    recent.push({ seconds, frames: report.frames, flops: this.#flopsOf(report) });
+    if (recent.length > RECENT) recent.shift();
+    const total = (key: "seconds" | "frames" | "flops") => recent.reduce((n, e) => n + e[key], 0);
+    const elapsed = total("seconds"),
+      mean = elapsed / recent.length,
+      flopsPerSecond = total("flops") / elapsed;
     return {
       report,
       loss: this.#losses.length > 0
         ? this.#losses.reduce((a, b) => a + b, 0) / this.#losses.length
         : report.loss,
-      seconds,
-      framesPerSecond: rate("frames"),
+      seconds: mean,
+      framesPerSecond: total("frames") / elapsed,
       flopsPerSecond,
       ...(peak ? { share: flopsPerSecond / peak } : {}),
-      left: (steps - report.step - 1) * seconds,
+      left: (steps - report.step - 1) * mean,
       memory: device.stats.peakBytes,
     };
   }
