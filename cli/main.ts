@@ -11,6 +11,7 @@ import { report } from "./report.ts";
 import { doctor } from "./doctor.ts";
 import { generateVerb } from "./generate.ts";
 import { trainVerb } from "./train.ts";
+import { trainVaeVerb } from "./train_vae.ts";
 import { weightsVerb } from "./weights.ts";
 import { predictVerb } from "./predict.ts";
 
@@ -30,7 +31,15 @@ const completion = verb({
 });
 
 /** All verbs, in the order of the overview. */
-export const VERBS: readonly Verb[] = [predictVerb, generateVerb, trainVerb, weightsVerb, doctor, completion];
+export const VERBS: readonly Verb[] = [
+  predictVerb,
+  generateVerb,
+  trainVerb,
+  trainVaeVerb,
+  weightsVerb,
+  doctor,
+  completion,
+];
 
 /**
  * Runs one command line.

@@ -24,7 +24,13 @@ import {
   warmupFactor,
 } from "./trainer.ts";
 import type { TrainBatch } from "./objective.ts";
-import { adversarialStep, reconstructionStep, type VaeLosses, type VaeStep } from "./vae_loss.ts";
+import {
+  adversarialStep,
+  reconstructionStep,
+  type VaeLosses,
+  type VaeObjective,
+  type VaeStep,
+} from "./vae_loss.ts";
 
 /** How the autoencoder is trained. */
 export interface VaeTrainerConfig extends AdamWOptions {
@@ -190,6 +196,15 @@ export class VaeTrainer {
     };
   }
 
+  /** What is constant in its losses. */
+  get objective(): VaeObjective {
+    const { model, perceptualWeight, discriminatorWeight, checkpoint } = this.config;
+    const perceptual = this.#perceptual && perceptualWeight !== null
+      ? { weights: this.#perceptual, weight: perceptualWeight }
+      : null;
+    return { config: model, perceptual, discriminatorWeight, checkpoint };
+  }
+
   /** Learning rate of the autoencoder in the next step. */
   get lr(): number {
     return this.config.lr * warmupFactor(this.#step, this.config.warmup);
@@ -246,16 +261,10 @@ export class VaeTrainer {
 
   /** Gradients of one batch, added to those of the step's earlier batches. */
   async #batchStep(batch: TrainBatch, adversarial: boolean, before: VaeStep | undefined): Promise<VaeStep> {
-    const { config } = this, { params, buffers } = this.#autoencoder, [B, F, C, H, W] = batch.shape;
+    const { config, objective } = this,
+      { params, buffers } = this.#autoencoder,
+      [B, F, C, H, W] = batch.shape;
     using x = unscoped(() => Tensor.from(this.device, batch.latents, [B * F, C, H, W]));
-    const objective = {
-      config: config.model,
-      perceptual: this.#perceptual && config.perceptualWeight !== null
-        ? { weights: this.#perceptual, weight: config.perceptualWeight }
-        : null,
-      discriminatorWeight: config.discriminatorWeight,
-      checkpoint: config.checkpoint,
-    };
     const sums = {
       scale: 1 / config.accumulate,
       into: before && { grads: before.grads, discriminator: before.discriminator?.grads },
