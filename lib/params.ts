@@ -155,17 +155,18 @@ export function randomParams(
     Object.fromEntries(
       Object.entries(shapes).map(([name, shape]) => [
         name,
-        place(device, name, shape, randomValues(name, shape, shapes, seed), options),
+        place(device, name, shape, defaultValues(name, shape, seed, shapes), options),
       ]),
     )
   );
 }
 
-function randomValues(
+/** PyTorch's default initial values of one tensor of a state dict: see {@linkcode randomParams}. */
+export function defaultValues(
   name: string,
   shape: Shape,
-  shapes: Readonly<Record<string, Shape>>,
   seed: number,
+  shapes: Readonly<Record<string, Shape>>,
 ): Float32Array {
   const count = sizeOf(shape), weight = shapes[name.replace(/bias$/, "weight")] ?? shape;
   if (weight.length < 2) return new Float32Array(count).fill(/weight$|running_var$/.test(name) ? 1 : 0);

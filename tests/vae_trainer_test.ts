@@ -105,12 +105,12 @@ testOnDevices(
   "the discriminator starts at its step, freezes the encoder and leaves no memory behind",
   async (device) => {
     const trainer = await start(device, configured({ discriminatorStart: 2, accumulate: 2 }), pictures(true));
-    const losses = [(await trainer.step()).losses, (await trainer.step()).losses];
+    const losses = [(await trainer.step()).terms, (await trainer.step()).terms];
     assertEquals(losses.map((l) => [l.generator, l.discriminator]), [[0, 0], [0, 0]]);
     const before = await valuesOf(trainer.params);
     const first = await trainer.step(), live = device.stats.liveBytes, second = await trainer.step();
     assertEquals(device.stats.liveBytes, live, "bytes in use after a step and after the next");
-    for (const { losses: l } of [first, second]) {
+    for (const { terms: l } of [first, second]) {
       assert(l.adaptiveWeight > 0 && l.discriminator > 0 && l.generator !== 0, JSON.stringify(l));
     }
     const after = await valuesOf(trainer.params);
@@ -136,7 +136,7 @@ testOnDevices(
       const saved = latestVae(folder, TINY, true)!;
       const params = placed(device, dcaeShapes(TINY), saved.params);
       const again = await VaeTrainer.start(device, params, null, config, pictures(true), saved);
-      assertEquals((await again.step()).losses, last.losses);
+      assertEquals((await again.step()).terms, last.terms);
       assertEquals(await valuesOf(again.params), expected);
       for (const name of ["decoder.conv_in.weight", "decoder.up_blocks.1.1.norm.running_var"]) {
         assertEquals([...await again.ema!.shadow.read(name)], [...await whole.ema!.shadow.read(name)]);

@@ -62,6 +62,8 @@ export interface StepReport {
   readonly step: number;
   /** Mean loss of its batches. */
   readonly loss: number;
+  /** Terms of the loss by name, where there are several. */
+  readonly terms?: Readonly<Record<string, number>>;
   /** L2 norm of all gradients before clipping. */
   readonly gradientNorm: number;
   /** Learning rate that was used. */

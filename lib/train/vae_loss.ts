@@ -35,8 +35,8 @@ function meanOf(x: Tensor): Tensor {
 
 const scaled = (x: Tensor, factor: number): Tensor => axpby(x, x, factor, 0);
 
-/** L1 and, where there are weights, LPIPS times its factor: `[1]` or `[2]`, to be added up. */
-function reconstructionLoss(objective: VaeObjective, y: Tensor, x: Tensor): Tensor {
+/** L1 and, where there are weights, LPIPS times its factor: `[1]` or `[2]`, to be added up; y and x `[B, 3, H, W]`. */
+export function reconstructionTerms(objective: VaeObjective, y: Tensor, x: Tensor): Tensor {
   const B = x.shape[0], flat = [B, x.size / B], { perceptual } = objective;
   const l1 = meanOf(absLoss(y.reshape(flat), x.reshape(flat), full(x.device, [B], 1)));
   if (!perceptual) return l1;
@@ -51,7 +51,7 @@ function hingeLoss(real: Tensor, fake: Tensor): Tensor {
 }
 
 /** Values of a step's loss terms. */
-export interface VaeLosses {
+export interface VaeLosses extends Readonly<Record<string, number>> {
   /** L1. */
   readonly reconstruction: number;
   /** LPIPS, without its factor; 0 where there are no weights. */
@@ -84,7 +84,7 @@ export interface VaeAccumulation {
   readonly into?: { readonly grads: Params; readonly discriminator?: Params };
 }
 
-/** The terms of {@linkcode reconstructionLoss} without their factors. */
+/** The terms of {@linkcode reconstructionTerms} without their factors. */
 function termsOf(
   { perceptual }: VaeObjective,
   values: Float32Array,
@@ -114,7 +114,7 @@ export async function reconstructionStep(
     valueAndGrad((p: Params) => {
       const all = { ...p, ...buffers };
       const y = decode(all, config, encode(all, config, x, { checkpoint }), { updated: running, checkpoint });
-      return reconstructionLoss(objective, y, x);
+      return reconstructionTerms(objective, y, x);
     }, { scale, into: into?.grads })(params)
   );
   const losses = termsOf(objective, await value.read());
@@ -169,7 +169,7 @@ export async function adversarialStep(
     const toFrames = ({ features: f, ...p }: Params) => decoderHead(p, config, f);
     const [forReconstruction, forCritic]: Vjp[] = [0, 1].map(() => vjp(toFrames)(withFeatures));
     const y = forReconstruction.value;
-    const rec = valueAndGrad(({ y }: Params) => reconstructionLoss(objective, y, x))({ y });
+    const rec = valueAndGrad(({ y }: Params) => reconstructionTerms(objective, y, x))({ y });
     const gen = valueAndGrad(
       ({ y }: Params) => meanOf(discriminate({ ...critic.params, ...critic.buffers }, y, criticAfter[0])),
       { scale: -1 },

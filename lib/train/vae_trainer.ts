@@ -24,7 +24,13 @@ import {
   warmupFactor,
 } from "./trainer.ts";
 import type { TrainBatch } from "./objective.ts";
-import { adversarialStep, reconstructionStep, type VaeLosses, type VaeStep } from "./vae_loss.ts";
+import {
+  adversarialStep,
+  reconstructionStep,
+  type VaeLosses,
+  type VaeObjective,
+  type VaeStep,
+} from "./vae_loss.ts";
 
 /** How the autoencoder is trained. */
 export interface VaeTrainerConfig extends AdamWOptions {
@@ -59,7 +65,7 @@ export interface VaeTrainerConfig extends AdamWOptions {
 /** What a step did. */
 export interface VaeStepReport extends StepReport {
   /** Loss terms, means over the step's batches. */
-  readonly losses: VaeLosses;
+  readonly terms: VaeLosses;
 }
 
 /** What a run goes on from. */
@@ -190,6 +196,15 @@ export class VaeTrainer {
     };
   }
 
+  /** What is constant in its losses. */
+  get objective(): VaeObjective {
+    const { model, perceptualWeight, discriminatorWeight, checkpoint } = this.config;
+    const perceptual = this.#perceptual && perceptualWeight !== null
+      ? { weights: this.#perceptual, weight: perceptualWeight }
+      : null;
+    return { config: model, perceptual, discriminatorWeight, checkpoint };
+  }
+
   /** Learning rate of the autoencoder in the next step. */
   get lr(): number {
     return this.config.lr * warmupFactor(this.#step, this.config.warmup);
@@ -203,24 +218,24 @@ export class VaeTrainer {
   async step(): Promise<VaeStepReport> {
     const { config, device } = this, { accumulate } = config, lr = this.lr;
     const adversarial = this.#step >= config.discriminatorStart, shapes: TrainBatch["shape"][] = [];
-    let losses = NO_LOSSES, last: VaeStep | undefined;
+    let terms = NO_LOSSES, last: VaeStep | undefined;
     for (let i = 0; i < accumulate; i++) {
       const batch = await this.#batches.take(this.#step * accumulate + i, i < accumulate - 1);
       const next = await this.#batchStep(batch, adversarial, last);
       if (i === accumulate - 1) this.#batches.start((this.#step + 1) * accumulate);
       disposeAll([last?.running, last?.discriminator?.running]);
       last = next;
-      losses = Object.fromEntries(
-        Object.entries(losses).map(([k, v]) => [k, v + next.losses[k as keyof VaeLosses] / accumulate]),
+      terms = Object.fromEntries(
+        Object.entries(terms).map(([k, v]) => [k, v + next.losses[k as keyof VaeLosses] / accumulate]),
       ) as unknown as VaeLosses;
       shapes.push(batch.shape);
       if (device.info.name === "cpu") await tick();
     }
-    const loss = losses.reconstruction + (config.perceptualWeight ?? 0) * losses.perceptual +
-      losses.generator;
+    const loss = terms.reconstruction + (config.perceptualWeight ?? 0) * terms.perceptual +
+      terms.generator;
     const norms = await normsByName(last!.grads), gradientNorm = Math.hypot(...norms.values());
     const criticNorms = last!.discriminator && await normsByName(last!.discriminator.grads, "discriminator.");
-    const skipped = notFinite(loss + losses.discriminator, new Map([...norms, ...(criticNorms ?? [])]));
+    const skipped = notFinite(loss + terms.discriminator, new Map([...norms, ...(criticNorms ?? [])]));
     if (skipped === undefined) {
       const clip = (norm: number) => config.maxGradNorm === null ? 1 : clipFactor(norm, config.maxGradNorm);
       const { params, buffers, optimizer } = this.#autoencoder, critic = this.#critic;
@@ -241,21 +256,15 @@ export class VaeTrainer {
     const step = this.#step++;
     stopWhenDiverged(step, skipped, this.#skippedInRow, config.nonFiniteLimit);
     const clips = shapes.reduce((n, [B]) => n + B, 0), frames = shapes.reduce((n, [B, F]) => n + B * F, 0);
-    return { step, loss, losses, gradientNorm, lr, clips, frames, shapes, ...(skipped ? { skipped } : {}) };
+    return { step, loss, terms, gradientNorm, lr, clips, frames, shapes, ...(skipped ? { skipped } : {}) };
   }
 
   /** Gradients of one batch, added to those of the step's earlier batches. */
   async #batchStep(batch: TrainBatch, adversarial: boolean, before: VaeStep | undefined): Promise<VaeStep> {
-    const { config } = this, { params, buffers } = this.#autoencoder, [B, F, C, H, W] = batch.shape;
+    const { config, objective } = this,
+      { params, buffers } = this.#autoencoder,
+      [B, F, C, H, W] = batch.shape;
     using x = unscoped(() => Tensor.from(this.device, batch.latents, [B * F, C, H, W]));
-    const objective = {
-      config: config.model,
-      perceptual: this.#perceptual && config.perceptualWeight !== null
-        ? { weights: this.#perceptual, weight: config.perceptualWeight }
-        : null,
-      discriminatorWeight: config.discriminatorWeight,
-      checkpoint: config.checkpoint,
-    };
     const sums = {
       scale: 1 / config.accumulate,
       into: before && { grads: before.grads, discriminator: before.discriminator?.grads },
