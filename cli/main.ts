@@ -8,7 +8,9 @@ import { parseCall, UsageError, type Verb, verb } from "./args.ts";
 import { completionScript, overview, verbHelp } from "./help.ts";
 import { checkPermissions } from "./permissions.ts";
 import { report } from "./report.ts";
+import { decodeVerb, encodeVerb } from "./autoencode.ts";
 import { doctor } from "./doctor.ts";
+import { infoVerb } from "./info.ts";
 import { generateVerb } from "./generate.ts";
 import { trainVerb } from "./train.ts";
 import { trainVaeVerb } from "./train_vae.ts";
@@ -36,7 +38,10 @@ export const VERBS: readonly Verb[] = [
   generateVerb,
   trainVerb,
   trainVaeVerb,
+  encodeVerb,
+  decodeVerb,
   weightsVerb,
+  infoVerb,
   doctor,
   completion,
 ];

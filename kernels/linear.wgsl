@@ -125,3 +125,83 @@ fn forward(
   if (hasBias == 1u) { sum += bias[o]; }
   y[i] = sum;
 }
+
+//# gradInput
+// Rows are tokens, columns are the layer's input channels, and k runs over its output channels.
+override accumulate: u32 = 0u;
+override half: u32 = 0u;
+struct Params { M: u32, N: u32, K: u32, Z: u32, xRow: u32, yRow: u32, zCol: u32 }
+@group(0) @binding(0) var<storage, read> dz: array<vec4f>; // [Y, Z]
+@group(0) @binding(1) var<storage, read> w: array<u32>; // [N, K], f32 or two f16
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [X, K]
+@group(0) @binding(3) var<uniform> p: Params;
+
+fn rowCount() -> u32 { return p.M; }
+fn columnCount() -> u32 { return p.K; }
+fn depth() -> u32 { return (p.N + 3u) / 4u; }
+
+fn left(m: u32, k: u32) -> vec4f {
+  if (4u * k >= p.N) { return vec4f(); }
+  let at = (p.yRow + m) * p.Z + p.zCol + 4u * k;
+  if ((p.Z | p.zCol | p.N) % 4u == 0u) { return dz[at / 4u]; }
+  var v = vec4f();
+  for (var i = 0u; i < min(4u, p.N - 4u * k); i++) { v[i] = dz[(at + i) / 4u][(at + i) % 4u]; }
+  return v;
+}
+
+fn weight(n: u32, k: u32) -> f32 {
+  let i = n * p.K + k;
+  if (n >= p.N) { return 0.0; }
+  if (half == 0u) { return bitcast<f32>(w[i]); }
+  return unpack2x16float(w[i / 2u])[i % 2u];
+}
+
+fn right(n: u32, k: u32) -> vec4f {
+  return vec4f(weight(4u * k, n), weight(4u * k + 1u, n), weight(4u * k + 2u, n), weight(4u * k + 3u, n));
+}
+
+fn store(m: u32, n: u32, sum: f32) {
+  let i = (p.xRow + m) * p.K + n;
+  if (accumulate == 1u) { dx[i] += sum; }
+  else { dx[i] = sum; }
+}
+
+//# gradWeight
+// Rows are output channels, columns are input channels, and k runs over tokens. The bias is one more column, of ones.
+override hasBias: u32 = 0u;
+struct Params { M: u32, N: u32, K: u32, Z: u32, xRow: u32, yRow: u32, zCol: u32 }
+@group(0) @binding(0) var<storage, read> dz: array<f32>; // [Y, Z]
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [X, K]
+@group(0) @binding(2) var<storage, read_write> dw: array<f32>; // [N, K]
+@group(0) @binding(3) var<storage, read_write> db: array<f32>; // [N]
+@group(0) @binding(4) var<uniform> p: Params;
+
+fn rowCount() -> u32 { return p.N; }
+fn columnCount() -> u32 { return p.K + hasBias; }
+fn depth() -> u32 { return (p.M + 3u) / 4u; }
+
+fn left(m: u32, k: u32) -> vec4f {
+  var v = vec4f();
+  var at = (p.yRow + 4u * k) * p.Z + p.zCol + m;
+  if (4u * k < p.M) { v.x = dz[at]; }
+  if (4u * k + 1u < p.M) { v.y = dz[at + p.Z]; }
+  if (4u * k + 2u < p.M) { v.z = dz[at + 2u * p.Z]; }
+  if (4u * k + 3u < p.M) { v.w = dz[at + 3u * p.Z]; }
+  return v;
+}
+
+fn right(n: u32, k: u32) -> vec4f {
+  if (n >= p.K) { return vec4f(1.0); } // left is zero beyond the end
+  var v = vec4f();
+  var at = (p.xRow + 4u * k) * p.K + n;
+  if (4u * k < p.M) { v.x = x[at]; }
+  if (4u * k + 1u < p.M) { v.y = x[at + p.K]; }
+  if (4u * k + 2u < p.M) { v.z = x[at + 2u * p.K]; }
+  if (4u * k + 3u < p.M) { v.w = x[at + 3u * p.K]; }
+  return v;
+}
+
+fn store(m: u32, n: u32, sum: f32) {
+  if (n < p.K) { dw[m * p.K + n] += sum; }
+  else { db[m] += sum; }
+}

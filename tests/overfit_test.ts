@@ -14,12 +14,17 @@ import { Trainer } from "../lib/train/trainer.ts";
 import { testOnDevices } from "./helpers.ts";
 
 const CLIP = new URL("../assets/dmlab_24.npz", import.meta.url).pathname;
-const F = 4, SIDE = 32, FRAME = 3 * SIDE * SIDE, STEPS = 500;
+const F = 4, SIDE = 32, FRAME = 3 * SIDE * SIDE;
 
-/** By how much the mean loss of the last 50 steps must be below the first step's; 10 was measured (cpu, 2026-11-21). */
-const FACTOR = 8;
-/** dB by which predicted frames must be nearer to the truth than the frame before them, shown still; 1.9 was measured. */
-const GAIN = 1;
+/**
+ * Steps; by how much the mean loss of the last 50 must be below the first step's; dB by which predicted frames must be
+ * nearer to the truth than the first frame, shown still. Measured on 2026-11-21: 10.3 and 1.9 dB after 500 steps (18.2 dB),
+ * 7.9 and 1.1 dB after 250. A software GPU takes 0.2 s a step, so it gets fewer.
+ */
+const GOALS = {
+  real: { steps: 500, factor: 8, gain: 1.2 },
+  software: { steps: 250, factor: 6, gain: 0.7 },
+} as const;
 
 /**
  * Two blocks of 64 channels. A token must carry the noise of its whole patch, so a patch may not hold more numbers than
@@ -52,6 +57,7 @@ testOnDevices(
   "a model trained on one clip of DMLab predicts its frames from the first one",
   async (device) => {
     const { latents, actions } = clip();
+    const goal = GOALS[device.info.name === "webgpu" && device.info.software ? "software" : "real"];
     const { params } = initialParams(device, farShapes(MODEL), 0);
     const trainer = await Trainer.start(device, params, {
       model: MODEL,
@@ -71,9 +77,12 @@ testOnDevices(
       nonFiniteLimit: 1,
     }, { batch: () => Promise.resolve({ latents, shape: [1, F, 3, SIDE, SIDE], actions }) });
     const losses: number[] = [];
-    for (let i = 0; i < STEPS; i++) losses.push((await trainer.step()).loss);
+    for (let i = 0; i < goal.steps; i++) losses.push((await trainer.step()).loss);
     const last = losses.slice(-50).reduce((a, b) => a + b, 0) / 50;
-    assert(last * FACTOR < losses[0], `loss ${losses[0]} became ${last}, expected a factor of ${FACTOR}`);
+    assert(
+      last * goal.factor < losses[0],
+      `loss ${losses[0]} became ${last}, expected a factor of ${goal.factor}`,
+    );
 
     const averaged: Record<string, Tensor> = {};
     for (const [name, p] of Object.entries(trainer.params)) {
@@ -102,6 +111,6 @@ testOnDevices(
         still.toFixed(1)
       } dB`,
     );
-    assert(got > still + GAIN, `PSNR ${got} dB, expected ${GAIN} dB above ${still}`);
+    assert(got > still + goal.gain, `PSNR ${got} dB, expected ${goal.gain} dB above ${still}`);
   },
 );
