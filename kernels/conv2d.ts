@@ -7,12 +7,28 @@ import wgsl from "./conv2d.wgsl" with { type: "text" };
 import { activate } from "./activation.ts";
 import activation from "./activation.wgsl" with { type: "text" };
 import { productScratch, productTasks } from "./cpu/blocks.ts";
-import type { Kernel, Params } from "./spec.ts";
+import type { Kernel, Params, WgslSide } from "./spec.ts";
 import { gemmSide } from "./webgpu/gemm.ts";
 import { sections } from "./webgpu/sections.ts";
 
 /** Input channels that the WGSL takes for one tap, in fours: a tile's sixteen, fewer where there are fewer. */
 const channelSteps = (p: Params) => Math.min(4, Math.ceil(p.I / 4));
+
+const product = gemmSide(
+  activation + sections(wgsl, "dense"),
+  (p) => ({
+    rows: p.B * p.OH * p.OW,
+    columns: p.O,
+    depth: Math.ceil(p.I / (4 * channelSteps(p))) * p.KH * p.KW * channelSteps(p),
+  }),
+  (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p) }),
+);
+
+/** A product; loaders loop over channels where these do not come in fours. */
+const denseSide: WgslSide = {
+  ...product,
+  loops: (p, target) => product.loops(p, target) * (p.I % 4 === 0 ? 1 : 5),
+};
 
 /** Dense convolution: y = act(conv(x, w) + bias), zero padding `pad` on all sides, stride in both directions. */
 export const conv2d: Kernel = {
@@ -58,15 +74,7 @@ export const conv2d: Kernel = {
       }
     }
   },
-  wgsl: gemmSide(
-    activation + sections(wgsl, "dense"),
-    (p) => ({
-      rows: p.B * p.OH * p.OW,
-      columns: p.O,
-      depth: Math.ceil(p.I / (4 * channelSteps(p))) * p.KH * p.KW * channelSteps(p),
-    }),
-    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p) }),
-  ),
+  wgsl: denseSide,
   wasm: {
     fn: "conv2d",
     tasks: (p) => productTasks(p.B * p.OH * p.OW, p.O),
