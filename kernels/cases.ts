@@ -299,6 +299,7 @@ export const CASES: readonly KernelCase[] = [
   convCase([1, 8, 8, 16, 24], 3, { half: 1 }),
   convCase([1, 6, 6, 256, 40], 3),
   convCase([1, 3, 3, 1023, 9], 3), // long, as above
+  convCase([1, 4, 4, 512, 40], 3), // 4608 products: VGG16 and the widest stages
   depthwiseCase(2, 5, 6, 24, 3, 0, 1),
   depthwiseCase(1, 8, 8, 30, 5, 1, 0),
   ...COPIES,

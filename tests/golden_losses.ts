@@ -9,7 +9,14 @@ import { valueAndGrad } from "../lib/autograd.ts";
 import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
 import { discriminate, discriminatorShapes, initialDiscriminator } from "../lib/dcae/discriminator.ts";
 import type { Running } from "../lib/dcae/running.ts";
-import { lpips, lpipsLayers, perceptualShapes } from "../lib/metrics/perceptual.ts";
+import { openSafetensors } from "../lib/io/safetensors.ts";
+import {
+  loadPerceptual,
+  lpips,
+  lpipsLayers,
+  perceptualFeatures,
+  perceptualShapes,
+} from "../lib/metrics/perceptual.ts";
 import { type Params, splitBuffers } from "../lib/params.ts";
 import { disposeAll, scope, type Shape, sizeOf, Tensor, unscoped } from "../lib/tensor.ts";
 import { adversarialStep } from "../lib/train/vae_loss.ts";
@@ -20,6 +27,7 @@ import {
   has,
   paramsOf,
   type Runner,
+  shapeOf,
   upload,
 } from "./golden_case.ts";
 import { checkGradients, GRADIENT } from "./golden_train.ts";
@@ -103,6 +111,70 @@ export const autoencoderLosses: Runner = {
   },
 };
 
+/** Differences relative to the largest value of the tensor: distances are small. */
+function checkDistances(
+  differences: Differences,
+  what: string,
+  got: ArrayLike<number>,
+  want: Float32Array,
+): void {
+  const scale = want.reduce((m, v) => Math.max(m, Math.abs(v)), 0);
+  want.forEach((v, i) => differences.within(what, Math.abs(got[i] - v) / scale, 1e-5));
+}
+
+/** LPIPS with AlexNet: features, layers, distances of pictures and of the frames of clips. */
+export const perceptualMetric: Runner = {
+  kind: "LPIPS",
+  device: true,
+  recognises: (c) => has(c, "img.pred", "img.gt", "lpips.total", "lpips.per_layer"),
+  async run(c, device, differences) {
+    using file = openSafetensors(`${c.folder}/weights.safetensors`);
+    const weights = loadPerceptual(device, "alex", [file]);
+    const [x, y] = ["img.pred", "img.gt"].map((name) => upload(device, c, name));
+    const features = scope(() => perceptualFeatures(weights, "alex", x));
+    for (const [i, feature] of features.entries()) {
+      const [B, h, w, C] = feature.shape, got = await feature.read(), name = `lpips.feat${i}`;
+      const recorded = shapeOf(c, name)[0] / B * got.length;
+      const planes = Float32Array.from({ length: recorded }, (_, at) => {
+        const column = at % w, row = Math.floor(at / w) % h, channel = Math.floor(at / (w * h)) % C;
+        return got[((Math.floor(at / (w * h * C)) * h + row) * w + column) * C + channel];
+      });
+      differences.check(name, planes, floats(c, name), "forward");
+    }
+    const layers = scope(() => lpipsLayers(weights, "alex", x, y)), B = x.shape[0];
+    for (const [i, layer] of layers.entries()) {
+      const want = floats(c, "lpips.per_layer").subarray(i * B, (i + 1) * B);
+      checkDistances(differences, `lpips.per_layer ${i}`, await layer.read(), want);
+    }
+    const total = scope(() => lpips(weights, "alex", x, y));
+    checkDistances(differences, "lpips.total", await total.read(), floats(c, "lpips.total"));
+    await checkClips(c, device, weights, differences);
+    disposeAll([weights, x, y, features, layers, total]);
+  },
+};
+
+/** Distances of the frames that follow the context. */
+async function checkClips(
+  c: GoldenCase,
+  device: Device,
+  weights: Params,
+  differences: Differences,
+): Promise<void> {
+  const [B, N, F, ...frame] = shapeOf(c, "vid.sample"), per = sizeOf(frame);
+  const kept = shapeOf(c, "vid.lpips_each")[2], first = F - kept;
+  const frames = (name: string) => {
+    const all = floats(c, name);
+    const part = Float32Array.from({ length: B * N * kept * per }, (_, i) => {
+      const clip = Math.floor(i / (kept * per));
+      return all[(clip * F + first) * per + i % (kept * per)];
+    });
+    return Tensor.from(device, part, [B * N * kept, ...frame]);
+  };
+  const distances = scope(() => lpips(weights, "alex", frames("vid.sample"), frames("vid.gt")));
+  checkDistances(differences, "vid.lpips_each", await distances.read(), floats(c, "vid.lpips_each"));
+  distances.dispose();
+}
+
 async function checkPerceptual(
   c: GoldenCase,
   weights: Params,
@@ -112,17 +184,15 @@ async function checkPerceptual(
 ): Promise<void> {
   const layers = scope(() => lpipsLayers(weights, "vgg", x, y));
   for (const [i, layer] of layers.entries()) {
-    // Distances are small; relative to the largest of the layer.
-    const want = floats(c, `lpips_vgg.layer${i}`), got = await layer.read();
-    want.forEach((v, b) => differences.within(`lpips_vgg.layer${i}`, Math.abs(got[b] / v - 1), 1e-5));
+    checkDistances(differences, `lpips_vgg.layer${i}`, await layer.read(), floats(c, `lpips_vgg.layer${i}`));
   }
   disposeAll(layers);
   const B = x.shape[0];
   const { value, grads } = valueAndGrad(({ y }: Params) => lpips(weights, "vgg", x, y), { scale: 1 / B })({
     y,
   });
-  const mean = (await value.read()).reduce((a, b) => a + b / B, 0), want = floats(c, "lpips_vgg")[0];
-  differences.within("lpips_vgg", Math.abs(mean / want - 1), 1e-5);
+  const mean = (await value.read()).reduce((a, b) => a + b / B, 0);
+  checkDistances(differences, "lpips_vgg", [mean], floats(c, "lpips_vgg"));
   await checkGradients(c, { dy: grads.y }, differences, "lpips_vgg");
   disposeAll([value, grads]);
 }

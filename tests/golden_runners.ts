@@ -31,7 +31,7 @@ import {
   shapeOf,
   upload,
 } from "./golden_case.ts";
-import { autoencoderLosses } from "./golden_losses.ts";
+import { autoencoderLosses, perceptualMetric } from "./golden_losses.ts";
 import { training } from "./golden_train.ts";
 import { autoencoder, autoencoderTraining } from "./golden_vae.ts";
 
@@ -376,6 +376,7 @@ export const RUNNERS: readonly Runner[] = [
   forward,
   rollout,
   autoencoderLosses,
+  perceptualMetric,
   autoencoderTraining,
   autoencoder,
   scheduler,
