@@ -21,6 +21,7 @@ import type { TensorFile } from "../lib/io/tensor_file.ts";
 import { axpby } from "../lib/ops.ts";
 import { loadParams } from "../lib/params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
+import { metrics } from "./golden_metrics.ts";
 
 /** Bounds relative to max(1, the largest absolute expected value of the tensor). */
 export const GOLDEN_TOLERANCES = {
@@ -35,6 +36,9 @@ export const GOLDEN_TOLERANCES = {
   },
   table: { bound: 2e-7, why: "tables are rounded once from f64, the authors' f32 cos and sin within an ulp" },
   exact: { bound: 0, why: "the same f32 operations" },
+  metric: { bound: 1e-5, why: "the recorded means were summed in f32" },
+  ssim: { bound: 1e-4, why: "f32 variances of flat regions are noise by cancellation" },
+  ssimMap: { bound: 2e-3, why: "the same at a single pixel" },
 } as const;
 
 /** A recorded case that is open. */
@@ -472,4 +476,13 @@ const TORCH_DTYPES: Readonly<Partial<Record<HostDType, string>>> = {
 };
 
 /** Every kind that is known. */
-export const RUNNERS: readonly Runner[] = [forward, rollout, autoencoder, scheduler, rope, checkpoints, pth];
+export const RUNNERS: readonly Runner[] = [
+  forward,
+  rollout,
+  autoencoder,
+  scheduler,
+  rope,
+  checkpoints,
+  pth,
+  metrics,
+];
