@@ -19,12 +19,20 @@ export type {
   Kernel,
   Params as KernelParams,
   ParamType,
+  Target,
   WasmSide,
   WgslSide,
 } from "./kernels/spec.ts";
 export { disposeAll, scope, type Shape, Tensor } from "./lib/tensor.ts";
 export * as ops from "./lib/ops.ts";
-export { loadParams, type ParamOptions, type Params, randomParams } from "./lib/params.ts";
+export {
+  type Checkpoint,
+  checkShapes,
+  loadParams,
+  type ParamOptions,
+  type Params,
+  randomParams,
+} from "./lib/params.ts";
 export { type Key, normal, philox, streamOf, uniform } from "./lib/random.ts";
 export {
   type ConditionConfig,

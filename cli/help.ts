@@ -91,7 +91,13 @@ export function overview(verbs: readonly Verb[]): string {
 /** Environment variables that far.ts reads, with what they do. Everything else is ignored. */
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
   FAR_DEVICE: "webgpu, cpu or auto, where --device is not given",
-  FAR_FFMPEG: "path of the ffmpeg binary (also FFMPEG_BIN)",
+  FAR_FFMPEG: "path of the ffmpeg binary",
+  FFMPEG_BIN: "the same, where FAR_FFMPEG is not set",
+  FAR_OFFLINE: "1 forbids downloads",
+  FAR_CACHE: "folder of pulled checkpoints",
+  FAR_WEIGHTS_URL: "base URL of the model zoo, where --url is not given",
+  FAR_TOKEN: "token for the model zoo",
+  HF_TOKEN: "the same, where FAR_TOKEN is not set",
   FAR_DEBUG: "1 prints the stack of an error",
   NO_COLOR: "anything turns colours off",
 };

@@ -9,6 +9,8 @@ import { completionScript, overview, verbHelp } from "./help.ts";
 import { checkPermissions } from "./permissions.ts";
 import { report } from "./report.ts";
 import { doctor } from "./doctor.ts";
+import { generateVerb } from "./generate.ts";
+import { weightsVerb } from "./weights.ts";
 import { predictVerb } from "./predict.ts";
 
 const completion = verb({
@@ -27,7 +29,7 @@ const completion = verb({
 });
 
 /** All verbs, in the order of the overview. */
-export const VERBS: readonly Verb[] = [predictVerb, doctor, completion];
+export const VERBS: readonly Verb[] = [predictVerb, generateVerb, weightsVerb, doctor, completion];
 
 /**
  * Runs one command line.

@@ -15,6 +15,7 @@ import { didYouMean } from "../lib/nearest.ts";
 import { checkShapes, loadParams, type Params, randomParams } from "../lib/params.ts";
 import type { Shape } from "../lib/tensor.ts";
 import { choice, integer, path, text, toggle, UsageError } from "./args.ts";
+import { checkpointPath } from "./zoo.ts";
 
 /** Which models to use. */
 export const modelFlags = {
@@ -25,12 +26,12 @@ export const modelFlags = {
       value: "NAME|FILE",
     },
   ),
-  weights: path("checkpoint of the model (safetensors or pth)"),
+  weights: path("checkpoint of the model (safetensors or pth), or the name of a pulled one"),
   vae: text("autoencoder: 8x, 16x, 32x, or a JSON file with the authors' keys", {
     default: "8x",
     value: "NAME|FILE",
   }),
-  "vae-weights": path("checkpoint of the autoencoder (safetensors or pth)"),
+  "vae-weights": path("checkpoint of the autoencoder (safetensors or pth), or the name of a pulled one"),
   entry: text("dictionary to take from a nested checkpoint of the model, such as params_ema"),
   "random-weights": toggle("use random weights where no checkpoint is given; stamped on every output"),
   dtype: choice(["f32", "f16"], "how weights are stored; arithmetic is f32", { default: "f32" }),
@@ -176,7 +177,7 @@ function weightsOf(
   shapes: Readonly<Record<string, Shape>>,
   entry?: string,
 ): Weights {
-  if (path !== undefined) return fileWeights(path, entry, shapes, flags.dtype);
+  if (path !== undefined) return fileWeights(checkpointPath(path), entry, shapes, flags.dtype);
   if (flags["random-weights"]) return randomWeights(shapes, RANDOM_WEIGHTS_SEED, flags.dtype);
   throw new UsageError(
     `${what} has no weights: give --${flag} FILE, or --random-weights to try the program without a trained model`,
@@ -211,8 +212,9 @@ export function chooseFar(flags: ModelFlags, actions?: number): Model<FarConfig>
   const more: Record<string, unknown> = {};
   if (flags.window !== undefined) more.short_term_ctx_winsize = flags.window;
   const plain = resolveFar(flags.model, more);
-  if (flags.weights !== undefined) Object.assign(more, conditionOf(flags.weights, flags.entry));
-  else if (plain.condition === null) {
+  if (flags.weights !== undefined) {
+    Object.assign(more, conditionOf(checkpointPath(flags.weights), flags.entry));
+  } else if (plain.condition === null) {
     const classes = flags["action-classes"] ??
       (plain.long && actions !== undefined ? Math.max(4, actions + 1) : undefined);
     if (classes !== undefined) more.condition_cfg = { type: "action", num_action_classes: classes };

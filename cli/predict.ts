@@ -3,10 +3,22 @@
  *
  * @module
  */
-import { type Call, choice, type Flags, integer, path, real, UsageError, type Values, verb } from "./args.ts";
+import {
+  type Call,
+  choice,
+  type Flags,
+  integer,
+  path,
+  real,
+  text,
+  UsageError,
+  type Values,
+  verb,
+} from "./args.ts";
 import { checkActions, type Clip, clipFlags, readActions, readClip } from "./clip.ts";
 import { deviceFlags, progressFlags } from "./flags.ts";
 import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
+import { labelNumber } from "./labels.ts";
 import { downsampling } from "../lib/dcae/config.ts";
 import { sliceFrames } from "../lib/io/frames.ts";
 import { runPrediction, type Task } from "./run_prediction.ts";
@@ -25,9 +37,9 @@ export const predictFlags = {
   }),
   seed: integer("seed of the noise", { default: 0, min: 0 }),
   samples: integer("trajectories, each with noise of its own", { default: 1, min: 1, max: 1024 }),
-  label: integer("class of the clip, for a model with labels (default: none)", { min: 0 }),
+  label: text("class of the clip, by number or UCF-101 name, for a model with labels (default: none)"),
   ...clipFlags,
-  from: choice(["start", "end"], "take the context from the start of the clip, or its last frames", {
+  take: choice(["start", "end"], "take the context from the start of the clip, or its last frames", {
     default: "start",
   }),
   "kv-cache": choice(["auto", "off"], "keep keys and values between steps and frames, or compute all anew", {
@@ -41,7 +53,7 @@ export const predictFlags = {
     default: "auto",
   }),
   fps: real("frames a second of the videos (default: the clip's, or 10)", { min: 0.1, max: 240 }),
-  settings: path("result.json of an earlier run to repeat exactly; further flags change it"),
+  from: path("result.json of an earlier run to repeat exactly; further flags change it"),
   ...deviceFlags,
   ...progressFlags,
 };
@@ -52,8 +64,8 @@ async function predict(call: Call<Flags>): Promise<void> {
   if (operand === undefined) throw new UsageError("far.ts predict: expected CLIP (a clip), found nothing");
   const vae = chooseDcae(flags);
   const clip = await readClip(operand, flags, {
-    count: flags.from === "end" ? flags.ctx : flags.ctx + flags.pred,
-    last: flags.from === "end",
+    count: flags.take === "end" ? flags.ctx : flags.ctx + flags.pred,
+    last: flags.take === "end",
     side: 8 * downsampling(vae.config),
   });
   if (clip.frames.frames < flags.ctx) {
@@ -65,14 +77,25 @@ async function predict(call: Call<Flags>): Promise<void> {
   const task: Task = {
     verb: "predict",
     flags,
+    settings: flags,
     clip: { path: operand, fps: clip.fps },
     context: sliceFrames(clip.frames, 0, flags.ctx),
     truth: sliceFrames(clip.frames, flags.ctx),
     far,
     vae,
     actions: actionsOf(flags, clip, far.config.condition),
+    label: labelOf(flags, far.config.condition),
   };
   await runPrediction(task);
+}
+
+function labelOf(
+  flags: Values<typeof predictFlags>,
+  condition: { readonly type: string; readonly classes: number } | null,
+): number | undefined {
+  if (flags.label === undefined) return undefined;
+  if (condition?.type !== "label") throw new UsageError(`--label: ${flags.model} has no labels`);
+  return labelNumber(flags.label, condition.classes);
 }
 
 /** Actions for context and prediction, when the model has any use for them. */
@@ -125,9 +148,9 @@ export const predictVerb = verb({
     {
       does: "the last 16 frames of a video, four different continuations",
       line:
-        "predict holiday.mp4 --model FAR_B --weights far_b.pth --vae-weights dcae.pth --from end --samples 4",
+        "predict holiday.mp4 --model FAR_B --weights far_b.pth --vae-weights dcae.pth --take end --samples 4",
     },
-    { does: "repeat an earlier run", line: "predict --settings out/predict/result.json --out out/again" },
+    { does: "repeat an earlier run", line: "predict --from out/predict/result.json --out out/again" },
   ],
   run: predict,
 });

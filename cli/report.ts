@@ -65,7 +65,7 @@ export function bytes(count: number): string {
 /** Seconds as people read them: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`. */
 export function duration(seconds: number): string {
   if (!Number.isFinite(seconds)) return "unknown";
-  if (seconds < 10) return `${seconds.toFixed(1)} s`;
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
   const whole = Math.round(seconds);
   if (whole < 60) return `${whole} s`;
   const two = (n: number) => String(n).padStart(2, "0");

@@ -51,7 +51,6 @@ export interface TaskFlags {
   readonly guidance: number;
   readonly seed: number;
   readonly samples: number;
-  readonly label?: number;
   readonly dtype: "f32" | "f16";
   readonly "kv-cache": "auto" | "off";
   readonly "decode-context": "yes" | "no";
@@ -68,6 +67,8 @@ export interface TaskFlags {
 export interface Task {
   readonly verb: "predict" | "generate";
   readonly flags: TaskFlags;
+  /** The verb's own flags, for result.json. */
+  readonly settings: Readonly<Record<string, unknown>>;
   readonly clip: { readonly path: string; readonly fps?: number } | null;
   /** Frames that are given; none for a generation, but their size counts. */
   readonly context: Frames;
@@ -76,6 +77,7 @@ export interface Task {
   readonly far: Model<FarConfig>;
   readonly vae: Model<DcaeConfig>;
   readonly actions?: Int32Array;
+  readonly label?: number;
 }
 
 const STAMP = "RANDOM WEIGHTS";
@@ -145,7 +147,7 @@ function grouped(seconds: Readonly<Record<string, number>>): Record<string, numb
 
 /** Everything that decides the bits of the result: a state with another fingerprint is not gone on with. */
 function fingerprintOf(task: Task, hashes: Readonly<Record<string, string | null>>, device: Device): unknown {
-  const { flags: { pred, steps, guidance, seed, samples, label, dtype, "kv-cache": cache } } = task;
+  const { flags: { pred, steps, guidance, seed, samples, dtype, "kv-cache": cache }, label } = task;
   let sum = 0x811c9dc5;
   for (const byte of task.context.data) sum = Math.imul(sum ^ byte, 0x01000193) >>> 0;
   return {
@@ -222,7 +224,11 @@ export async function runPrediction(task: Task): Promise<void> {
         stamp: random ? STAMP : undefined,
       });
       await writeResult(folder, {
-        settings: { verb: task.verb, operands: task.clip === null ? [] : [task.clip.path], flags },
+        settings: {
+          verb: task.verb,
+          operands: task.clip === null ? [] : [task.clip.path],
+          flags: task.settings,
+        },
         random_weights: random,
         models: {
           far: {
@@ -316,7 +322,7 @@ async function trajectories(
         predict: flags.pred,
         actions: task.actions,
         label: task.far.config.condition?.type === "label"
-          ? flags.label ?? task.far.config.condition.classes
+          ? task.label ?? task.far.config.condition.classes
           : undefined,
         steps: flags.steps,
         guidance: flags.guidance,

@@ -14,15 +14,15 @@ export interface Settings {
 }
 
 /** Flags that say where and how to show, not what to compute. */
-const OWN = ["settings", "out", "json", "quiet", "device", "threads"];
+const OWN = ["from", "out", "json", "quiet", "device", "threads"];
 
 /**
- * A call with the settings of `--settings FILE` below its own flags.
+ * A call with the settings of `--from FILE` below its own flags.
  *
  * @throws {FileFormatError} If the file is not a result of this verb.
  */
 export function readSettings(verb: string, call: Call<Flags>): Call<Flags> {
-  const file = call.flags.settings as string | undefined;
+  const file = call.flags.from as string | undefined;
   if (file === undefined) return call;
   let settings: Settings | undefined;
   try {

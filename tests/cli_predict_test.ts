@@ -30,7 +30,7 @@ Deno.test("predict writes video, side-by-side, sheet and numbers, and says what 
   });
 });
 
-Deno.test("the same seed gives the same result with one thread and with two, and --settings repeats a run", async () => {
+Deno.test("the same seed gives the same result with one thread and with two, and --from repeats a run", async () => {
   await inFolder(async (folder) => {
     const flags = await tinyWorld(folder),
       run = ["--ctx", "2", "--pred", "4", "--seed", "7", "--guidance", "1.5"];
@@ -40,14 +40,14 @@ Deno.test("the same seed gives the same result with one thread and with two, and
     assertEquals(two.code, 0, two.stderr);
     const again = await far([
       "predict",
-      "--settings",
+      "--from",
       `${folder}/one/result.json`,
       "--out",
       `${folder}/again`,
     ]);
     assertEquals(again.code, 0, again.stderr);
     const other = await far([
-      ...["predict", "--settings", `${folder}/one/result.json`, "--seed", "8", "--out", `${folder}/other`],
+      ...["predict", "--from", `${folder}/one/result.json`, "--seed", "8", "--out", `${folder}/other`],
     ]);
     assertEquals(other.code, 0, other.stderr);
     const expected = resultOf(`${folder}/one`).scores, sheet = Deno.readFileSync(`${folder}/one/sheet.png`);

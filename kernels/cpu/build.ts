@@ -6,6 +6,7 @@
  *
  * @module
  */
+// deno-lint-ignore no-import-prefix -- used by this task alone, so it stays out of the import map
 import asc from "npm:assemblyscript@0.28.20/asc";
 
 const OPTIONS = [

@@ -9,7 +9,8 @@
  */
 import { Worker } from "node:worker_threads";
 import type { Device, DeviceInfo, DeviceStats, Launch, PackRequest, Storage } from "../device.ts";
-import type { Kernel, Params } from "../spec.ts";
+import { hasRelaxedSimd } from "./relaxed.ts";
+import type { Kernel } from "../spec.ts";
 import { Allocator } from "./allocator.ts";
 import {
   ARGS,
@@ -45,51 +46,6 @@ const PANEL = 8;
 const SPIN = 4000;
 /** Launches of fewer operations run on the calling thread alone: waking a worker costs about 5 microseconds. */
 const ALONE_FLOPS = 100_000;
-
-/** A module with one relaxed multiply-add: valid where relaxed SIMD is. */
-const RELAXED_PROBE = new Uint8Array([
-  ...[
-    0x00,
-    0x61,
-    0x73,
-    0x6d,
-    0x01,
-    0x00,
-    0x00,
-    0x00,
-    0x01,
-    0x05,
-    0x01,
-    0x60,
-    0x00,
-    0x01,
-    0x7b,
-    0x03,
-    0x02,
-    0x01,
-  ],
-  ...[
-    0x00,
-    0x0a,
-    0x13,
-    0x01,
-    0x11,
-    0x00,
-    0x41,
-    0x00,
-    0xfd,
-    0x0f,
-    0x41,
-    0x00,
-    0xfd,
-    0x0f,
-    0x41,
-    0x00,
-    0xfd,
-    0x0f,
-  ],
-  ...[0xfd, 0x85, 0x02, 0x0b],
-]);
 
 /** A weight's private layout: rows of `length * taps` elements as panels of 8 rows. */
 interface Packing {
@@ -129,7 +85,7 @@ export async function openCpuDevice(options: CpuOptions = {}): Promise<Device> {
     throw new RangeError(`openCpuDevice: threads is ${threads}, expected an integer from 1 to 256`);
   }
   const relaxed = options.simd === undefined || options.simd === "auto"
-    ? WebAssembly.validate(RELAXED_PROBE)
+    ? hasRelaxedSimd()
     : options.simd === "relaxed";
   const pages = Math.floor(Math.min(options.maxBytes ?? Infinity, PAGE * MAX_PAGES) / PAGE);
   if (!(pages >= 2)) {
@@ -206,11 +162,11 @@ class CpuDevice implements Device {
     this.#words = new Int32Array(memory.buffer, ARGS, ARGS_WORDS);
     this.#floats = new Float32Array(memory.buffer, ARGS, ARGS_WORDS);
     this.#view = new Uint8Array(memory.buffer);
-    const device = this;
+    const length = () => this.#view.length;
     this.#allocator = new Allocator({
       grow: (bytes) => this.#grow(bytes),
       get length() {
-        return device.#view.length;
+        return length();
       },
     }, HEAP);
     const plural = this.#threads === 1 ? "thread" : "threads";

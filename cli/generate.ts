@@ -1,0 +1,94 @@
+/**
+ * `far.ts generate`: a clip out of nothing but noise and a condition.
+ *
+ * @module
+ */
+import { downsampling } from "../lib/dcae/config.ts";
+import { makeFrames } from "../lib/io/frames.ts";
+import { type Call, type Flags, integer, path, UsageError, type Values, verb } from "./args.ts";
+import { checkActions, readActions } from "./clip.ts";
+import { labelNumber } from "./labels.ts";
+import { chooseDcae, chooseFar } from "./models.ts";
+import { predictFlags } from "./predict.ts";
+import { runPrediction } from "./run_prediction.ts";
+import { readSettings } from "./settings.ts";
+
+const {
+  ctx: _ctx,
+  pred: _pred,
+  start: _start,
+  every: _every,
+  take: _take,
+  fit: _fit,
+  "from-fps": _fps,
+  ...shared
+} = predictFlags;
+const { "decode-context": _decode, ...kept } = shared;
+
+const flags = {
+  frames: integer("frames to generate", { default: 16, min: 1, max: 100_000 }),
+  ...kept,
+  model: { ...kept.model, default: "FAR_B" },
+  out: path("folder for the result; replaced only if it is an earlier result", { default: "out/generate" }),
+};
+
+async function generate(call: Call<Flags>): Promise<void> {
+  const f = readSettings("generate", call).flags as Values<typeof flags>;
+  const vae = chooseDcae(f), far = chooseFar(f), { condition } = far.config;
+  const side = f.size ?? 8 * downsampling(vae.config);
+  if (condition?.type !== "label" && f.label !== undefined) {
+    throw new UsageError(
+      `--label: ${far.name} has no labels${condition ? `, its condition is ${condition.type}` : ""}`,
+    );
+  }
+  if (condition?.type === "action" && f.actions === undefined) {
+    throw new UsageError(
+      `far.ts generate: ${far.name} needs one action a frame: give --actions FILE or a pattern such as --actions 0`,
+    );
+  }
+  const actions = condition?.type === "action"
+    ? checkActions(readActions(f.actions!, f.frames), f.frames, condition.classes, `--actions ${f.actions}`)
+    : undefined;
+  await runPrediction({
+    verb: "generate",
+    flags: {
+      ...f,
+      pred: f.frames,
+      "decode-context": "no",
+    },
+    settings: f,
+    clip: null,
+    context: makeFrames(0, side, side),
+    truth: makeFrames(0, side, side),
+    far,
+    vae,
+    actions,
+    label: f.label === undefined ? undefined : labelNumber(f.label, condition!.classes),
+  });
+}
+
+/** `far.ts generate`. */
+export const generateVerb = verb({
+  name: "generate",
+  summary: "Generate a clip without context: unconditional, by label, or along actions",
+  about:
+    "Starts from noise alone. Labels are numbers, or for UCF-101 names; actions are a file or a pattern. " +
+    "Output, resuming and settings are as in predict.",
+  flags,
+  examples: [
+    {
+      does: "try it without trained weights",
+      line: "generate --random-weights --frames 2 --steps 2 --out out/try",
+    },
+    {
+      does: "a class of UCF-101, guided",
+      line:
+        "generate --model FAR_L --weights far_l.pth --vae 16x --vae-weights dcae.pth --label CliffDiving --guidance 2",
+    },
+    {
+      does: "along a pattern of actions: 12 frames of action 1, then 4 of action 0",
+      line: "generate --model FAR_B_Long --weights far_b_long.pth --vae-weights dcae.pth --actions 1*12,0*4",
+    },
+  ],
+  run: generate,
+});

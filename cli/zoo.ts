@@ -1,0 +1,111 @@
+/**
+ * The authors' published checkpoints: what they are, and the first eight hex digits of their SHA-256, which the file names
+ * carry (from the model zoo and the option files of their repository).
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { fileHash } from "./hash.ts";
+import { environment } from "./report.ts";
+
+/** One published checkpoint. */
+export interface ZooModel {
+  /** Name on the command line: the file's name without hash and ending. */
+  readonly name: string;
+  /** Path below the base URL. */
+  readonly file: string;
+  /** Our name of the configuration. */
+  readonly model: string;
+  /** Data set that it was trained on. */
+  readonly data: string;
+  /** Side of the frames in pixels. */
+  readonly resolution: number;
+  readonly condition: "none" | "label" | "action" | "autoencoder";
+  /** Number of parameters. */
+  readonly parameters: number;
+  /** First eight hex digits of the file's SHA-256. */
+  readonly sha8: string;
+}
+
+function entry(
+  file: string,
+  model: string,
+  data: string,
+  resolution: number,
+  condition: ZooModel["condition"],
+  parameters: number,
+): ZooModel {
+  const [, name, sha8] = /([^/]+)-([0-9a-f]{8})\.pth$/.exec(file)!;
+  return { name, file, model, data, resolution, condition, parameters, sha8 };
+}
+
+const B = 129_560_864, L = 456_835_104, L_LABEL = 456_939_552, XL = 673_703_584, XL_LABEL = 673_821_088;
+const DCAE_8X = 127_920_940;
+
+/** All of them. */
+export const ZOO: readonly ZooModel[] = [
+  entry(
+    "long_video_prediction/FAR_B_Long_DMLab_Action64-c09441dc.pth",
+    "FAR_B_Long",
+    "DMLab",
+    64,
+    "action",
+    158_111_776,
+  ),
+  entry(
+    "long_video_prediction/FAR_M_Long_Minecraft_Action128-4c041561.pth",
+    "FAR_M_Long",
+    "Minecraft",
+    128,
+    "action",
+    280_544_800,
+  ),
+  entry("short_video_prediction/FAR_B_UCF101_Uncond64-381d295f.pth", "FAR_B", "UCF-101", 64, "none", B),
+  entry("short_video_prediction/FAR_B_BAIR_Uncond64-1983191b.pth", "FAR_B", "BAIR", 64, "none", B),
+  entry("video_generation/FAR_L_UCF101_Uncond128-c19abd2c.pth", "FAR_L", "UCF-101", 128, "none", L),
+  entry("video_generation/FAR_L_UCF101_Cond128-c6f798bf.pth", "FAR_L", "UCF-101", 128, "label", L_LABEL),
+  entry("video_generation/FAR_L_UCF101_Uncond256-adea51e9.pth", "FAR_L", "UCF-101", 256, "none", L),
+  entry("video_generation/FAR_L_UCF101_Cond256-41c6033f.pth", "FAR_L", "UCF-101", 256, "label", L_LABEL),
+  entry("video_generation/FAR_XL_UCF101_Uncond256-3594ce6b.pth", "FAR_XL", "UCF-101", 256, "none", XL),
+  entry("video_generation/FAR_XL_UCF101_Cond256-28a88f56.pth", "FAR_XL", "UCF-101", 256, "label", XL_LABEL),
+  entry("dcae/DCAE_DMLab_Res64-17035ae5.pth", "8x", "DMLab", 64, "autoencoder", DCAE_8X),
+  entry("dcae/DCAE_BAIR_Res64-1a8547fb.pth", "8x", "BAIR", 64, "autoencoder", DCAE_8X),
+  entry("dcae/DCAE_UCF101_Res64-9da18dcf.pth", "8x", "UCF-101", 64, "autoencoder", DCAE_8X),
+  entry("dcae/DCAE_UCF101_Res128-bb9d1258.pth", "16x", "UCF-101", 128, "autoencoder", 215_758_380),
+];
+
+/** Where the authors publish them. */
+export const ZOO_URL = "https://huggingface.co/guyuchao/FAR_Models/resolve/main";
+
+/** Folder of pulled checkpoints: FAR_CACHE, or the user's cache folder. */
+export function cacheFolder(): string {
+  const own = environment("FAR_CACHE");
+  if (own) return own;
+  const base = environment("XDG_CACHE_HOME") || environment("LOCALAPPDATA") ||
+    (environment("HOME") ? join(environment("HOME")!, ".cache") : undefined);
+  return base === undefined ? "weights" : join(base, "far", "weights");
+}
+
+/** Where a pulled checkpoint lies. */
+export const cachedPath = (model: ZooModel, folder = cacheFolder()): string =>
+  join(folder, model.file.split("/").at(-1)!);
+
+/** The eight hex digits that a file's name carries, as the authors publish them, or undefined. */
+export function hashInName(path: string): string | undefined {
+  return /-([0-9a-f]{8})\.\w+$/.exec(path)?.[1];
+}
+
+/** Compares a file with the eight digits of its SHA-256. */
+export function hashMatches(
+  path: string,
+  sha8: string,
+): { readonly matches: boolean; readonly found: string } {
+  const found = fileHash(path);
+  return { matches: found.startsWith(sha8), found };
+}
+
+/** A checkpoint by path, or by its name in the zoo where it has been pulled. */
+export function checkpointPath(given: string): string {
+  const model = ZOO.find((m) => m.name === given);
+  return model ? cachedPath(model) : given;
+}

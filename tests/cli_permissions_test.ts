@@ -1,0 +1,112 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { ENVIRONMENT } from "../cli/help.ts";
+import { VERBS } from "../cli/main.ts";
+import { far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
+
+type Value = boolean | string[] | { allow?: string[]; ignore?: boolean | string[] };
+type Sets = Record<string, Record<string, Value>>;
+
+const sets: Sets = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url))).permissions;
+
+const listOf = (value: Value | undefined): string[] =>
+  value === undefined || value === false
+    ? []
+    : value === true
+    ? ["*"]
+    : Array.isArray(value)
+    ? value
+    : value.allow ?? [];
+
+Deno.test("every verb has a permission set of its own name", () => {
+  assertEquals(Object.keys(sets).filter((n) => n !== "default").sort(), VERBS.map((v) => v.name).sort());
+});
+
+Deno.test("the default permission set is the union of all others", () => {
+  const { default: union, ...others } = sets;
+  for (const kind of new Set(Object.values(sets).flatMap(Object.keys))) {
+    const wanted = new Set(Object.values(others).flatMap((set) => listOf(set[kind])));
+    assertEquals(new Set(listOf(union[kind])), wanted, kind);
+  }
+});
+
+Deno.test("permission sets allow the variables that help lists, and ignore the rest", () => {
+  const shown = Object.keys(ENVIRONMENT).filter((name) => name !== "NO_COLOR"); // Deno reads that one itself
+  for (const [name, set] of Object.entries(sets)) {
+    assertEquals((set.env as { ignore: boolean }).ignore, true, name);
+    for (const variable of shown) assert(listOf(set.env).includes(variable), `${name}: ${variable}`);
+  }
+});
+
+/** Runs far.ts in a pseudo-terminal; what Deno would ask appears in the output. */
+async function onTerminal(
+  args: readonly string[],
+  set: string,
+  seconds = 120,
+): Promise<{ code: number; output: string }> {
+  const quoted = [Deno.execPath(), ...farArgs(args, set)].map((word) => `'${word.replaceAll("'", `'\\''`)}'`)
+    .join(" ");
+  const { code, stdout } = await new Deno.Command("script", {
+    args: ["-qec", quoted, "/dev/null"],
+    stdin: "null",
+    signal: AbortSignal.timeout(seconds * 1000),
+  }).output();
+  return { code, output: new TextDecoder().decode(stdout) };
+}
+
+const ASKS = /Deno requests|Allow\? \[y\/n/;
+
+Deno.test("no command asks for permission on a terminal, neither with -P nor with its own set", async () => {
+  await inFolder(async (folder) => {
+    const flags = await tinyWorld(folder);
+    const commands: Record<string, string[]> = {
+      predict: ["predict", ...flags, "--ctx", "2", "--pred", "1", "--out", `${folder}/out`],
+      doctor: ["doctor", "--device", "cpu"],
+      completion: ["completion", "zsh"],
+    };
+    for (const [name, args] of Object.entries(commands)) {
+      for (const set of ["-P", `-P=${name}`]) {
+        const { code, output } = await onTerminal(args, set);
+        assert(!ASKS.test(output), `${name} ${set}: ${output}`);
+        assertEquals(code, 0, `${name} ${set}: ${output}`);
+      }
+    }
+  });
+});
+
+Deno.test("on a terminal, a run without permissions is asked by Deno", async () => {
+  const { output } = await onTerminal(["doctor"], "--no-check", 8); // the question waits for ever;
+  assertMatch(output, ASKS);
+});
+
+Deno.test("off a terminal, a run without permissions says in one line what to type", async () => {
+  const { code, stderr } = await far(["predict", "clip.npz"], {}, "--no-check");
+  assertEquals(code, 2);
+  assertMatch(
+    stderr,
+    /^far: far\.ts predict needs permission to .*type: deno run -P far\.ts predict [^\n]*$/,
+  );
+});
+
+Deno.test("unknown verbs and flags end with code 2, one line and the nearest match", async () => {
+  const verb = await far(["predcit"]);
+  assertEquals([verb.code, verb.stderr], [
+    2,
+    "far: there is no verb predcit, did you mean predict? (far.ts --help lists them)",
+  ]);
+  const flag = await far(["predict", "clip.npz", "--guidence", "2"]);
+  assertEquals([flag.code, flag.stderr], [
+    2,
+    "far: far.ts predict: there is no flag --guidence, did you mean --guidance? (far.ts predict --help lists them)",
+  ]);
+});
+
+Deno.test("help of every verb prints with code 0 and nothing on stderr", async () => {
+  for (const { name } of VERBS) {
+    const { code, stdout, stderr } = await far([name, "--help"], {}, `-P=${name}`);
+    assertEquals([code, stderr], [0, ""], name);
+    assert(stdout.includes(`far.ts ${name}`));
+  }
+  const { code, stdout } = await far(["--help"]);
+  assertEquals(code, 0);
+  for (const { name } of VERBS) assert(stdout.includes(name));
+});

@@ -1,0 +1,307 @@
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { createHash } from "node:crypto";
+import { download } from "../cli/download.ts";
+import { Progress } from "../cli/progress.ts";
+import { ZOO } from "../cli/zoo.ts";
+import { fromFloat32, toFloat32 } from "../lib/io/host.ts";
+import { openTensorFile } from "../lib/io/open.ts";
+import { openPth } from "../lib/io/pth.ts";
+import { writePth } from "../lib/io/pth_write.ts";
+import { exists, far, inFolder } from "./cli_helpers.ts";
+
+const CONTENT = new Uint8Array(300_000).map((_, i) => (i * 31) % 251);
+const SHA8 = createHash("sha256").update(CONTENT).digest("hex").slice(0, 8);
+
+/** A server whose answers a test decides; counts the bytes it sent. */
+function serve(answer: (request: Request, from: number) => Response) {
+  const ranges: (string | null)[] = [];
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, (request) => {
+    const range = request.headers.get("range");
+    ranges.push(range);
+    return answer(request, Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0));
+  });
+  return { url: `http://127.0.0.1:${server.addr.port}`, ranges, stop: () => server.shutdown() };
+}
+
+/** A body that ends with an error after some bytes. */
+function broken(bytes: Uint8Array): ReadableStream<Uint8Array<ArrayBuffer>> {
+  return new ReadableStream({
+    start(controller) {
+      controller.enqueue(bytes.slice());
+    },
+    pull: async (controller) => {
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      controller.error(new Error("dropped"));
+    },
+  });
+}
+
+const headers = (from: number, total: number, more: Record<string, string> = {}) => ({
+  "content-length": String(total - from),
+  "content-range": `bytes ${from}-${total - 1}/${total}`,
+  etag: '"v1"',
+  ...more,
+});
+
+const rest = (from: number, content: Uint8Array = CONTENT) =>
+  new Response(content.slice(from), { status: from > 0 ? 206 : 200, headers: headers(from, content.length) });
+
+const quiet = new Progress("quiet");
+const fetchTo = (folder: string, url: string, more = {}) =>
+  download({
+    url: `${url}/file`,
+    path: `${folder}/file`,
+    progress: quiet,
+    waitSeconds: 0.01,
+    check: (path) =>
+      createHash("sha256").update(Deno.readFileSync(path)).digest("hex").startsWith(SHA8)
+        ? undefined
+        : "the server sent another file",
+    ...more,
+  });
+
+Deno.test("a download that drops again and again goes on where it broke off", async () => {
+  await inFolder(async (folder) => {
+    const server = serve((_, from) =>
+      from < 200_000
+        ? new Response(broken(CONTENT.slice(from, from + 70_000)), {
+          status: from > 0 ? 206 : 200,
+          headers: headers(from, CONTENT.length),
+        })
+        : rest(from)
+    );
+    await fetchTo(folder, server.url);
+    await server.stop();
+    assertEquals(Deno.readFileSync(`${folder}/file`), CONTENT);
+    assert(server.ranges.length >= 4, `${server.ranges}`);
+    assertEquals(server.ranges[0], null);
+    assert(server.ranges.slice(1).every((range) => range !== null), `started over: ${server.ranges}`);
+    assertEquals([...Deno.readDirSync(folder)].length, 1);
+  });
+});
+
+Deno.test("another process goes on with the part that the first one left", async () => {
+  await inFolder(async (folder) => {
+    const first = serve((_, from) =>
+      new Response(broken(CONTENT.slice(from, 120_000)), {
+        status: from > 0 ? 206 : 200,
+        headers: headers(from, CONTENT.length),
+      })
+    );
+    const port = new URL(first.url).port;
+    await assertRejects(
+      () => fetchTo(folder, first.url, { attempts: 1 }),
+      Error,
+      "gave up after 1 connection",
+    );
+    await first.stop();
+    assertEquals(Deno.statSync(`${folder}/file.partial`).size, 120_000);
+    assert(!exists(`${folder}/file`));
+    const ranges: (string | null)[] = [];
+    const second = Deno.serve({ port: Number(port), hostname: "127.0.0.1", onListen() {} }, (request) => {
+      ranges.push(request.headers.get("range"));
+      return rest(120_000);
+    });
+    await fetchTo(folder, first.url);
+    await second.shutdown();
+    assertEquals(ranges, ["bytes=120000-"]);
+    assertEquals(Deno.readFileSync(`${folder}/file`), CONTENT);
+  });
+});
+
+Deno.test("a file that changed on the server meanwhile is downloaded from its start", async () => {
+  await inFolder(async (folder) => {
+    let connections = 0;
+    const server = serve((request, from) => {
+      if (++connections === 1) {
+        return new Response(broken(new Uint8Array(50_000)), {
+          headers: headers(from, 400_000, { etag: '"old"' }),
+        });
+      }
+      assertEquals(request.headers.get("if-range"), '"old"');
+      return rest(0); // 200: the whole new file
+    });
+    await fetchTo(folder, server.url);
+    await server.stop();
+    assertEquals(Deno.readFileSync(`${folder}/file`), CONTENT);
+  });
+});
+
+Deno.test("a server that sends another file is found out, and nothing is left", async () => {
+  await inFolder(async (folder) => {
+    const server = serve((_, from) => rest(from, CONTENT.map((b) => b ^ 1)));
+    await assertRejects(() => fetchTo(folder, server.url), Error, "the server sent another file");
+    await server.stop();
+    assertEquals([...Deno.readDirSync(folder)].length, 0);
+  });
+});
+
+Deno.test("a server that lies about the length is found out", async () => {
+  await inFolder(async (folder) => {
+    // Range answers announce more than comes, then less than comes.
+    const short = serve((_, from) =>
+      from === 0
+        ? new Response(broken(CONTENT.slice(0, 100_000)), { headers: headers(0, CONTENT.length) })
+        : new Response(CONTENT.slice(from), {
+          status: 206,
+          headers: { "content-range": `bytes ${from}-999999/1000000`, etag: '"v1"' },
+        })
+    );
+    await assertRejects(
+      () => fetchTo(folder, short.url),
+      Error,
+      "300000 bytes before, the server now says 1000000",
+    );
+    await short.stop();
+    assertEquals([...Deno.readDirSync(folder)].length, 0);
+    const wrongStart = serve((_, from) =>
+      from === 0
+        ? new Response(broken(CONTENT.slice(0, 100_000)), { headers: headers(0, CONTENT.length) })
+        : new Response(CONTENT.slice(5), { status: 206, headers: headers(5, CONTENT.length) })
+    );
+    await assertRejects(
+      () => fetchTo(folder, wrongStart.url),
+      Error,
+      "asked for byte 100000 on, the server sent from 5",
+    );
+    await wrongStart.stop();
+  });
+});
+
+Deno.test("refusals say what to do: token, address, web page", async () => {
+  await inFolder(async (folder) => {
+    for (
+      const [response, message] of [
+        [() => new Response("", { status: 401 }), "set FAR_TOKEN or HF_TOKEN"],
+        [() => new Response("", { status: 404 }), "there is no such file (404)"],
+        [() => new Response("<html>", { headers: { "content-type": "text/html" } }), "found a web page"],
+      ] as const
+    ) {
+      const server = serve(response);
+      await assertRejects(() => fetchTo(folder, server.url), Error, message);
+      await server.stop();
+      assertEquals([...Deno.readDirSync(folder)].length, 0);
+    }
+  });
+});
+
+Deno.test("a server that says nothing for too long is given up, and a busy one is asked again", async () => {
+  await inFolder(async (folder) => {
+    const silent = serve(() => new Response(new ReadableStream({ pull: () => new Promise(() => {}) })));
+    await assertRejects(
+      () => fetchTo(folder, silent.url, { attempts: 2, stallSeconds: 0.2 }),
+      Error,
+      "no byte for 0.2 s",
+    );
+    silent.stop().catch(() => {});
+    let asked = 0;
+    const busy = serve((_, from) => ++asked < 3 ? new Response("", { status: 503 }) : rest(from));
+    await fetchTo(folder, busy.url);
+    await busy.stop();
+    assertEquals(Deno.readFileSync(`${folder}/file`), CONTENT);
+  });
+});
+
+Deno.test("the token goes to the server and into no message", async () => {
+  await inFolder(async (folder) => {
+    let got: string | null = null;
+    const server = serve((request) => {
+      got = request.headers.get("authorization");
+      return new Response("", { status: 403 });
+    });
+    const error = await assertRejects(() => fetchTo(folder, server.url, { token: "secret-1" })) as Error;
+    await server.stop();
+    assertEquals(got, "Bearer secret-1");
+    assert(!error.message.includes("secret"), error.message);
+  });
+});
+
+Deno.test("weights list shows every published model; its names carry their digits", async () => {
+  const { code, stdout } = await far(["weights", "list"], { FAR_CACHE: "none" });
+  assertEquals(code, 0);
+  for (const model of ZOO) assert(stdout.includes(model.name) && stdout.includes(model.sha8));
+  assertEquals(new Set(ZOO.map((m) => m.sha8)).size, ZOO.length);
+});
+
+Deno.test("weights pull downloads, refuses another file, and offline says so", async () => {
+  await inFolder(async (folder) => {
+    const server = serve((_, from) => rest(from));
+    const args = ["weights", "pull", "FAR_B_BAIR_Uncond64", "--into", folder, "--url", server.url];
+    const wrong = await far([...args], {}, `-P=weights`);
+    // Another host than the zoo's is not in the permission set: the message says what to add.
+    assertEquals(wrong.code, 2);
+    assertMatch(wrong.stderr, /add --allow-net=127\.0\.0\.1:\d+$/);
+    const offline = await far([...args, "--offline"]);
+    assertEquals(offline.code, 1);
+    assertMatch(offline.stderr, /downloads are off/);
+    const pulled = await far(args, {}, "-A");
+    assertEquals(pulled.code, 1);
+    assertMatch(
+      pulled.stderr,
+      /the server sent another file: SHA-256 begins with [0-9a-f]{8}, expected 1983191b/,
+    );
+    assertEquals([...Deno.readDirSync(folder)].length, 0);
+    await server.stop();
+    const unknown = await far(["weights", "pull", "FAR_B_BIAR_Uncond64"]);
+    assertEquals(unknown.code, 2);
+    assertMatch(unknown.stderr, /did you mean "FAR_B_BAIR_Uncond64"/);
+  });
+});
+
+Deno.test("convert keeps every value where the type allows it, inspect and verify tell what is there", async () => {
+  await inFolder(async (folder) => {
+    const values = Float32Array.from({ length: 12 }, (_, i) => (i - 6) / 8);
+    await writePth(`${folder}/a.pth`, {
+      "x.weight": fromFloat32(values, [3, 4]),
+      count: { shape: [], dtype: "I64", data: new Uint8Array(8) },
+    });
+    const convert = async (from: string, to: string, ...more: string[]) => {
+      const { code, stderr } = await far(
+        ["weights", "convert", `${folder}/${from}`, `${folder}/${to}`, ...more],
+        {},
+        "-P=weights",
+      );
+      assertEquals(code, 0, stderr);
+    };
+    await convert("a.pth", "b.safetensors", "--dtype", "bf16");
+    await convert("b.safetensors", "c.pth", "--dtype", "f16");
+    await convert("c.pth", "d.safetensors", "--dtype", "f32");
+    using end = openTensorFile(`${folder}/d.safetensors`);
+    assertEquals(toFloat32(end.read("x.weight")), values); // eighths fit every type
+    using middle = openPth(`${folder}/c.pth`);
+    assertEquals([middle.tensors.get("x.weight")!.dtype, middle.tensors.get("count")!.dtype], ["F16", "I64"]);
+
+    const inspected = await far(["weights", "inspect", `${folder}/a.pth`, "--stats", "--json"]);
+    const report = JSON.parse(inspected.stdout);
+    assertEquals([report.format, report.parameters, report.fits], ["pth", 13, []]);
+    assertEquals([report.tensors[0].min, report.tensors[0].max, report.tensors[0].bad], [-0.75, 0.625, 0]);
+
+    const bytes = Deno.readFileSync(`${folder}/a.pth`);
+    const sha8 = createHash("sha256").update(bytes).digest("hex").slice(0, 8);
+    Deno.writeFileSync(`${folder}/a-${sha8}.pth`, bytes);
+    Deno.writeFileSync(`${folder}/a-00000000.pth`, bytes);
+    assertEquals((await far(["weights", "verify", `${folder}/a-${sha8}.pth`])).code, 0);
+    const bad = await far(["weights", "verify", `${folder}/a-00000000.pth`]);
+    assertEquals(bad.code, 1);
+    assertMatch(bad.stderr, new RegExp(`SHA-256 begins with ${sha8}, expected 00000000`));
+  });
+});
+
+Deno.test("inspect finds the model that a checkpoint fits", async () => {
+  await inFolder(async (folder) => {
+    const { farConfig, farShapes } = await import("../lib/far/config.ts");
+    const shapes = farShapes(farConfig("FAR_B", { condition_cfg: { type: "label", num_classes: 5 } }));
+    const { writeSafetensors } = await import("../lib/io/safetensors.ts");
+    // Halves of zeros: the shapes are what counts.
+    const tensors = Object.entries(shapes).map(([name, shape]) =>
+      [name, {
+        shape,
+        dtype: "F16" as const,
+        data: new Uint8Array(2 * shape.reduce((a, b) => a * b, 1)),
+      }] as const
+    );
+    await writeSafetensors(`${folder}/b.safetensors`, tensors);
+    const { stdout } = await far(["weights", "inspect", `${folder}/b.safetensors`]);
+    assertMatch(stdout, /fits FAR_B with 5 labels/);
+  });
+});
