@@ -18,6 +18,7 @@ import { openPth } from "../lib/io/pth.ts";
 import { axpby } from "../lib/ops.ts";
 import type { Params } from "../lib/params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
+import { metrics } from "./golden_metrics.ts";
 
 import {
   type Differences,
@@ -384,4 +385,5 @@ export const RUNNERS: readonly Runner[] = [
   checkpoints,
   pth,
   training,
+  metrics,
 ];
