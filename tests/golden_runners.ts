@@ -19,6 +19,7 @@ import { openPth } from "../lib/io/pth.ts";
 import { axpby } from "../lib/ops.ts";
 import type { Params } from "../lib/params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
+import { metrics } from "./golden_metrics.ts";
 
 import {
   type Differences,
@@ -411,5 +412,6 @@ export const RUNNERS: readonly Runner[] = [
   rope,
   checkpoints,
   pth,
+  metrics,
   training,
 ];

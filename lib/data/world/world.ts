@@ -1,0 +1,158 @@
+/**
+ * The built-in world: first-person walks through mazes, like DMLab's, made on the spot.
+ *
+ * A walk is named by a seed, a split and an index. The same name gives the same bits on every machine; walks of different
+ * splits never share a maze, whatever the seeds; and there are 2^51 of each.
+ *
+ * @module
+ */
+import { Draws } from "../draws.ts";
+import { streamOf } from "../../random.ts";
+import { makeMaze, type Maze } from "./maze.ts";
+import { cellPose, HEADINGS, move, type Pose } from "./pose.ts";
+import { Renderer } from "./render.ts";
+import { makeScene, MAZE_CELLS, type Scene } from "./scene.ts";
+import { Walker } from "./walker.ts";
+
+/** Parts of a data set. */
+export type Split = "train" | "validation" | "test";
+
+/** All parts, in the order of their numbers. */
+export const SPLITS: readonly Split[] = ["train", "validation", "test"];
+
+/** Which walk, and how it is drawn. */
+export interface WorldOptions {
+  /** Family of walks, an integer from 0 below 2^32. */
+  readonly seed: number;
+  /** Part of the data set. */
+  readonly split: Split;
+  /** Which walk of the part, from 0 below 2^51. */
+  readonly index: number;
+  /** Rows and columns of a frame: 64 (unless given), 128, or another even number from 16 to 512. */
+  readonly size?: number;
+  /** Cells along each side of the maze; 4 by 4 unless given (bench/results/world.json says how much a walk of 300 frames returns). */
+  readonly cells?: readonly [width: number, height: number];
+}
+
+/** A finished walk. */
+export interface WorldClip {
+  /** Frames, `[F, H, W, 3]`, 0 to 255. */
+  readonly frames: Uint8Array;
+  /** What was done in each frame, `[F]`: 0 left, 1 right, 2 forward. Action f leads from frame f to frame f + 1. */
+  readonly actions: Int32Array;
+  /** Where the camera stood in each frame, `[F, 3]`: units east, units south, heading. */
+  readonly poses: Int32Array;
+  /** The maze, to measure what could be seen from where. */
+  readonly maze: Maze;
+  /** Rows and columns of a frame. */
+  readonly size: number;
+}
+
+/** One frame of a walk. */
+export interface WorldFrame {
+  /** Which frame, from 0. */
+  readonly index: number;
+  /** Colours, `[H, W, 3]`. */
+  readonly frame: Uint8Array;
+  /** What is done in this frame; it leads to the next one. */
+  readonly action: number;
+  /** Where the camera stands. */
+  readonly pose: Pose;
+}
+
+function check(name: string, value: number, below: number): void {
+  if (!Number.isSafeInteger(value) || value < 0 || value >= below) {
+    throw new RangeError(`world: ${name} must be a whole number from 0 below ${below}, found ${value}`);
+  }
+}
+
+/**
+ * The number of a walk among all walks of all splits: 3 * index + split. Numbers of different splits differ in their
+ * remainder, so they never meet.
+ *
+ * @throws {RangeError} If the index is out of range or the split is unknown.
+ */
+export function worldNumber(split: Split, index: number): number {
+  check("index", index, 2 ** 51);
+  const part = SPLITS.indexOf(split);
+  if (part < 0) throw new RangeError(`world: expected split ${SPLITS.join(", ")}, found ${split}`);
+  return 3 * index + part;
+}
+
+/** A walk's random numbers: its number is the key's seed, the user's seed chooses the stream. */
+function drawsOf({ seed, split, index }: WorldOptions, purpose: string): Draws {
+  check("seed", seed, 2 ** 32);
+  return new Draws(streamOf(worldNumber(split, index), `world ${seed} ${purpose}`));
+}
+
+/** The maze of a walk and all that is to be seen in it. */
+export function worldScene(options: WorldOptions): Scene {
+  const { cells: [width, height] = [MAZE_CELLS, MAZE_CELLS] } = options;
+  return makeScene(makeMaze(drawsOf(options, "maze"), width, height), drawsOf(options, "looks"));
+}
+
+/**
+ * Walks without end. Only one frame is in memory at a time; each has its own array.
+ *
+ * @param options Which walk.
+ * @throws {RangeError} If an option is out of range.
+ *
+ * @example
+ * ```ts
+ * import { worldFrames } from "./world.ts";
+ * const [first] = worldFrames({ seed: 0, split: "train", index: 0 }).take(1).toArray();
+ * console.assert(first.frame.length === 64 * 64 * 3);
+ * ```
+ */
+export function* worldFrames(options: WorldOptions): Generator<WorldFrame, never> {
+  const { size = 64 } = options, scene = worldScene(options);
+  return yield* walk(options, scene, () => new Uint8Array(size * size * 3));
+}
+
+/** Draws each frame of a walk into what `room` gives. */
+function* walk(
+  options: WorldOptions,
+  scene: Scene,
+  room: (index: number) => Uint8Array,
+): Generator<WorldFrame, never> {
+  const { maze } = scene, renderer = new Renderer(scene, options.size ?? 64);
+  const draws = drawsOf(options, "walk"), walker = new Walker(maze, draws);
+  let pose = cellPose(maze, draws.below(maze.walls.length), draws.below(4) * HEADINGS / 4);
+  for (let index = 0;; index++) {
+    const frame = room(index);
+    renderer.draw(pose, frame);
+    const action = walker.next(pose);
+    yield { index, frame, action, pose };
+    pose = move(maze, pose, action);
+  }
+}
+
+/**
+ * Walks for so many frames.
+ *
+ * @param options Which walk, and how many frames (300 in the DMLab clips).
+ * @throws {RangeError} If an option is out of range.
+ *
+ * @example
+ * ```ts
+ * import { worldClip } from "./world.ts";
+ * const clip = worldClip({ seed: 0, split: "test", index: 3, frames: 20, size: 64 });
+ * console.assert(clip.frames.length === 20 * 64 * 64 * 3 && clip.actions.length === 20);
+ * ```
+ */
+export function worldClip(options: WorldOptions & { readonly frames: number }): WorldClip {
+  const { frames: count, size = 64 } = options;
+  if (!Number.isSafeInteger(count) || count < 1) {
+    throw new RangeError(`world: frames must be a whole number of at least 1, found ${count}`);
+  }
+  const scene = worldScene(options), bytes = size * size * 3;
+  const frames = new Uint8Array(count * bytes); // [F, H, W, 3]
+  const actions = new Int32Array(count), poses = new Int32Array(count * 3);
+  const room = (index: number) => frames.subarray(index * bytes, (index + 1) * bytes);
+  for (const { index, action, pose } of walk(options, scene, room)) {
+    actions[index] = action;
+    poses.set([pose.x, pose.y, pose.heading], index * 3);
+    if (index === count - 1) break;
+  }
+  return { frames, actions, poses, maze: scene.maze, size };
+}
