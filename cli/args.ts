@@ -163,9 +163,7 @@ function check(who: string, flag: Flag<unknown>, found: string): string | number
   if (flag.kind === "text") return found;
   if (flag.kind === "choice") {
     if (flag.choices!.includes(found)) return found;
-    throw new UsageError(
-      `${who}: expected ${flag.choices!.join(" or ")}, found ${found}${didYouMean(found, flag.choices!)}`,
-    );
+    throw new UsageError(`${who}: expected ${flag.choices!.join(" or ")}, found ${found}`);
   }
   const number = Number(found);
   const kind = flag.kind === "integer" ? "a whole number" : "a number";

@@ -8,7 +8,9 @@ import { parseCall, UsageError, type Verb, verb } from "./args.ts";
 import { completionScript, overview, verbHelp } from "./help.ts";
 import { checkPermissions } from "./permissions.ts";
 import { report } from "./report.ts";
+import { decodeVerb, encodeVerb } from "./autoencode.ts";
 import { doctor } from "./doctor.ts";
+import { infoVerb } from "./info.ts";
 import { generateVerb } from "./generate.ts";
 import { trainVerb } from "./train.ts";
 import { weightsVerb } from "./weights.ts";
@@ -30,7 +32,17 @@ const completion = verb({
 });
 
 /** All verbs, in the order of the overview. */
-export const VERBS: readonly Verb[] = [predictVerb, generateVerb, trainVerb, weightsVerb, doctor, completion];
+export const VERBS: readonly Verb[] = [
+  predictVerb,
+  generateVerb,
+  encodeVerb,
+  decodeVerb,
+  trainVerb,
+  weightsVerb,
+  infoVerb,
+  doctor,
+  completion,
+];
 
 /**
  * Runs one command line.

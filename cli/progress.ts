@@ -104,7 +104,7 @@ export class Stage {
   update(done: number, share: number = (done - this.from) / (this.total - this.from)): void {
     this.#done = done;
     const seconds = this.seconds;
-    const rate = seconds > 0 ? (done - this.from) / seconds : 0;
+    const rate = seconds > 0 ? share * (this.total - this.from) / seconds : 0;
     const left = seconds > 0 && share > 0 ? seconds * (1 - share) / share : Infinity;
     this.#bar?.update(Math.floor(done), { rate: showRate(rate, this.unit), left: duration(left) });
     this.#progress.event("progress", {

@@ -40,7 +40,7 @@ export interface ParamOptions {
 }
 
 /** True for the weights that may be stored as f16: those of linear layers and dense convolutions. */
-function isMatrix(name: string, shape: Shape): boolean {
+export function isMatrix(name: string, shape: Shape): boolean {
   return (shape.length === 2 || (shape.length === 4 && shape[1] > 1)) && !name.includes("embedding_table") &&
     !name.includes("to_qkv_multiscale");
 }

@@ -66,7 +66,7 @@ Deno.test("a wrong type, range or word says who, expected and found", () => {
   refuses("far.ts sample --ctx: expected a whole number from 1 to 300, found 0x10", "c", "--ctx", "0x10");
   refuses("far.ts sample --ctx: expected a value (N), found nothing", "c", "--ctx");
   refuses("far.ts sample --guidance: expected a number, at least -1, found big", "c", "--guidance=big");
-  refuses('far.ts sample --dtype: expected f32 or f16, found f61, did you mean "f16"?', "c", "--dtype=f61");
+  refuses("far.ts sample --dtype: expected f32 or f16, found f61", "c", "--dtype=f61");
   refuses("far.ts sample --out: expected a path, found nothing", "c", "--out=");
 });
 

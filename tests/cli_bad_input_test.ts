@@ -229,3 +229,25 @@ Deno.test("without ffmpeg videos become GIFs, one that fails half-way leaves not
     assert(exists(`${folder}/none/prediction.gif`));
   });
 });
+
+Deno.test("a full disk ends a prediction with one line, code 1 and no result", async () => {
+  await inFolder(async (folder) => {
+    const flags = await tinyWorld(folder), small = `${folder}/small`;
+    Deno.mkdirSync(small);
+    const mount = await new Deno.Command("mount", {
+      args: ["-t", "tmpfs", "-o", "size=16k", "tmpfs", small],
+      stderr: "null",
+    })
+      .output().catch(() => ({ success: false }));
+    if (!mount.success) return; // the writers' own tests inject the error where mounting is not allowed
+    try {
+      const run = ["predict", ...flags, "--ctx", "6", "--pred", "2", "--quiet", "--out", `${small}/out`];
+      const { code, stderr } = await far(run);
+      assertEquals(code, 1, stderr);
+      assertMatch(stderr, /^far: [^\n]*no space left on (the )?device[^\n]*$/i);
+      assert(!exists(`${small}/out`));
+    } finally {
+      await new Deno.Command("umount", { args: [small] }).output();
+    }
+  });
+});
