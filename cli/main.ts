@@ -40,6 +40,7 @@ export const VERBS: readonly Verb[] = [
   trainVaeVerb,
   encodeVerb,
   decodeVerb,
+  trainVerb,
   weightsVerb,
   infoVerb,
   doctor,
