@@ -211,8 +211,8 @@ export const groupedLinearGradInput: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "groupedGradInput",
+    source: sections(wgsl, "groupedGradInput"),
+    entry: "backward",
     groups: (p) => Math.ceil(p.P * p.GI / 64),
     loops: (p) => p.GO / (p.GI / p.I),
   },
@@ -236,8 +236,8 @@ export const groupedLinearGradWeight: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "groupedGradWeight",
+    source: sections(wgsl, "groupedGradWeight"),
+    entry: "backward",
     groups: (p) => Math.ceil(p.GO * p.I / 64),
     loops: (p) => p.P,
   },

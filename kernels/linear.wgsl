@@ -1,18 +1,28 @@
 // linear: loads and stores of the linear layers; the sums are those of webgpu/gemm.wgsl.
 
 //# operands
-// x and the weights are bound as vec4. Rows whose length is no multiple of four are read one by one.
+// x and the weights are bound as vec4. Rows whose length is no multiple of four are read one by one, without a loop: it
+// would count towards what software adapters stop at.
 
 fn rowCount() -> u32 { return p.M; }
 fn depth() -> u32 { return (p.K + 3u) / 4u; }
+
+fn element(i: u32) -> f32 { return x[i / 4u][i % 4u]; }
 
 fn left(m: u32, k: u32) -> vec4f {
   if (4u * k >= p.K) { return vec4f(); }
   let at = (p.xRow + m) * p.K + 4u * k;
   if (p.K % 4u == 0u) { return x[at / 4u]; }
-  var v = vec4f();
-  for (var i = 0u; i < min(4u, p.K - 4u * k); i++) { v[i] = x[(at + i) / 4u][(at + i) % 4u]; }
+  var v = vec4f(element(at), 0.0, 0.0, 0.0);
+  if (4u * k + 1u < p.K) { v.y = element(at + 1u); }
+  if (4u * k + 2u < p.K) { v.z = element(at + 2u); }
+  if (4u * k + 3u < p.K) { v.w = element(at + 3u); }
   return v;
+}
+
+fn weight(n: u32, i: u32) -> f32 {
+  if (half == 0u) { return bitcast<f32>(weightWords(n, i / 4u)[i % 4u]); }
+  return unpack2x16float(weightWords(n, i / 8u)[(i / 2u) % 4u])[i % 2u];
 }
 
 // Four f32, or eight halves of which the lower bits come first, in a vec4 of words.
@@ -25,12 +35,10 @@ fn right(n: u32, k: u32) -> vec4f {
     let pair = select(words.xy, words.zw, (at & 4u) != 0u);
     return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
   }
-  var v = vec4f();
-  for (var i = 0u; i < min(4u, p.K - 4u * k); i++) {
-    let e = at + i;
-    if (half == 0u) { v[i] = bitcast<f32>(weightWords(n, e / 4u)[e % 4u]); }
-    else { v[i] = unpack2x16float(weightWords(n, e / 8u)[(e / 2u) % 4u])[e % 2u]; }
-  }
+  var v = vec4f(weight(n, at), 0.0, 0.0, 0.0);
+  if (4u * k + 1u < p.K) { v.y = weight(n, at + 1u); }
+  if (4u * k + 2u < p.K) { v.z = weight(n, at + 2u); }
+  if (4u * k + 3u < p.K) { v.w = weight(n, at + 3u); }
   return v;
 }
 
@@ -126,6 +134,60 @@ fn forward(
   y[i] = sum;
 }
 
+//# groupedGradInput
+struct Params { P: u32, GI: u32, GO: u32, I: u32 }
+@group(0) @binding(0) var<storage, read> dz: array<f32>; // [P, GO]
+@group(0) @binding(1) var<storage, read> w: array<f32>; // [GO, I]
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [P, GI]
+@group(0) @binding(3) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn backward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.y * groups.x + group.x) * 64u + lane;
+  if (i >= p.P * p.GI) { return; }
+  let each = p.GO / (p.GI / p.I);
+  let first = i % p.GI / p.I * each;
+  var sum = 0.0;
+  for (var o = first; o < first + each; o++) {
+    sum = fma(dz[(i / p.GI) * p.GO + o], w[o * p.I + i % p.I], sum); // I divides GI
+  }
+  dx[i] = sum;
+}
+
+//# groupedGradWeight
+override hasBias: u32 = 0u;
+struct Params { P: u32, GI: u32, GO: u32, I: u32 }
+@group(0) @binding(0) var<storage, read> dz: array<f32>; // [P, GO]
+@group(0) @binding(1) var<storage, read> x: array<f32>; // [P, GI]
+@group(0) @binding(2) var<storage, read_write> dw: array<f32>; // [GO, I]
+@group(0) @binding(3) var<storage, read_write> db: array<f32>; // [GO]
+@group(0) @binding(4) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn backward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.y * groups.x + group.x) * 64u + lane;
+  if (i >= p.GO * p.I) { return; }
+  let o = i / p.I;
+  let c = o / (p.GO / (p.GI / p.I)) * p.I + i % p.I;
+  var sum = 0.0;
+  var bias = 0.0;
+  for (var r = 0u; r < p.P; r++) {
+    let d = dz[r * p.GO + o];
+    sum = fma(d, x[r * p.GI + c], sum);
+    bias += d;
+  }
+  dw[i] += sum;
+  if (hasBias == 1u && i % p.I == 0u) { db[o] += bias; }
+}
+
 //# gradInput
 // Rows are tokens, columns are the layer's input channels, and k runs over its output channels.
 override accumulate: u32 = 0u;
@@ -140,12 +202,16 @@ fn rowCount() -> u32 { return p.M; }
 fn columnCount() -> u32 { return p.K; }
 fn depth() -> u32 { return (p.N + 3u) / 4u; }
 
+fn element(i: u32) -> f32 { return dz[i / 4u][i % 4u]; }
+
 fn left(m: u32, k: u32) -> vec4f {
   if (4u * k >= p.N) { return vec4f(); }
   let at = (p.yRow + m) * p.Z + p.zCol + 4u * k;
   if ((p.Z | p.zCol | p.N) % 4u == 0u) { return dz[at / 4u]; }
-  var v = vec4f();
-  for (var i = 0u; i < min(4u, p.N - 4u * k); i++) { v[i] = dz[(at + i) / 4u][(at + i) % 4u]; }
+  var v = vec4f(element(at), 0.0, 0.0, 0.0);
+  if (4u * k + 1u < p.N) { v.y = element(at + 1u); }
+  if (4u * k + 2u < p.N) { v.z = element(at + 2u); }
+  if (4u * k + 3u < p.N) { v.w = element(at + 3u); }
   return v;
 }
 
