@@ -160,7 +160,7 @@ export function planFit(
 }
 
 /** For each output place along one axis, the source places and weights of a triangle filter that widens when shrinking. */
-function axisWeights(from: number, to: number): { first: number; weights: Float32Array }[] {
+export function axisWeights(from: number, to: number): { first: number; weights: Float32Array }[] {
   const scale = from / to;
   const radius = Math.max(1, scale);
   return Array.from({ length: to }, (_, i) => {

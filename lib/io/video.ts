@@ -272,8 +272,13 @@ async function checkEnd(
   if (said !== "") options.onWarning?.(`${path}: ffmpeg says "${said}"`);
 }
 
-/** Images in natural order: frame2 before frame10. */
-function imageNames(folder: string): string[] {
+/**
+ * The images in a folder in natural order: frame2 before frame10.
+ *
+ * @param folder The folder.
+ * @throws {FileAccessError} If it cannot be listed.
+ */
+export function imageNames(folder: string): string[] {
   const known = /\.(png|jpe?g|webp|bmp|tiff?)$/i;
   try {
     return [...Deno.readDirSync(folder)]

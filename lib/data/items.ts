@@ -1,0 +1,207 @@
+/**
+ * Single clips in files: videos, folders of images, npz archives, latents.
+ *
+ * @module
+ */
+import { FileFormatError } from "../io/errors.ts";
+import { type Frames, makeFrames } from "../io/frames.ts";
+import { elements, toFloat32 } from "../io/host.ts";
+import { openTensorFile } from "../io/open.ts";
+import type { FileTensor, TensorFile } from "../io/tensor_file.ts";
+import { collectFrames, imageNames, probeVideo, readFrames } from "../io/video.ts";
+import { actionsOf, readActionFile } from "./actions.ts";
+import { type Clip, type DataSet, type FrameRange, framesThere, takeRange } from "./clip.ts";
+
+/** A clip that is still in its file. */
+export interface Item {
+  /** The file. */
+  readonly source: string;
+  /** Class of the clip. */
+  readonly label?: number;
+  /** Number of frames. */
+  frames(): Promise<number>;
+  /** Reads a range of frames; all when absent. */
+  read(range?: FrameRange): Promise<Clip>;
+}
+
+/** What stands beside a clip. */
+export interface Beside {
+  /** File of the actions. */
+  readonly actions?: string;
+  /** Class of the clip. */
+  readonly label?: number;
+}
+
+/** The actions of a range, which must be there for every frame that is. */
+function actionsIn(path: string, all: Int32Array, total: number, range: FrameRange): Int32Array {
+  if (all.length < total) {
+    throw new FileFormatError(path, `expected ${total} actions, one a frame, found ${all.length}`);
+  }
+  return takeRange(all.subarray(0, total), 1, range);
+}
+
+const whole = (total: number): FrameRange => ({ start: 0, interval: 1, count: total });
+
+/** Frames with black ones behind them up to the wanted number. */
+function padded(frames: Frames, count: number): Frames {
+  if (frames.frames === count) return frames;
+  const out = makeFrames(count, frames.height, frames.width);
+  out.data.set(frames.data);
+  return out;
+}
+
+/**
+ * A video file or a folder of images.
+ *
+ * @param path The file or folder.
+ * @param beside Actions and class.
+ */
+export function videoItem(path: string, beside: Beside = {}): Item {
+  let known: Promise<number> | undefined;
+  const count = async () => {
+    if (Deno.statSync(path).isDirectory) return imageNames(path).length;
+    const declared = (await probeVideo(path)).frames;
+    if (declared !== undefined) return declared;
+    let frames = 0;
+    for await (const part of readFrames(path)) frames += part.frames;
+    return frames;
+  };
+  const frames = () => known ??= count();
+  return {
+    source: path,
+    label: beside.label,
+    frames,
+    async read(asked) {
+      // All frames are what decodes, a range is what the file's head promises: check tells where they differ.
+      const total = await frames(), range = asked ?? whole(total), there = framesThere(range, total);
+      const select = asked ? { start: range.start, every: range.interval, count: there } : {};
+      const found = await collectFrames(readFrames(path, select));
+      if (found.frames !== there) {
+        throw new FileFormatError(
+          path,
+          `expected ${there} frames from ${range.start} on, found ${found.frames}`,
+        );
+      }
+      const actions = beside.actions === undefined
+        ? undefined
+        : actionsIn(beside.actions, readActionFile(beside.actions), total, range);
+      return { frames: padded(found, range.count), actions, label: beside.label, source: path };
+    },
+  };
+}
+
+/** The array of frames in an npz, as the DMLab files hold it. */
+function videoArray(file: TensorFile): FileTensor {
+  const tensor = file.tensors.get("video"), shape = tensor?.shape ?? [];
+  if (tensor?.dtype !== "U8" || shape.length !== 4 || shape[3] !== 3 || shape.includes(0)) {
+    const found = tensor ? `${tensor.dtype} [${shape}]` : [...file.tensors.keys()].join(", ") || "no array";
+    throw new FileFormatError(
+      file.path,
+      `expected "video" as 8-bit [frames, height, width, 3], found ${found}`,
+    );
+  }
+  return tensor;
+}
+
+/**
+ * An npz archive in DMLab's layout: `video` as 8-bit `[F, H, W, 3]` and `actions` as integers `[F]`; the action of frame f
+ * leads from frame f to frame f + 1.
+ *
+ * @param path The file.
+ * @param beside Class; a file of actions, where the archive has none.
+ */
+export function npzItem(path: string, beside: Beside = {}): Item {
+  return {
+    source: path,
+    label: beside.label,
+    frames: () =>
+      Promise.try(() => {
+        using file = openTensorFile(path);
+        return videoArray(file).shape[0];
+      }),
+    read: (asked) =>
+      Promise.try(() => {
+        using file = openTensorFile(path);
+        const tensor = videoArray(file), [total, height, width] = tensor.shape, range = asked ?? whole(total);
+        const values = elements(tensor.read()) as Uint8Array;
+        const own = file.tensors.has("actions") ? actionsOf(file) : undefined;
+        const actions = own ?? (beside.actions === undefined ? undefined : readActionFile(beside.actions));
+        return {
+          frames: makeFrames(range.count, height, width, takeRange(values, height * width * 3, range)),
+          actions: actions && actionsIn(beside.actions ?? path, actions, total, range),
+          label: beside.label,
+          source: path,
+        };
+      }),
+  };
+}
+
+/** The array of latents in a file: the only one besides actions and label, whatever its name. */
+function latentArray(file: TensorFile): FileTensor {
+  const names = [...file.tensors.keys()].filter((name) => !/^(actions?|label)$/.test(name));
+  const tensor = names.length === 1 ? file.tensors.get(names[0]) : undefined;
+  if (tensor?.shape.length !== 4 || tensor.shape.includes(0) || !/^B?F(16|32|64)$/.test(tensor.dtype)) {
+    const found = tensor ? `${tensor.dtype} [${tensor.shape}]` : names.join(", ") || "none";
+    throw new FileFormatError(file.path, `expected one array of latents [F, C, H, W], found ${found}`);
+  }
+  return tensor;
+}
+
+/**
+ * Latents of one clip in a file of their own: a tensor `[F, C, H, W]` as `torch.save` writes it, npy, npz or safetensors.
+ *
+ * @param path The file.
+ * @param beside Actions and class.
+ */
+export function latentItem(path: string, beside: Beside = {}): Item {
+  return {
+    source: path,
+    label: beside.label,
+    frames: () =>
+      Promise.try(() => {
+        using file = openTensorFile(path);
+        return latentArray(file).shape[0];
+      }),
+    read: (asked) =>
+      Promise.try(() => {
+        using file = openTensorFile(path);
+        const tensor = latentArray(file), [total, C, H, W] = tensor.shape, range = asked ?? whole(total);
+        const actions = beside.actions === undefined
+          ? undefined
+          : actionsIn(beside.actions, readActionFile(beside.actions), total, range);
+        const data = takeRange(toFloat32(tensor.read()), C * H * W, range);
+        return {
+          latents: { shape: [range.count, C, H, W], data },
+          actions,
+          label: beside.label,
+          source: path,
+        };
+      }),
+  };
+}
+
+/**
+ * A data set of such clips.
+ *
+ * @param set All but the clips.
+ * @param items The clips.
+ */
+export function itemSet(
+  set: Omit<DataSet, "length" | "source" | "frames" | "read">,
+  items: readonly Item[],
+): DataSet {
+  const at = (index: number): Item => {
+    const item = items[index];
+    if (item === undefined) {
+      throw new RangeError(`${set.name}: expected a clip from 0 to ${items.length - 1}, found ${index}`);
+    }
+    return item;
+  };
+  return {
+    ...set,
+    length: items.length,
+    source: (index) => at(index).source,
+    frames: (index) => Promise.try(() => at(index).frames()),
+    read: (index, range) => Promise.try(() => at(index).read(range)),
+  };
+}

@@ -1,0 +1,181 @@
+/**
+ * Pre-computed latents of many clips in a few safetensors files, for training without the autoencoder.
+ *
+ * The folder holds `index.json` (number of clips, files, and whatever the writer says about where the latents come from)
+ * and the shards `latents-00000.safetensors`, ...; clip i is `i.latents` `[F, C, H, W]`, with `i.actions` `[F]` and `i.label`
+ * where there are any. Latents are not multiplied by the autoencoder's scaling factor, as in the authors' files.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { writeFolderAtomic } from "../io/atomic.ts";
+import { accessError, FileFormatError, show } from "../io/errors.ts";
+import { fromFloat32, type HostTensor, toFloat32, toInt32 } from "../io/host.ts";
+import { openSafetensors, writeSafetensors } from "../io/safetensors.ts";
+import { type Clip, type DataSet, type FrameRange, takeRange } from "./clip.ts";
+
+const INDEX = "index.json";
+const SHARD_BYTES = 256 * 2 ** 20;
+
+interface Index {
+  readonly clips: number;
+  readonly actions: boolean;
+  readonly classes?: number;
+  readonly shards: readonly { readonly file: string; readonly first: number; readonly clips: number }[];
+  readonly about: Readonly<Record<string, string>>;
+}
+
+/** How latents are written. */
+export interface LatentOptions {
+  /** Element type; F16 unless given. */
+  readonly dtype?: "F32" | "F16" | "BF16";
+  /** A file is closed when it has so many bytes; 256 MiB unless given. */
+  readonly shardBytes?: number;
+  /** Number of classes, where clips have labels. */
+  readonly classes?: number;
+  /** Where the latents come from: data set, autoencoder, its hash. */
+  readonly about?: Readonly<Record<string, string>>;
+}
+
+const int32 = (values: Int32Array, shape: readonly number[]): HostTensor => ({
+  shape,
+  dtype: "I32",
+  data: new Uint8Array(values.buffer, values.byteOffset, values.byteLength),
+});
+
+/**
+ * Writes the latents of clips: all of them, or nothing.
+ *
+ * @param folder The folder; replaced if it exists.
+ * @param clips Clips with latents; either all have actions or none, and so for labels.
+ * @param options Element type, size of the files, what to note.
+ * @returns Number of clips.
+ * @throws {RangeError} If a clip has no latents, or only some have actions or labels.
+ * @throws {FileAccessError} If the system refuses.
+ */
+export async function writeLatents(
+  folder: string,
+  clips: Iterable<Clip> | AsyncIterable<Clip>,
+  options: LatentOptions = {},
+): Promise<number> {
+  const { dtype = "F16", shardBytes = SHARD_BYTES, classes, about = {} } = options;
+  const shards: Index["shards"][number][] = [];
+  let count = 0, actions = false, first = 0, bytes = 0;
+  await writeFolderAtomic(folder, async (temp) => {
+    let tensors: [string, HostTensor][] = [];
+    const flush = async () => {
+      const file = `latents-${String(shards.length).padStart(5, "0")}.safetensors`;
+      await writeSafetensors(join(temp, file), tensors);
+      shards.push({ file, first, clips: count - first });
+      [first, tensors, bytes] = [count, [], 0];
+    };
+    for await (const clip of clips) {
+      if (clip.latents === undefined) throw new RangeError(`writeLatents: ${clip.source} has no latents`);
+      if (count === 0) actions = clip.actions !== undefined;
+      if (
+        actions !== (clip.actions !== undefined) || (classes === undefined) !== (clip.label === undefined)
+      ) {
+        throw new RangeError(
+          `writeLatents: ${clip.source}: actions or label are there, or not, unlike before`,
+        );
+      }
+      const { shape, data } = clip.latents, latents = fromFloat32(data, shape, dtype);
+      tensors.push([`${count}.latents`, latents]);
+      if (clip.actions) tensors.push([`${count}.actions`, int32(clip.actions, [clip.actions.length])]);
+      if (clip.label !== undefined) tensors.push([`${count}.label`, int32(Int32Array.of(clip.label), [])]);
+      count++;
+      bytes += latents.data.byteLength;
+      if (bytes >= shardBytes) await flush();
+    }
+    if (count === 0) throw new RangeError("writeLatents: expected at least one clip, found none");
+    if (tensors.length > 0) await flush();
+    const index: Index = { clips: count, actions, classes, shards, about };
+    Deno.writeTextFileSync(join(temp, INDEX), `${JSON.stringify(index, null, 2)}\n`);
+  });
+  return count;
+}
+
+function readIndex(folder: string): Index {
+  const path = join(folder, INDEX);
+  let index: Index;
+  try {
+    index = JSON.parse(Deno.readTextFileSync(path));
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new FileFormatError(path, `expected JSON: ${error.message}`);
+    throw accessError(path, "cannot open", error);
+  }
+  const shards = Array.isArray(index?.shards) ? index.shards : [];
+  const total = shards.reduce((sum, { clips }) => sum + clips, 0);
+  const inOrder = shards.every(({ first, file, clips }, i) =>
+    typeof file === "string" && !/[\\/]/.test(file) && Number.isSafeInteger(clips) && clips > 0 &&
+    first === (i === 0 ? 0 : shards[i - 1].first + shards[i - 1].clips)
+  );
+  if (!(total > 0) || total !== index.clips || !inOrder) {
+    throw new FileFormatError(path, `expected shards with all ${show(index?.clips)} clips, found ${total}`);
+  }
+  return index;
+}
+
+/**
+ * Opens latents that {@linkcode writeLatents} wrote. A shard's head is read once; latents only when a clip is asked for.
+ *
+ * @param folder The folder.
+ * @throws {FileFormatError} If the index or a shard is damaged, or a clip is missing.
+ * @throws {FileAccessError} If a file cannot be opened: none is left out.
+ */
+export function latentSet(folder: string): DataSet {
+  const { clips, actions, classes, shards } = readIndex(folder);
+  for (const { file } of shards) {
+    const path = join(folder, file);
+    try {
+      Deno.statSync(path);
+    } catch (error) {
+      throw accessError(path, "cannot open", error);
+    }
+  }
+  const open = (index: number) => {
+    const shard = shards.findLast(({ first }) => first <= index);
+    if (shard === undefined || !Number.isSafeInteger(index) || index >= clips) {
+      throw new RangeError(`latents ${folder}: expected a clip from 0 to ${clips - 1}, found ${index}`);
+    }
+    return openSafetensors(join(folder, shard.file));
+  };
+  const shapeOf = (file: ReturnType<typeof open>, index: number) => {
+    const shape = file.tensors.get(`${index}.latents`)?.shape;
+    if (shape?.length !== 4) {
+      throw new FileFormatError(
+        file.path,
+        `expected ${index}.latents as [F, C, H, W], found ${shape ? `[${shape}]` : "none"}`,
+      );
+    }
+    return shape;
+  };
+  const source = (index: number) => `${folder} clip ${index}`;
+  const read = (index: number, asked?: FrameRange): Clip => {
+    using file = open(index);
+    const [F, C, H, W] = shapeOf(file, index), range = asked ?? { start: 0, interval: 1, count: F };
+    const data = takeRange(toFloat32(file.read(`${index}.latents`)), C * H * W, range);
+    return {
+      latents: { shape: [range.count, C, H, W], data },
+      actions: actions ? takeRange(toInt32(file.read(`${index}.actions`)), 1, range) : undefined,
+      label: classes === undefined ? undefined : toInt32(file.read(`${index}.label`))[0],
+      source: source(index),
+    };
+  };
+  return {
+    name: `latents ${folder}`,
+    length: clips,
+    holds: "latents",
+    actions,
+    classes,
+    rule: { short: "refuse" },
+    fit: { crop: false },
+    source,
+    frames: (index) =>
+      Promise.try(() => {
+        using file = open(index);
+        return shapeOf(file, index)[0];
+      }),
+    read: (index, range) => Promise.try(read, index, range),
+  };
+}

@@ -1,0 +1,74 @@
+/**
+ * Clips of the built-in world as files in DMLab's own layout, with a list as the authors write them.
+ *
+ * @module
+ */
+import { join } from "node:path";
+import { writeAtomic } from "../../io/atomic.ts";
+import type { HostTensor } from "../../io/host.ts";
+import { writeNpz } from "../../io/npz.ts";
+import { worldClip, type WorldOptions } from "./world.ts";
+
+const int64 = (values: Int32Array, shape: readonly number[]): HostTensor => ({
+  shape,
+  dtype: "I64",
+  data: new Uint8Array(BigInt64Array.from(values, BigInt).buffer),
+});
+
+/**
+ * Writes one clip: `video` as 8-bit `[F, H, W, 3]`, `actions` as 64-bit integers `[F]`, and, which DMLab's files lack,
+ * `poses` `[F, 3]`.
+ *
+ * @param path The npz file; replaced if it exists.
+ * @param options Which walk, and how many frames.
+ * @throws {FileAccessError} If the system refuses.
+ */
+export async function writeWorldClip(
+  path: string,
+  options: WorldOptions & { readonly frames: number },
+): Promise<void> {
+  const { frames, actions, poses, size } = worldClip(options), count = actions.length;
+  await writeNpz(path, {
+    video: { shape: [count, size, size, 3], dtype: "U8", data: frames },
+    actions: int64(actions, [count]),
+    poses: int64(poses, [count, 3]),
+  }, { compress: true });
+}
+
+/** Which clips to write. */
+export interface WorldFiles extends Omit<WorldOptions, "index"> {
+  /** First walk; 0 unless given. */
+  readonly first?: number;
+  /** Number of clips. */
+  readonly clips: number;
+  /** Frames of a clip. */
+  readonly frames: number;
+}
+
+/**
+ * Writes clips `SPLIT/0.npz`, `SPLIT/1.npz`, ... and the list `world_SPLIT.json` of all clips that this call wrote. Each
+ * file is there in full or not at all; the list comes last, so an interrupted call leaves no list with missing clips.
+ *
+ * @param folder The folder.
+ * @param files Which clips.
+ * @param onClip Told how many clips are written; may wait, and may throw to stop.
+ * @returns The list file.
+ * @throws {RangeError} If an option is out of range.
+ * @throws {FileAccessError} If the system refuses.
+ */
+export async function writeWorld(
+  folder: string,
+  files: WorldFiles,
+  onClip: (done: number) => void | Promise<void> = () => {},
+): Promise<string> {
+  const { first = 0, clips, ...options } = files, entries: { video_path: string }[] = [];
+  for (let i = 0; i < clips; i++) {
+    const name = `${options.split}/${first + i}.npz`;
+    await writeWorldClip(join(folder, name), { ...options, index: first + i });
+    entries.push({ video_path: name });
+    await onClip(i + 1);
+  }
+  const list = join(folder, `world_${options.split}.json`);
+  await writeAtomic(list, `${JSON.stringify(entries, null, 1)}\n`);
+  return list;
+}
