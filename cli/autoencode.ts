@@ -152,12 +152,9 @@ async function encodeClip(file: string, f: Values<typeof encodeFlags>): Promise<
     await announce(at, "encode", vae, total, size, f.dtype);
     const parts: Float32Array[] = [];
     let done = 0;
-    {
-      using stage = at.progress.stage("encode", total ?? 0, "frame");
-      for await (const { latents, count } of encodeBatches(at, vae, batches)) {
-        parts.push(latents);
-        stage.update(done += count);
-      }
+    for await (const { latents, count } of encodeBatches(at, vae, batches, total)) {
+      parts.push(latents);
+      done += count;
     }
     const values = new Float32Array(done * channels * height * width);
     parts.reduce((from, part) => (values.set(part, from), from + part.length), 0);
@@ -200,10 +197,7 @@ async function decodeClip(file: string, f: Values<typeof decodeFlags>): Promise<
     await announce(at, "decode", vae, total, [latents.height * r, latents.width * r], f.dtype);
     const stamp = vae.weights.path === null ? "RANDOM WEIGHTS" : undefined;
     const stream = async function* (): AsyncGenerator<Frames> {
-      using stage = at.progress.stage("decode", total, "frame");
-      let done = 0;
       for await (const { frames } of decodeBatches(at, vae, latents)) {
-        stage.update(done += frames.frames);
         yield stamp === undefined || ending === ".npz" ? frames : stampFrames(frames, stamp);
       }
     };

@@ -70,25 +70,27 @@ export async function encodeFrames(
   const size = latentSize(model.config, frames), each = size.channels * size.height * size.width;
   const values = new Float32Array(frames.frames * each);
   if (frames.frames === 0) return { values, ...size };
-  using stage = at.progress.stage("encode", frames.frames, "frame");
   let done = 0;
-  for await (const { latents, count } of encodeBatches(at, model, batchesOf(frames))) {
+  for await (const { latents, count } of encodeBatches(at, model, batchesOf(frames), frames.frames)) {
     values.set(latents, done * each);
-    stage.update(done += count);
+    done += count;
   }
   return { values, ...size };
 }
 
-/** Encodes batches of frames as they come, in memory for one of them. */
+/** Encodes batches of frames as they come, in memory for one of them. `total` is for the progress, where it is known. */
 export async function* encodeBatches(
   at: Workplace,
   model: Model<DcaeConfig>,
   batches: Iterable<Frames> | AsyncIterable<Frames>,
+  total: number | undefined,
 ): AsyncGenerator<{ readonly latents: Float32Array; readonly count: number }> {
   const { device } = at, { config } = model;
   at.progress.say(`loading ${model.name}, encoder`);
   const params = await timed(at, "load encoder", () => model.weights.load(device, "encoder."));
   try {
+    using stage = at.progress.stage("encode", total ?? 0, "frame");
+    let done = 0;
     for await (const batch of batches) {
       latentSize(config, batch);
       const latents = await timed(at, "encode", async () => {
@@ -98,6 +100,7 @@ export async function* encodeBatches(
         z.dispose();
         return read.map((v) => v * config.scalingFactor);
       });
+      stage.update(done += batch.frames);
       yield { latents, count: batch.frames };
       await at.pause();
     }
@@ -138,12 +141,11 @@ export async function decodeLatents(
   const count = latents.values.length / (channels * height * width), each = height * r * width * r * 3;
   const frames = makeFrames(count, height * r, width * r), values = new Float32Array(count * each);
   if (count === 0) return { frames, values };
-  using stage = at.progress.stage("decode", count, "frame");
   let done = 0;
   for await (const batch of decodeBatches(at, model, latents)) {
     frames.data.set(batch.frames.data, done * each);
     values.set(batch.values, done * each);
-    stage.update(done += batch.frames.frames);
+    done += batch.frames.frames;
   }
   return { frames, values };
 }
@@ -160,9 +162,10 @@ export async function* decodeBatches(
   at.progress.say(`loading ${model.name}, decoder`);
   const params = await timed(at, "load decoder", () => model.weights.load(device, "decoder."));
   try {
+    using stage = at.progress.stage("decode", count, "frame");
     for (let first = 0; first < count; first += batch) {
       const n = Math.min(batch, count - first);
-      yield await timed(at, "decode", async () => {
+      const decoded = await timed(at, "decode", async () => {
         const z = latents.values.slice(first * size, (first + n) * size).map((v) => v / config.scalingFactor);
         const images = scope(() =>
           decode(params, config, Tensor.from(device, z, [n, channels, height, width]))
@@ -171,6 +174,8 @@ export async function* decodeBatches(
         images.dispose();
         return colours(y, n, H, W);
       });
+      stage.update(first + n);
+      yield decoded;
       await at.pause();
     }
   } finally {
