@@ -18,6 +18,8 @@ import { openPth } from "../lib/io/pth.ts";
 import { axpby } from "../lib/ops.ts";
 import type { Params } from "../lib/params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
+import { metrics } from "./golden_metrics.ts";
+
 import {
   type Differences,
   farOf,
@@ -30,8 +32,7 @@ import {
   shapeOf,
   upload,
 } from "./golden_case.ts";
-import { autoencoderLosses } from "./golden_losses.ts";
-import { metrics } from "./golden_metrics.ts";
+import { autoencoderLosses, perceptualMetric } from "./golden_losses.ts";
 import { training } from "./golden_train.ts";
 import { autoencoder, autoencoderTraining } from "./golden_vae.ts";
 
@@ -376,6 +377,7 @@ export const RUNNERS: readonly Runner[] = [
   forward,
   rollout,
   autoencoderLosses,
+  perceptualMetric,
   autoencoderTraining,
   autoencoder,
   scheduler,
