@@ -8,6 +8,7 @@ import { parseCall, UsageError, type Verb, verb } from "./args.ts";
 import { completionScript, overview, verbHelp } from "./help.ts";
 import { checkPermissions } from "./permissions.ts";
 import { report } from "./report.ts";
+import { dataVerb } from "./data.ts";
 import { doctor } from "./doctor.ts";
 import { generateVerb } from "./generate.ts";
 import { weightsVerb } from "./weights.ts";
@@ -29,7 +30,7 @@ const completion = verb({
 });
 
 /** All verbs, in the order of the overview. */
-export const VERBS: readonly Verb[] = [predictVerb, generateVerb, weightsVerb, doctor, completion];
+export const VERBS: readonly Verb[] = [predictVerb, generateVerb, weightsVerb, dataVerb, doctor, completion];
 
 /**
  * Runs one command line.
