@@ -47,6 +47,17 @@ const flags = {
 /** A folder is taken whole unless --split was given. */
 type DataFlags = Values<typeof flags> & { readonly splitGiven: boolean };
 
+/** Work on clips as a stage that has ended when the result is there. */
+async function staged<T>(
+  progress: Progress,
+  what: string,
+  clips: number,
+  work: (update: (done: number) => void) => Promise<T>,
+): Promise<T> {
+  using stage = progress.stage(what, clips, "clip");
+  return await work((done) => stage.update(done));
+}
+
 async function make(what: string | undefined, f: DataFlags): Promise<void> {
   if (what !== "world") {
     throw new UsageError(`far.ts data make: expected world, found ${what ?? "nothing"}`);
@@ -55,18 +66,15 @@ async function make(what: string | undefined, f: DataFlags): Promise<void> {
     clips = f.clips ?? 8,
     { seed, split, size, first, frames } = f;
   using interrupt = new InterruptListener((line) => progress.say(line), "finishing this clip");
-  using stage = progress.stage("make", clips, "clip");
-  const list = await writeWorld(
-    f.out,
-    { seed, split, size, first, frames, clips, cells: [f.cells, f.cells] },
-    async (done) => {
-      stage.update(done);
+  const options = { seed, split, size, first, frames, clips, cells: [f.cells, f.cells] as const };
+  const list = await staged(progress, "make", clips, (update) =>
+    writeWorld(f.out, options, async (done) => {
+      update(done);
       await new Promise((resolve) => setTimeout(resolve)); // a walk blocks the event loop; let Ctrl-C in
       if (interrupt.signal !== null && done < clips) {
         throw new Interrupted(interrupt.signal, `${done} of ${clips} clips are in ${f.out}, without a list`);
       }
-    },
-  );
+    }));
   progress.event("done", { list, clips });
   progress.say(`wrote ${list} and its ${clips} clips`);
 }
@@ -141,8 +149,7 @@ async function check(what: string, f: DataFlags): Promise<number> {
   const progress = new Progress(progressMode(f));
   let broken = 0;
   for (const set of setsOf(what, f)) {
-    using stage = progress.stage("check", set.length, "clip");
-    const problems = await checkSet(set, (done) => stage.update(done));
+    const problems = await staged(progress, "check", set.length, (update) => checkSet(set, update));
     broken += problems.length;
     for (const { message } of problems) console.error(`far: ${message}`);
     const sum = problems.length === 0 ? "all can be read" : `${problems.length} cannot be used`;
@@ -155,8 +162,8 @@ async function check(what: string, f: DataFlags): Promise<number> {
 async function stats(what: string, f: DataFlags): Promise<void> {
   const progress = new Progress(progressMode(f));
   for (const set of setsOf(what, f)) {
-    using stage = progress.stage("count", Math.min(f.clips ?? set.length, set.length), "clip");
-    const found = await statsOf(set, f.clips, (done) => stage.update(done));
+    const clips = Math.min(f.clips ?? set.length, set.length);
+    const found = await staged(progress, "count", clips, (update) => statsOf(set, clips, update));
     if (f.json) {
       progress.event("stats", { name: set.name, ...found });
       continue;
