@@ -23,7 +23,7 @@ export type {
   WasmSide,
   WgslSide,
 } from "./kernels/spec.ts";
-export { disposeAll, scope, type Shape, Tensor } from "./lib/tensor.ts";
+export { disposeAll, type Node as TensorNode, scope, type Shape, Tensor } from "./lib/tensor.ts";
 export * as ops from "./lib/ops.ts";
 export {
   type Checkpoint,
@@ -70,6 +70,29 @@ export { openSafetensors, writeSafetensors } from "./lib/io/safetensors.ts";
 export { type NpzOptions, openNpy, openNpz, writeNpy, writeNpz } from "./lib/io/npz.ts";
 export { type HostDType, type HostTensor, type LazyTensor, toFloat32, toInt32 } from "./lib/io/host.ts";
 export { type FileTensor, TensorFile, type TensorFormat, type TensorsToWrite } from "./lib/io/tensor_file.ts";
+export { checkpoint, type GradOptions, type ValueAndGrad, valueAndGrad } from "./lib/autograd.ts";
+export { AdamW, type AdamWOptions, clipFactor, Ema, gradientNorm, Slots } from "./lib/train/adamw.ts";
+export { type InitialParams, initialParams, type InitMatch } from "./lib/train/init.ts";
+export {
+  drawNoise,
+  flowMatchingLoss,
+  type LossInput,
+  mixNoise,
+  type NoiseDraw,
+  type NoisyBatch,
+  type ObjectiveConfig,
+  type TrainBatch,
+} from "./lib/train/objective.ts";
+export {
+  type BatchSource,
+  DivergedError,
+  type SavedTensors,
+  type StepReport,
+  Trainer,
+  type TrainerConfig,
+  type TrainerState,
+} from "./lib/train/trainer.ts";
+export { latestCheckpoint, saveCheckpoint, type SavedRun } from "./lib/train/checkpoint.ts";
 export { type Batch, batches, type BatchOptions } from "./lib/data/batches.ts";
 export { checkSet, type Problem, type SetStats, statsOf } from "./lib/data/check.ts";
 export {

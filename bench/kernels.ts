@@ -1,18 +1,20 @@
 /**
- * GFLOP/s of linear, conv2d, attention and the norms at the models' shapes, on each device and thread count.
+ * GFLOP/s of the kernels of inference and training at the models' shapes, on each device and thread count.
  *
- *     deno run -A bench/kernels.ts [--devices cpu,webgpu] [--threads 1,2] [--rounds 15] [--save]
+ *     deno run -A bench/kernels.ts [--devices cpu,webgpu] [--threads 1,2] [--rounds 15] [--only linear,adamw] [--save]
  *
  * Cases run alternately, one launch batch each per round, so that a noisy machine disturbs all of them alike; the median
  * round counts. `--save` writes bench/results/kernels.json with device, processor, date and commit.
  *
  * @module
  */
-import { attention } from "../kernels/attention.ts";
+import { adamw } from "../kernels/adamw.ts";
+import { attention, attentionGradKey, attentionGradQuery } from "../kernels/attention.ts";
 import { conv2d } from "../kernels/conv2d.ts";
 import type { Device, DeviceName, Launch, PackRequest, Storage } from "../kernels/device.ts";
-import { linear } from "../kernels/linear.ts";
-import { normModulate, rmsNorm } from "../kernels/norm.ts";
+import { accumulate, unaryGrad } from "../kernels/elementwise.ts";
+import { linear, linearGradInput, linearGradWeight } from "../kernels/linear.ts";
+import { normModulate, normModulateGrad, rmsNorm } from "../kernels/norm.ts";
 import { openDevice } from "../kernels/open.ts";
 import { type Kernel, type Params, parseContract } from "../kernels/spec.ts";
 import { environment, numberList, option } from "./environment.ts";
@@ -63,6 +65,42 @@ function attentionCase(T: number, S: number, A: number, hd: number): Case {
   };
 }
 
+function gradientCases(M: number, N: number, K: number): Case[] {
+  const params = { M, N, K, X: M, Y: M, Z: N, xRow: 0, yRow: 0, zCol: 0, accumulate: 0, half: 0, hasBias: 1 };
+  return [linearGradInput, linearGradWeight].map((kernel) => ({
+    name: `${kernel.name} ${M}x${N}x${K}`,
+    kernel,
+    params,
+  }));
+}
+
+/** Frames of `n` tokens, frame-causal, with the forward pass at the same ranges beside the gradients. */
+function causalCases(T: number, n: number, A: number, hd: number): Case[] {
+  const keys = (T + n) / 2;
+  const params = {
+    ...{
+      T,
+      S: T,
+      A,
+      A2: 2 * A,
+      hd,
+      D: A * hd,
+      keys,
+      scale: 1 / Math.sqrt(hd),
+      slope: 0,
+      hasSlope: 0,
+      hasLse: 0,
+    },
+  };
+  return [attention, attentionGradQuery, attentionGradKey].map((kernel) => ({
+    name: `${kernel.name} ${T / n} frames of ${n} tokens, ${A} heads of ${hd}`,
+    kernel,
+    params,
+    absent: ["queryFrames", "keyFrames", "lse"],
+    indices: { ranges: (i) => i % 4 === 1 ? (Math.floor((i >> 2) / n) + 1) * n : 0 },
+  }));
+}
+
 const CASES: readonly Case[] = [
   linearCase(64, 768, 768),
   linearCase(64, 2304, 768),
@@ -87,7 +125,30 @@ const CASES: readonly Case[] = [
     kernel: rmsNorm,
     params: { P: 1024, C: 512, eps: 1e-5, act: 0, hasBias: 1, hasResidual: 1 },
   },
-];
+  linearCase(1024, 2304, 768),
+  linearCase(1024, 768, 3072),
+  ...gradientCases(1024, 768, 768),
+  ...gradientCases(1024, 2304, 768),
+  ...gradientCases(1024, 3072, 768),
+  ...gradientCases(1024, 768, 3072),
+  ...causalCases(1024, 64, 12, 64),
+  {
+    name: "normModulateGrad 1024x768",
+    kernel: normModulateGrad,
+    params: { T: 1024, D: 768, R: 1, G: 2304, scaleCol: 768, eps: 1e-6 },
+    indices: { rows: () => 0 },
+  },
+  { name: "unaryGrad gelu 1024x3072", kernel: unaryGrad, params: { E: 1024 * 3072, act: 2 } },
+  { name: "accumulate 4M", kernel: accumulate, params: { E: 1 << 22, alpha: 1, beta: 1 } },
+  {
+    name: "adamw 16M",
+    kernel: adamw,
+    params: {
+      ...{ E: 1 << 24, lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.1 },
+      ...{ bias1: 0.1, bias2: 0.001, scale: 1 },
+    },
+  },
+].filter(({ name }) => (option("only") ?? "").split(",").some((part) => name.includes(part)));
 
 /** Buffers with made-up contents for a case. */
 function prepare(device: Device, test: Case): Launch {

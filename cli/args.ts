@@ -28,6 +28,8 @@ export interface Flag<T> {
   readonly choices?: readonly string[];
   /** Completed as a file name by the shell. */
   readonly file?: boolean;
+  /** May be given several times; the value is the list of all. */
+  readonly many?: boolean;
 }
 
 type Details = Pick<Flag<unknown>, "value" | "min" | "max" | "file">;
@@ -44,6 +46,12 @@ const make =
 
 /** A flag that takes any text. */
 export const text: Make<string> = make<string>("text", "TEXT");
+/** A flag that takes any text and may be given several times. */
+export const texts = (help: string, more: Details = {}): Flag<readonly string[]> => ({
+  ...text(help, more),
+  default: [],
+  many: true,
+} as Flag<readonly string[]>);
 /** A flag that takes a path, completed by the shell. */
 export const path: Make<string> = (help: string, more: object = {}) =>
   text(help, { value: "FILE", file: true, ...more }) as Flag<string>;
@@ -155,9 +163,7 @@ function check(who: string, flag: Flag<unknown>, found: string): string | number
   if (flag.kind === "text") return found;
   if (flag.kind === "choice") {
     if (flag.choices!.includes(found)) return found;
-    throw new UsageError(
-      `${who}: expected ${flag.choices!.join(" or ")}, found ${found}${didYouMean(found, flag.choices!)}`,
-    );
+    throw new UsageError(`${who}: expected ${flag.choices!.join(" or ")}, found ${found}`);
   }
   const number = Number(found);
   const kind = flag.kind === "integer" ? "a whole number" : "a number";
@@ -188,6 +194,7 @@ export function parseCall(declared: Verb, args: readonly string[]): Call<Flags> 
   const found = parseArgs(joinNegative(args, flags), {
     string: ["_", ...names.filter((n) => flags[n].kind !== "toggle")],
     boolean: ["help", "h", ...toggles],
+    collect: names.filter((n) => flags[n].many),
     unknown: (word, key) => {
       if (key === undefined) return true;
       const name = word.startsWith("--") ? `--${key}` : `-${key}`;
@@ -206,14 +213,15 @@ export function parseCall(declared: Verb, args: readonly string[]): Call<Flags> 
     const flag = flags[name];
     const value = found[name];
     if (
-      value === undefined ||
+      value === undefined || (flag.many && (value as unknown[]).length === 0) ||
       (flag.kind === "toggle" && !args.some((a) => a === `--${name}` || a.startsWith(`--${name}=`)))
     ) {
       values[name] = flag.default;
       continue;
     }
     given.add(name);
-    if (flag.kind !== "toggle") values[name] = check(`${who} --${name}`, flag, String(value));
+    if (flag.many) values[name] = (value as unknown[]).map((v) => check(`${who} --${name}`, flag, String(v)));
+    else if (flag.kind !== "toggle") values[name] = check(`${who} --${name}`, flag, String(value));
     else if (typeof value === "boolean") values[name] = value;
     else throw new UsageError(`${who} --${name}: expected no value, true or false, found ${value}`);
   }

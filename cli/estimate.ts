@@ -10,6 +10,7 @@ import { type DcaeConfig, dcaeShapes, downsampling } from "../lib/dcae/config.ts
 import { type FarConfig, farShapes } from "../lib/far/config.ts";
 import { sample } from "../lib/far/sample.ts";
 import { attention, conv2d, copyStrided, linear } from "../lib/ops.ts";
+import { isMatrix } from "../lib/params.ts";
 import { streamOf, uniform } from "../lib/random.ts";
 import { disposeAll, scope, type Shape, Tensor, unscoped } from "../lib/tensor.ts";
 import { bytes } from "./report.ts";
@@ -37,7 +38,7 @@ function dryParams(
   return unscoped(() =>
     Object.fromEntries(
       Object.entries(shapes).filter(([name]) => name.startsWith(prefix)).map(([name, shape]) =>
-        [name, Tensor.empty(device, shape, dtype === "f16" && shape.length !== 1 ? "f16" : "f32")] as const
+        [name, Tensor.empty(device, shape, dtype === "f16" && isMatrix(name, shape) ? "f16" : "f32")] as const
       ),
     )
   );

@@ -6,7 +6,6 @@
 import type { DeviceName } from "../kernels/device.ts";
 import { openDevice, type Opened } from "../kernels/open.ts";
 import { choice, integer, toggle, UsageError } from "./args.ts";
-import { didYouMean } from "../lib/nearest.ts";
 import { environment } from "./report.ts";
 
 const DEVICES = ["auto", "webgpu", "cpu"] as const;
@@ -37,7 +36,7 @@ export async function openChosen(
   if (device === undefined && named) {
     if (!(DEVICES as readonly string[]).includes(named)) {
       throw new UsageError(
-        `FAR_DEVICE: expected ${DEVICES.join(" or ")}, found ${named}${didYouMean(named, DEVICES)}`,
+        `FAR_DEVICE: expected ${DEVICES.join(" or ")}, found ${named}`,
       );
     }
     device = named as DeviceName | "auto";

@@ -48,7 +48,9 @@ function flagRow(name: string, flag: Flag<unknown>): readonly [string, string] {
     : flag.min !== undefined
     ? `at least ${flag.min}`
     : "";
-  const standard = flag.kind === "toggle" || flag.default === undefined ? "" : `default ${flag.default}`;
+  const standard = flag.kind === "toggle" || flag.default === undefined || flag.many
+    ? ""
+    : `default ${flag.default}`;
   const notes = [range, standard].filter((s) => s !== "").join(", ");
   return [left, notes === "" ? flag.help : `${flag.help} (${notes})`];
 }

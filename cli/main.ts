@@ -8,9 +8,13 @@ import { parseCall, UsageError, type Verb, verb } from "./args.ts";
 import { completionScript, overview, verbHelp } from "./help.ts";
 import { checkPermissions } from "./permissions.ts";
 import { report } from "./report.ts";
+import { decodeVerb, encodeVerb } from "./autoencode.ts";
 import { dataVerb } from "./data.ts";
 import { doctor } from "./doctor.ts";
+import { infoVerb } from "./info.ts";
 import { generateVerb } from "./generate.ts";
+import { trainVerb } from "./train.ts";
+import { trainVaeVerb } from "./train_vae.ts";
 import { weightsVerb } from "./weights.ts";
 import { predictVerb } from "./predict.ts";
 
@@ -30,7 +34,19 @@ const completion = verb({
 });
 
 /** All verbs, in the order of the overview. */
-export const VERBS: readonly Verb[] = [predictVerb, generateVerb, weightsVerb, dataVerb, doctor, completion];
+export const VERBS: readonly Verb[] = [
+  predictVerb,
+  generateVerb,
+  trainVerb,
+  trainVaeVerb,
+  encodeVerb,
+  decodeVerb,
+  weightsVerb,
+  dataVerb,
+  infoVerb,
+  doctor,
+  completion,
+];
 
 /**
  * Runs one command line.

@@ -3,9 +3,10 @@
  *
  * @module
  */
+import { readText } from "./files.ts";
 import type { Device } from "../kernels/device.ts";
 import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
-import { FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
+import { countParameters, FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
@@ -52,6 +53,13 @@ export interface ModelFlags {
   readonly window?: number;
 }
 
+/** Number of parameters of a model; batch-norm statistics are none. */
+export function parametersOf(shapes: Readonly<Record<string, Shape>>): number {
+  return countParameters(
+    Object.fromEntries(Object.entries(shapes).filter(([name]) => !/running_|num_batches/.test(name))),
+  );
+}
+
 /** Where a model's parameters come from. */
 export interface Weights {
   /** Every name and shape of the model. */
@@ -72,7 +80,7 @@ export interface Model<C> {
 }
 
 function readJson(file: string): Record<string, unknown> {
-  const content = Deno.readTextFileSync(file);
+  const content = readText(file);
   try {
     const value = JSON.parse(content);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
@@ -83,7 +91,7 @@ function readJson(file: string): Record<string, unknown> {
 }
 
 /** A configuration by name or out of a JSON file: `{"type": …, "config": {…}}` or the keys alone. */
-function resolveFar(given: string, more: Record<string, unknown>): FarConfig {
+export function resolveFar(given: string, more: Record<string, unknown>): FarConfig {
   if (!/\.json$/i.test(given)) {
     if (!FAR_MODELS[given]) {
       const known = Object.keys(FAR_MODELS);
@@ -173,7 +181,7 @@ function weightsOf(
   what: string,
   flag: string,
   path: string | undefined,
-  flags: ModelFlags,
+  flags: Pick<ModelFlags, "random-weights" | "dtype">,
   shapes: Readonly<Record<string, Shape>>,
   entry?: string,
 ): Weights {
@@ -229,7 +237,9 @@ export function chooseFar(flags: ModelFlags, actions?: number): Model<FarConfig>
 }
 
 /** The autoencoder that the flags name. See {@linkcode chooseFar}. */
-export function chooseDcae(flags: ModelFlags): Model<DcaeConfig> {
+export function chooseDcae(
+  flags: Pick<ModelFlags, "vae" | "vae-weights" | "random-weights" | "dtype">,
+): Model<DcaeConfig> {
   const config = resolveDcae(flags.vae);
   const weights = weightsOf(
     `DC-AE ${flags.vae}`,

@@ -5,6 +5,7 @@
  */
 import { ffmpegPath } from "../lib/io/ffmpeg.ts";
 import { type Frames, sliceFrames } from "../lib/io/frames.ts";
+import { stampFrames } from "../lib/io/font.ts";
 import { writePng } from "../lib/io/image.ts";
 import { contactSheet, type Labelled, sideBySide } from "../lib/io/sheet.ts";
 import { writeVideo } from "../lib/io/video_write.ts";
@@ -135,8 +136,8 @@ export async function writePictures(folder: string, p: Pictures): Promise<string
     ? [{ label: "truth", frames: joined([context, p.truth]) }]
     : [];
   for (const [i, clip] of clips.entries()) {
-    // Pixels as they are, for other programs; a stamp needs the room of a picture.
-    const shown = stamp === undefined ? clip.frames : sideBySide([clip], { stamp });
+    // Pixels as they are, for other programs; a stamp goes below them.
+    const shown = stamp === undefined ? clip.frames : stampFrames(clip.frames, stamp);
     await writeVideo(`${folder}/${name(i)}.${ending}`, shown, { fps });
     names.push(`${name(i)}.${ending}`);
   }

@@ -9,7 +9,7 @@ import { decode, encode } from "../lib/dcae/autoencoder.ts";
 import { type DcaeConfig, downsampling } from "../lib/dcae/config.ts";
 import type { FarConfig } from "../lib/far/config.ts";
 import { sample } from "../lib/far/sample.ts";
-import { type Frames, makeFrames } from "../lib/io/frames.ts";
+import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { disposeAll, scope, Tensor } from "../lib/tensor.ts";
 import { framesPerBatch } from "./estimate.ts";
@@ -55,41 +55,59 @@ export function latentSize(config: DcaeConfig, frames: { readonly height: number
   return { channels: config.latentChannels, height: frames.height / r, width: frames.width / r };
 }
 
-/** Encodes frames batch by batch: `[F, C, H, W]`, multiplied by the autoencoder's scaling factor. */
+/** Frames of a clip in batches that the autoencoder takes at once. */
+export function* batchesOf(frames: Frames): Generator<Frames> {
+  const batch = framesPerBatch(frames.height, frames.width);
+  for (let first = 0; first < frames.frames; first += batch) yield sliceFrames(frames, first, first + batch);
+}
+
+/** Encodes a clip: `[F, C, H, W]`, multiplied by the autoencoder's scaling factor. */
 export async function encodeFrames(
   at: Workplace,
   model: Model<DcaeConfig>,
   frames: Frames,
 ): Promise<Latents> {
-  const { device, progress } = at, { config } = model;
-  const { channels, height, width } = latentSize(config, frames);
-  const size = channels * height * width;
-  const values = new Float32Array(frames.frames * size);
-  if (frames.frames === 0) return { values, channels, height, width };
-  progress.say(`loading ${model.name}, encoder`);
+  const size = latentSize(model.config, frames), each = size.channels * size.height * size.width;
+  const values = new Float32Array(frames.frames * each);
+  if (frames.frames === 0) return { values, ...size };
+  let done = 0;
+  for await (const { latents, count } of encodeBatches(at, model, batchesOf(frames), frames.frames)) {
+    values.set(latents, done * each);
+    done += count;
+  }
+  return { values, ...size };
+}
+
+/** Encodes batches of frames as they come, in memory for one of them. `total` is for the progress, where it is known. */
+export async function* encodeBatches(
+  at: Workplace,
+  model: Model<DcaeConfig>,
+  batches: Iterable<Frames> | AsyncIterable<Frames>,
+  total: number | undefined,
+): AsyncGenerator<{ readonly latents: Float32Array; readonly count: number }> {
+  const { device } = at, { config } = model;
+  at.progress.say(`loading ${model.name}, encoder`);
   const params = await timed(at, "load encoder", () => model.weights.load(device, "encoder."));
   try {
-    await timed(at, "encode", async () => {
-      const batch = framesPerBatch(frames.height, frames.width);
-      using stage = progress.stage("encode", frames.frames, "frame");
-      for (let first = 0; first < frames.frames; first += batch) {
-        const count = Math.min(batch, frames.frames - first);
-        const images = planes(frames, first, count); // [B, 3, H, W]
-        const z = scope(() =>
-          encode(params, config, Tensor.from(device, images, [count, 3, frames.height, frames.width]))
-        );
+    using stage = at.progress.stage("encode", total ?? 0, "frame");
+    let done = 0;
+    for await (const batch of batches) {
+      latentSize(config, batch);
+      const latents = await timed(at, "encode", async () => {
+        const images = planes(batch, 0, batch.frames), shape = [batch.frames, 3, batch.height, batch.width];
+        const z = scope(() => encode(params, config, Tensor.from(device, images, shape)));
         const read = await z.read();
         z.dispose();
-        for (let i = 0; i < read.length; i++) values[first * size + i] = read[i] * config.scalingFactor;
-        stage.update(first + count);
-        await at.pause();
-      }
-    });
+        return read.map((v) => v * config.scalingFactor);
+      });
+      stage.update(done += batch.frames);
+      yield { latents, count: batch.frames };
+      await at.pause();
+    }
   } finally {
     disposeAll(params);
     device.trim();
   }
-  return { values, channels, height, width };
 }
 
 /** Colours 0 to 255, `[F, H, W, 3]`, as planes in [-1, 1], `[F, 3, H, W]`. */
@@ -113,48 +131,72 @@ export interface Decoded {
   readonly values: Float32Array;
 }
 
-/** Decodes latents (divided by the scaling factor here) batch by batch. */
+/** Decodes latents. */
 export async function decodeLatents(
   at: Workplace,
   model: Model<DcaeConfig>,
   latents: Latents,
 ): Promise<Decoded> {
-  const { device, progress } = at, { config } = model, r = downsampling(config);
-  const { channels, height, width } = latents, size = channels * height * width;
-  const count = latents.values.length / size, H = height * r, W = width * r, pixels = H * W;
-  const frames = makeFrames(count, H, W), values = new Float32Array(count * pixels * 3);
+  const r = downsampling(model.config), { channels, height, width } = latents;
+  const count = latents.values.length / (channels * height * width), each = height * r * width * r * 3;
+  const frames = makeFrames(count, height * r, width * r), values = new Float32Array(count * each);
   if (count === 0) return { frames, values };
-  progress.say(`loading ${model.name}, decoder`);
+  let done = 0;
+  for await (const batch of decodeBatches(at, model, latents)) {
+    frames.data.set(batch.frames.data, done * each);
+    values.set(batch.values, done * each);
+    done += batch.frames.frames;
+  }
+  return { frames, values };
+}
+
+/** Decodes latents (divided by the scaling factor here) batch by batch. */
+export async function* decodeBatches(
+  at: Workplace,
+  model: Model<DcaeConfig>,
+  latents: Latents,
+): AsyncGenerator<Decoded> {
+  const { device } = at, { config } = model, r = downsampling(config);
+  const { channels, height, width } = latents, size = channels * height * width;
+  const count = latents.values.length / size, H = height * r, W = width * r, batch = framesPerBatch(H, W);
+  at.progress.say(`loading ${model.name}, decoder`);
   const params = await timed(at, "load decoder", () => model.weights.load(device, "decoder."));
   try {
-    await timed(at, "decode", async () => {
-      const batch = framesPerBatch(H, W);
-      using stage = progress.stage("decode", count, "frame");
-      for (let first = 0; first < count; first += batch) {
-        const n = Math.min(batch, count - first);
+    using stage = at.progress.stage("decode", count, "frame");
+    for (let first = 0; first < count; first += batch) {
+      const n = Math.min(batch, count - first);
+      const decoded = await timed(at, "decode", async () => {
         const z = latents.values.slice(first * size, (first + n) * size).map((v) => v / config.scalingFactor);
         const images = scope(() =>
           decode(params, config, Tensor.from(device, z, [n, channels, height, width]))
         );
         const y = await images.read(); // [B, 3, H, W]
         images.dispose();
-        for (let f = 0; f < n; f++) {
-          for (let i = 0; i < pixels; i++) {
-            for (let c = 0; c < 3; c++) {
-              const value = Math.min(1, Math.max(0, y[(f * 3 + c) * pixels + i] / 2 + 0.5));
-              const to = ((first + f) * pixels + i) * 3 + c;
-              values[to] = value;
-              frames.data[to] = Math.round(value * 255);
-            }
-          }
-        }
-        stage.update(first + n);
-        await at.pause();
-      }
-    });
+        return colours(y, n, H, W);
+      });
+      stage.update(first + n);
+      yield decoded;
+      await at.pause();
+    }
   } finally {
     disposeAll(params);
     device.trim();
+  }
+}
+
+/** Planes of about [-1, 1], `[F, 3, H, W]`, as colours. */
+function colours(planes: Float32Array, count: number, height: number, width: number): Decoded {
+  const frames = makeFrames(count, height, width), pixels = height * width;
+  const values = new Float32Array(count * pixels * 3);
+  for (let f = 0; f < count; f++) {
+    for (let i = 0; i < pixels; i++) {
+      for (let c = 0; c < 3; c++) {
+        const value = Math.min(1, Math.max(0, planes[(f * 3 + c) * pixels + i] / 2 + 0.5));
+        const to = (f * pixels + i) * 3 + c;
+        values[to] = value;
+        frames.data[to] = Math.round(value * 255);
+      }
+    }
   }
   return { frames, values };
 }

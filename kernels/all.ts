@@ -3,14 +3,54 @@
  *
  * @module
  */
-import { attention } from "./attention.ts";
-import { conv2d, depthwiseConv2d } from "./conv2d.ts";
-import { stridedCopy } from "./copy.ts";
-import { binary, embed, gateAdd, glu, groupMean, unary } from "./elementwise.ts";
-import { groupedLinear, linear, linearQkv } from "./linear.ts";
-import { batchNorm, normModulate, rmsNorm } from "./norm.ts";
-import { reluAttention } from "./relu_attention.ts";
-import { rotary } from "./rotary.ts";
+import { adamw } from "./adamw.ts";
+import { attention, attentionGradKey, attentionGradQuery, attentionStats } from "./attention.ts";
+import {
+  conv2d,
+  conv2dGradInput,
+  conv2dGradWeight,
+  depthwiseConv2d,
+  depthwiseConv2dGradInput,
+  depthwiseConv2dGradWeight,
+} from "./conv2d.ts";
+import { stridedCopy, stridedCopyGrad } from "./copy.ts";
+import {
+  accumulate,
+  binary,
+  embed,
+  fill,
+  gateAdd,
+  gateMul,
+  glu,
+  gluGrad,
+  groupMean,
+  groupMeanGrad,
+  unary,
+  unaryGrad,
+} from "./elementwise.ts";
+import {
+  groupedLinear,
+  groupedLinearGradInput,
+  groupedLinearGradWeight,
+  linear,
+  linearGradInput,
+  linearGradWeight,
+  linearQkv,
+} from "./linear.ts";
+import {
+  batchNorm,
+  batchNormGrad,
+  batchNormSums,
+  batchStats,
+  normModulate,
+  normModulateGrad,
+  rmsNorm,
+  rmsNormGrad,
+} from "./norm.ts";
+import { maxPool2d, maxPool2dGrad } from "./pool.ts";
+import { absLoss, absLossGrad, columnSum, frameLoss, frameLossGrad, rowSum, squareSum } from "./reduce.ts";
+import { reluAttention, reluAttentionGrad } from "./relu_attention.ts";
+import { rotary, rotaryGrad } from "./rotary.ts";
 import type { Kernel } from "./spec.ts";
 
 /** All kernels of the toolkit. */
@@ -33,4 +73,39 @@ export const KERNELS: readonly Kernel[] = [
   embed,
   groupMean,
   gateAdd,
+  linearGradInput,
+  linearGradWeight,
+  normModulateGrad,
+  rotaryGrad,
+  attentionStats,
+  attentionGradQuery,
+  attentionGradKey,
+  unaryGrad,
+  gateMul,
+  accumulate,
+  fill,
+  rowSum,
+  columnSum,
+  frameLoss,
+  frameLossGrad,
+  squareSum,
+  adamw,
+  conv2dGradInput,
+  conv2dGradWeight,
+  depthwiseConv2dGradInput,
+  depthwiseConv2dGradWeight,
+  groupedLinearGradInput,
+  groupedLinearGradWeight,
+  rmsNormGrad,
+  batchStats,
+  batchNormSums,
+  batchNormGrad,
+  reluAttentionGrad,
+  gluGrad,
+  groupMeanGrad,
+  stridedCopyGrad,
+  maxPool2d,
+  maxPool2dGrad,
+  absLoss,
+  absLossGrad,
 ];

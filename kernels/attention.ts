@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { specialise } from "./webgpu/specialise.ts";
 import activation from "./activation.wgsl" with { type: "text" };
 import wgsl from "./attention.wgsl" with { type: "text" };
-import type { Kernel, Target } from "./spec.ts";
+import type { HostBuffers, Kernel, Params, Target } from "./spec.ts";
+import { sections } from "./webgpu/sections.ts";
+import { specialise } from "./webgpu/specialise.ts";
 
 /** Queries of a workgroup. */
 const QUERIES = 16;
@@ -68,7 +69,8 @@ export const attention: Kernel = {
     }
   },
   wgsl: {
-    source: (p, target) => activation + specialise(wgsl, { HD: p.hd, ...tileOf(p.hd, target) }),
+    source: (p, target) =>
+      activation + specialise(sections(wgsl, "forward"), { HD: p.hd, ...tileOf(p.hd, target) }),
     entry: "forward",
     groups: (p) => [Math.ceil(p.T / QUERIES), p.A, 1],
     // A block of keys: loads, scores, weights and sums, as counted in the shader. S bounds what a query sees.
@@ -85,5 +87,163 @@ export const attention: Kernel = {
     tasks: (p) => p.A * Math.ceil(p.T / 64),
     // State and scores, then 64 queries, 96 values and 66 results of one head, padded to 8 channels.
     scratch: (p) => 32768 + 4 * (64 * p.hd + (96 + 66) * Math.ceil(p.hd / 8) * 8),
+  },
+};
+
+/** What the gradient of attention needs of each query and head: `stats[t]` = [lse (A) | Σ_d dy · y (A)]. */
+export const attentionStats: Kernel = {
+  name: "attentionStats",
+  inputs: { y: "T D", dy: "T D", lse: "T A" },
+  outputs: { stats: "T A2" },
+  params: { T: "u32", D: "u32", A: "u32" },
+  flags: ["hd"],
+  flops: (p) => 2 * p.T * p.D,
+  reference: (io, p) => {
+    for (let t = 0; t < p.T; t++) {
+      for (let head = 0; head < p.A; head++) {
+        let sum = 0;
+        for (let d = 0; d < p.hd; d++) {
+          sum += io.y![t * p.D + head * p.hd + d] * io.dy![t * p.D + head * p.hd + d];
+        }
+        io.stats![t * 2 * p.A + head] = io.lse![t * p.A + head];
+        io.stats![t * 2 * p.A + p.A + head] = sum;
+      }
+    }
+  },
+  wgsl: {
+    source: sections(wgsl, "stats"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.T * p.A / 8),
+    loops: (p) => Math.ceil(p.hd / 32) + 8,
+  },
+  wasm: { fn: "attentionStats", tasks: (p) => Math.ceil(p.T / 16) },
+};
+
+/** Calls `visit` for every visible (query, key) pair of a head with its weight and the gradient of its score. */
+function eachPair(
+  io: HostBuffers,
+  p: Params,
+  visit: (t: number, s: number, at: number, w: number, ds: number) => void,
+) {
+  const { q, k, v, ranges, dy, stats } = io;
+  for (let t = 0; t < p.T; t++) {
+    for (const r of [0, 2]) {
+      for (let s = ranges![4 * t + r]; s < ranges![4 * t + r + 1]; s++) {
+        for (let head = 0; head < p.A; head++) {
+          const at = head * p.hd;
+          let dot = 0, up = 0;
+          for (let d = 0; d < p.hd; d++) {
+            dot += q![t * p.D + at + d] * k![s * p.D + at + d];
+            up += dy![t * p.D + at + d] * v![s * p.D + at + d];
+          }
+          const score = dot * p.scale + (p.hasSlope ? p.slope * (io.keyFrames![s] - io.queryFrames![t]) : 0);
+          const weight = Math.exp(score - stats![t * 2 * p.A + head]);
+          visit(t, s, at, weight, weight * (up - stats![t * 2 * p.A + p.A + head]));
+        }
+      }
+    }
+  }
+}
+
+const GRAD_INPUTS = {
+  q: "T D",
+  k: "S D",
+  v: "S D",
+  ranges: "T 4:i32",
+  queryFrames: "T:i32?",
+  keyFrames: "S:i32?",
+  stats: "T A2",
+  dy: "T D",
+} as const;
+
+/** Rows that a workgroup of the gradients owns. */
+const OWN = 32;
+
+/** Rows of a block of the gradients: what fits into shared memory. */
+function blockOf(hd: number, target: Target): number {
+  const bytes = 16 * (32 * ((hd / 4) | 1) + OWN * 9) + 256;
+  return bytes <= target.sharedBytes ? 32 : 16;
+}
+
+const gradientSource = (part: string, p: Params, target: Target) =>
+  activation + specialise(sections(wgsl, "gradients", part), { HD: p.hd, BLOCK: blockOf(p.hd, target) });
+
+/** Loop iterations over `count` rows of the other kind, all of them seen: loads, products and sums of each block. */
+function gradientLoops(
+  count: number,
+  loads: number,
+  adds: number,
+  scanned: number,
+  p: Params,
+  target: Target,
+): number {
+  const block = blockOf(p.hd, target), vectors = p.hd / 4, span = Math.ceil(vectors / 8);
+  const blocks = Math.ceil(count / block);
+  const each = loads * Math.ceil(block * vectors / 64) + 2 * vectors + 16 + adds * span * (block / 4 + 1) + 1;
+  return blocks * each + Math.ceil(blocks / 64) * (scanned + 1) + OWN + 5 * span;
+}
+
+/**
+ * Scratch of a gradient's task on the cpu: state, two packed operands of 64 lanes, two blocks of 96 rows times 64 lanes,
+ * 96 packed rows, and `results` blocks of 66 results, padded to 16 channels.
+ */
+const gradientScratch = (hd: number, results: number) =>
+  64 * 1024 + 2 * 256 * hd + 4 * (96 + 66 * results) * Math.ceil(hd / 16) * 16;
+
+/** Gradient of the queries. Scores are computed again, block by block, and never stored. */
+export const attentionGradQuery: Kernel = {
+  name: "attentionGradQuery",
+  inputs: GRAD_INPUTS,
+  outputs: { dq: "T D" },
+  params: { T: "u32", D: "u32", A: "u32", scale: "f32", slope: "f32" },
+  flags: ["hd", "hasSlope"],
+  flops: (p) => 6 * p.T * (p.keys ?? 0) * p.D,
+  reference: (io, p) => {
+    io.dq!.fill(0);
+    eachPair(io, p, (t, s, at, _w, ds) => {
+      for (let d = 0; d < p.hd; d++) io.dq![t * p.D + at + d] += ds * p.scale * io.k![s * p.D + at + d];
+    });
+  },
+  wgsl: {
+    source: (p, target) => gradientSource("gradQuery", p, target),
+    entry: "backward",
+    groups: (p) => [Math.ceil(p.T / OWN), p.A, 1],
+    loops: (p, target) => gradientLoops(p.S ?? 0, 2, 1, OWN, p, target),
+  },
+  wasm: {
+    fn: "attentionGradQuery",
+    tasks: (p) => p.A * Math.ceil(p.T / 64),
+    scratch: (p) => gradientScratch(p.hd, 1),
+  },
+};
+
+/** Gradients of keys and values: a tile of keys adds up over the queries that see it, in query order. */
+export const attentionGradKey: Kernel = {
+  name: "attentionGradKey",
+  inputs: GRAD_INPUTS,
+  outputs: { dk: "S D", dv: "S D" },
+  params: { T: "u32", S: "u32", D: "u32", A: "u32", scale: "f32", slope: "f32" },
+  flags: ["hd", "hasSlope"],
+  flops: (p) => 8 * p.T * (p.keys ?? 0) * p.D,
+  reference: (io, p) => {
+    io.dk!.fill(0);
+    io.dv!.fill(0);
+    eachPair(io, p, (t, s, at, w, ds) => {
+      for (let d = 0; d < p.hd; d++) {
+        io.dk![s * p.D + at + d] += ds * p.scale * io.q![t * p.D + at + d];
+        io.dv![s * p.D + at + d] += w * io.dy![t * p.D + at + d];
+      }
+    });
+  },
+  wgsl: {
+    source: (p, target) => gradientSource("gradKey", p, target),
+    entry: "backward",
+    groups: (p) => [Math.ceil(p.S / OWN), p.A, 1],
+    loops: (p, target) => gradientLoops(p.T, 3, 2, blockOf(p.hd, target), p, target),
+  },
+  wasm: {
+    fn: "attentionGradKey",
+    tasks: (p) => p.A * Math.ceil(p.S / 64),
+    scratch: (p) => gradientScratch(p.hd, 2),
   },
 };

@@ -11,8 +11,14 @@ import type { Kernel, Params } from "./spec.ts";
 import { gemmSide } from "./webgpu/gemm.ts";
 import { sections } from "./webgpu/sections.ts";
 
-/** Input channels that the WGSL takes for one tap, in fours: a tile's sixteen, fewer where there are fewer. */
-const channelSteps = (p: Params) => Math.min(4, Math.ceil(p.I / 4));
+/** Channels that the WGSL takes for one tap, in fours: a tile's sixteen, fewer where there are fewer. */
+const channelSteps = (channels: number) => Math.min(4, Math.ceil(channels / 4));
+
+/** Steps of four k of a WGSL product over channels and taps. */
+const channelDepth = (p: Params, channels: number) => {
+  const steps = channelSteps(channels);
+  return Math.ceil(channels / (4 * steps)) * p.KH * p.KW * steps;
+};
 
 /** Dense convolution: y = act(conv(x, w) + bias), zero padding `pad` on all sides, stride in both directions. */
 export const conv2d: Kernel = {
@@ -59,13 +65,9 @@ export const conv2d: Kernel = {
     }
   },
   wgsl: gemmSide(
-    activation + sections(wgsl, "dense"),
-    (p) => ({
-      rows: p.B * p.OH * p.OW,
-      columns: p.O,
-      depth: Math.ceil(p.I / (4 * channelSteps(p))) * p.KH * p.KW * channelSteps(p),
-    }),
-    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p) }),
+    activation + sections(wgsl, "params", "blocks", "dense"),
+    (p) => ({ rows: p.B * p.OH * p.OW, columns: p.O, depth: channelDepth(p, p.I) }),
+    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p.I) }),
   ),
   wasm: {
     fn: "conv2d",
@@ -74,6 +76,10 @@ export const conv2d: Kernel = {
     packed: (p) => ({ w: [p.O, p.I, p.KH * p.KW] }),
   },
 };
+
+/** Scratch of a depthwise task of some channels on the cpu: a filter and a bias, K padded rows and one more. */
+const depthwiseScratch = (p: Params, channels: number) =>
+  4 * channels * (p.K * p.K + 1 + p.K * (p.W + p.K - 1) + p.W);
 
 /** Depthwise convolution, one filter a channel, stride 1, zero padding K/2: y = act(conv(x, w) + bias). */
 export const depthwiseConv2d: Kernel = {
@@ -112,6 +118,163 @@ export const depthwiseConv2d: Kernel = {
   wasm: {
     fn: "depthwiseConv2d",
     tasks: (p) => p.B * Math.ceil(p.C / 32),
-    scratch: (p) => 128 * (p.K * p.K + 1),
+    scratch: (p) => depthwiseScratch(p, 32),
+  },
+};
+
+/** Calls `visit` for every product of a dense convolution: offsets in z, x and w. */
+function eachProduct(p: Params, visit: (z: number, x: number, w: number) => void): void {
+  for (let b = 0; b < p.B; b++) {
+    for (let oy = 0; oy < p.OH; oy++) {
+      for (let ox = 0; ox < p.OW; ox++) {
+        for (let ky = 0; ky < p.KH; ky++) {
+          const iy = oy * p.stride + ky - p.pad;
+          if (iy < 0 || iy >= p.H) continue;
+          for (let kx = 0; kx < p.KW; kx++) {
+            const ix = ox * p.stride + kx - p.pad;
+            if (ix < 0 || ix >= p.W) continue;
+            const z = ((b * p.OH + oy) * p.OW + ox) * p.O, x = ((b * p.H + iy) * p.W + ix) * p.I;
+            for (let o = 0; o < p.O; o++) {
+              for (let i = 0; i < p.I; i++) {
+                visit(z + o, x + i, ((o * p.I + i) * p.KH + ky) * p.KW + kx);
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+/** Blocks of 192 input pixels on the cpu: pixels of one block agree in row and column modulo the stride. */
+function inputBlocks(p: Params): number {
+  let blocks = 0;
+  for (let y = 0; y < Math.min(p.stride, p.H); y++) {
+    for (let x = 0; x < Math.min(p.stride, p.W); x++) {
+      blocks += Math.ceil(p.B * Math.ceil((p.H - y) / p.stride) * Math.ceil((p.W - x) / p.stride) / 192);
+    }
+  }
+  return blocks;
+}
+
+/**
+ * Gradient of a dense convolution's input: dx (+)= the transposed convolution of dz, the gradient before the activation.
+ * With `accumulate` it adds to what is there.
+ */
+export const conv2dGradInput: Kernel = {
+  name: "conv2dGradInput",
+  inputs: { dz: "B OH OW O", w: "O I KH KW" },
+  outputs: { dx: "B H W I" },
+  params: conv2d.params,
+  flags: ["accumulate"],
+  flops: (p) => 2 * p.B * p.OH * p.OW * p.O * p.I * p.KH * p.KW,
+  reference: (io, p) => {
+    if (!p.accumulate) io.dx!.fill(0);
+    eachProduct(p, (z, x, w) => io.dx![x] += io.dz![z] * io.w![w]);
+  },
+  wgsl: gemmSide(
+    sections(wgsl, "params", "blocks", "gradInput"),
+    (p) => ({ rows: p.B * p.H * p.W, columns: p.I, depth: channelDepth(p, p.O) }),
+    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p.O) }),
+  ),
+  wasm: {
+    fn: "conv2dGradInput",
+    tasks: (p) => inputBlocks(p) * Math.ceil(p.I / 48),
+    // A row of zeros, addresses of rows of dz and dx, one register tile, one panel.
+    scratch: (p) => 4 * p.O + 16 + 4 * 192 * (p.KH * p.KW + 1) + 512 + 64 * p.O * p.KH * p.KW,
+  },
+};
+
+/** Gradients of a dense convolution's weight and bias, accumulated: dw += dz * x, db += sums of dz over the pixels. */
+export const conv2dGradWeight: Kernel = {
+  name: "conv2dGradWeight",
+  inputs: { dz: "B OH OW O", x: "B H W I" },
+  outputs: { dw: "O I KH KW", db: "O?" },
+  params: conv2d.params,
+  flags: ["hasBias"],
+  flops: (p) => 2 * p.B * p.OH * p.OW * p.O * p.I * p.KH * p.KW,
+  reference: (io, p) => {
+    eachProduct(p, (z, x, w) => io.dw![w] += io.dz![z] * io.x![x]);
+    if (p.hasBias) io.dz!.forEach((v, i) => io.db![i % p.O] += v);
+  },
+  wgsl: gemmSide(
+    sections(wgsl, "params", "gradWeight"),
+    (p) => ({
+      rows: p.O,
+      columns: p.I * p.KH * p.KW + p.hasBias,
+      depth: Math.ceil(p.B * p.OH * p.OW / 4),
+    }),
+    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW }),
+  ),
+  wasm: {
+    fn: "conv2dGradWeight",
+    tasks: (p) => Math.ceil(p.O / 192) * Math.ceil(p.I * p.KH * p.KW / 192),
+    // Addresses, one register tile, one panel, the transposed block of dz, places of a panel's columns.
+    scratch: () => 4 * 192 + 512 + 64 * 512 + 4 * 192 * 528 + 64,
+  },
+};
+
+/** Calls `visit` for every product of a depthwise convolution: offsets in z, x and w, and the channel. */
+function eachDepthwise(p: Params, visit: (z: number, x: number, w: number, c: number) => void): void {
+  const pad = (p.K - 1) / 2;
+  for (let i = 0; i < p.B * p.H * p.W * p.C; i++) {
+    const c = i % p.C, x = Math.floor(i / p.C) % p.W, y = Math.floor(i / (p.C * p.W)) % p.H;
+    for (let ky = 0; ky < p.K; ky++) {
+      for (let kx = 0; kx < p.K; kx++) {
+        const iy = y + ky - pad, ix = x + kx - pad;
+        if (iy < 0 || iy >= p.H || ix < 0 || ix >= p.W) continue;
+        visit(i, i + ((iy - y) * p.W + ix - x) * p.C, (c * p.K + ky) * p.K + kx, c);
+      }
+    }
+  }
+}
+
+/** Gradient of a depthwise convolution's input; dz is the gradient before the activation. */
+export const depthwiseConv2dGradInput: Kernel = {
+  name: "depthwiseConv2dGradInput",
+  inputs: { dz: "B H W C", w: "C 1 K K" },
+  outputs: { dx: "B H W C" },
+  params: depthwiseConv2d.params,
+  flags: [],
+  flops: (p) => 2 * p.B * p.H * p.W * p.C * p.K * p.K,
+  reference: (io, p) => {
+    io.dx!.fill(0);
+    eachDepthwise(p, (z, x, w) => io.dx![x] += io.dz![z] * io.w![w]);
+  },
+  wgsl: {
+    source: sections(wgsl, "depthwiseGradInput"),
+    entry: "backward",
+    groups: (p) => Math.ceil(p.B * p.H * p.W * p.C / 64),
+    loops: (p) => p.K * p.K + p.K,
+  },
+  wasm: {
+    fn: "depthwiseConv2dGradInput",
+    tasks: (p) => p.B * Math.ceil(p.C / 32),
+    scratch: (p) => depthwiseScratch(p, 32),
+  },
+};
+
+/** Gradients of a depthwise convolution's weight and bias, accumulated. */
+export const depthwiseConv2dGradWeight: Kernel = {
+  name: "depthwiseConv2dGradWeight",
+  inputs: { dz: "B H W C", x: "B H W C" },
+  outputs: { dw: "C 1 K K", db: "C?" },
+  params: depthwiseConv2d.params,
+  flags: ["hasBias"],
+  flops: (p) => 2 * p.B * p.H * p.W * p.C * p.K * p.K,
+  reference: (io, p) => {
+    eachDepthwise(p, (z, x, w) => io.dw![w] += io.dz![z] * io.x![x]);
+    if (p.hasBias) io.dz!.forEach((v, i) => io.db![i % p.C] += v);
+  },
+  wgsl: {
+    source: sections(wgsl, "depthwiseGradWeight"),
+    entry: "backward",
+    groups: (p) => Math.ceil(p.C * (p.K * p.K + p.hasBias) / 64),
+    loops: (p) => p.B * p.H * (p.W + 1),
+  },
+  wasm: {
+    fn: "depthwiseConv2dGradWeight",
+    tasks: (p) => Math.ceil(p.C / 16),
+    scratch: (p) => depthwiseScratch(p, 16),
   },
 };

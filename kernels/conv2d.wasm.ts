@@ -3,8 +3,9 @@
 // A dense convolution is a matrix product whose left rows are gathered: under each tap the I channels of a pixel are
 // one run of memory, so the product takes a table of addresses, and pixels outside the image point to a row of zeros.
 
+import { CHANNELS, depthwiseImage } from "./cpu/depthwise.wasm";
 import { BLOCK_COLUMNS, BLOCK_ROWS, product, setOutput, TILE_ROWS } from "./cpu/gemm.wasm";
-import { activate, madd, word } from "./cpu/simd.wasm";
+import { word } from "./cpu/simd.wasm";
 
 export function conv2d(args: usize, task: i32, scratch: usize): void {
   const x = <usize>word(args, 0), w = <usize>word(args, 1);
@@ -39,16 +40,13 @@ export function conv2d(args: usize, task: i32, scratch: usize): void {
   product(table, m0, rows, w, half, O, n0, n1, I, taps, table + <usize>(BLOCK_ROWS * taps << 2));
 }
 
-/** Channels of one task of a depthwise convolution. */
-const CHANNELS: i32 = 32;
-
 export function depthwiseConv2d(args: usize, task: i32, scratch: usize): void {
   const x = <usize>word(args, 0), w = <usize>word(args, 1), bias = <usize>word(args, 2), y = <usize>word(args, 3);
   const H = <i32>word(args, 5), W = <i32>word(args, 6), C = <i32>word(args, 7), K = <i32>word(args, 8);
   const act = word(args, 9), hasBias = word(args, 10);
   const channelBlocks = (C + CHANNELS - 1) / CHANNELS;
   const b = task / channelBlocks, c0 = task % channelBlocks * CHANNELS, count = min(CHANNELS, C - c0);
-  const taps = K * K, pad = (K - 1) / 2;
+  const taps = K * K;
   // Filters tap by tap, 32 channels each (zeros past the last), and the bias after them.
   for (let tap = 0; tap <= taps; tap++) {
     for (let c = 0; c < CHANNELS; c++) {
@@ -60,39 +58,5 @@ export function depthwiseConv2d(args: usize, task: i32, scratch: usize): void {
       store<f32>(scratch + (<usize>(tap * CHANNELS + c) << 2), v);
     }
   }
-  const whole = count & ~3;
-  for (let oy = 0; oy < H; oy++) {
-    const ky0 = max(0, pad - oy), ky1 = min(K, H + pad - oy);
-    for (let ox = 0; ox < W; ox++) {
-      const kx0 = max(0, pad - ox), kx1 = min(K, W + pad - ox);
-      const out = y + (<usize>(((b * H + oy) * W + ox) * C + c0) << 2);
-      let c = 0;
-      for (; c < whole; c += 4) {
-        const lane = <usize>c << 2;
-        let sum = v128.load(scratch + (<usize>(taps * CHANNELS) << 2) + lane);
-        for (let ky = ky0; ky < ky1; ky++) {
-          let from = x + (<usize>(((b * H + oy + ky - pad) * W + ox + kx0 - pad) * C + c0 + c) << 2);
-          let filter = scratch + (<usize>((ky * K + kx0) * CHANNELS) << 2) + lane;
-          for (let kx = kx0; kx < kx1; kx++) {
-            sum = madd(v128.load(from), v128.load(filter), sum);
-            from += <usize>C << 2;
-            filter += CHANNELS << 2;
-          }
-        }
-        v128.store(out + lane, activate(act, sum));
-      }
-      for (; c < count; c++) {
-        const lane = <usize>c << 2;
-        let sum = v128.load_splat<f32>(scratch + (<usize>(taps * CHANNELS) << 2) + lane);
-        for (let ky = ky0; ky < ky1; ky++) {
-          for (let kx = kx0; kx < kx1; kx++) {
-            const from = x + (<usize>(((b * H + oy + ky - pad) * W + ox + kx - pad) * C + c0 + c) << 2);
-            const filter = scratch + (<usize>((ky * K + kx) * CHANNELS) << 2) + lane;
-            sum = madd(v128.load_splat<f32>(from), v128.load_splat<f32>(filter), sum);
-          }
-        }
-        store<f32>(out + lane, f32x4.extract_lane(activate(act, sum), 0));
-      }
-    }
-  }
+  depthwiseImage(x, y, scratch, act, H, W, C, K, b, c0, count);
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import wgsl from "./elementwise.wgsl" with { type: "text" };
-import { activate } from "./activation.ts";
+import { activate, activateGrad } from "./activation.ts";
 import activation from "./activation.wgsl" with { type: "text" };
 import type { Kernel } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
@@ -150,4 +150,119 @@ export const gateAdd: Kernel = {
     loops: () => 1,
   },
   wasm: { fn: "gateAdd", tasks: (p) => Math.ceil(p.M / 16) },
+};
+
+/** dx = dy * act'(x), E elements. */
+export const unaryGrad: Kernel = {
+  name: "unaryGrad",
+  inputs: { x: "E", dy: "E" },
+  outputs: { dx: "E" },
+  params: { E: "u32" },
+  flags: ["act"],
+  flops: (p) => 8 * p.E,
+  reference: (io, p) => {
+    for (let i = 0; i < p.E; i++) io.dx![i] = io.dy![i] * activateGrad(p.act, io.x![i]);
+  },
+  wgsl: { source: source("unaryGrad"), entry: "forward", groups, loops: () => 1 },
+  wasm: { fn: "unaryGrad", tasks },
+};
+
+/** y[t] = modulation[rows[t], gateCol …] * x[t] on the rows `row … row+M-1`: the gradient of a gated branch. */
+export const gateMul: Kernel = {
+  name: "gateMul",
+  inputs: { x: "T D", modulation: "R G", rows: "T:i32" },
+  outputs: { y: "T D" },
+  params: { M: "u32", row: "u32", D: "u32", G: "u32", gateCol: "u32" },
+  flags: [],
+  flops: (p) => p.M * p.D,
+  reference: (io, p) => {
+    for (let i = p.row * p.D; i < (p.row + p.M) * p.D; i++) {
+      const t = Math.floor(i / p.D);
+      io.y![i] = io.modulation![io.rows![t] * p.G + p.gateCol + i % p.D] * io.x![i];
+    }
+  },
+  wgsl: {
+    source: source("gateMul"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.M * p.D / 64),
+    loops: () => 1,
+  },
+  wasm: { fn: "gateMul", tasks: (p) => Math.ceil(p.M / 16) },
+};
+
+/** In place: y = beta * y + alpha * x, E elements. Sums gradients (1, 1), moves an EMA (decay, 1 - decay), scales. */
+export const accumulate: Kernel = {
+  name: "accumulate",
+  inputs: { x: "E" },
+  outputs: { y: "E" },
+  params: { E: "u32", alpha: "f32", beta: "f32" },
+  flags: [],
+  flops: (p) => 3 * p.E,
+  reference: (io, p) => {
+    for (let i = 0; i < p.E; i++) io.y![i] = p.beta * io.y![i] + p.alpha * io.x![i];
+  },
+  wgsl: { source: source("accumulate"), entry: "forward", groups, loops: () => 1 },
+  wasm: { fn: "accumulate", tasks },
+};
+
+/** y = value, E elements. */
+export const fill: Kernel = {
+  name: "fill",
+  inputs: {},
+  outputs: { y: "E" },
+  params: { E: "u32", value: "f32" },
+  flags: [],
+  flops: () => 0,
+  reference: (io, p) => {
+    for (let i = 0; i < p.E; i++) io.y![i] = p.value;
+  },
+  wgsl: { source: source("fill"), entry: "forward", groups, loops: () => 1 },
+  wasm: { fn: "fill", tasks },
+};
+
+/** Gradient of {@linkcode glu}: da = dy * silu(g), dg = dy * a * silu'(g), side by side as in x. */
+export const gluGrad: Kernel = {
+  name: "gluGrad",
+  inputs: { x: "P C2", dy: "P C" },
+  outputs: { dx: "P C2" },
+  params: { P: "u32", C: "u32" },
+  flags: [],
+  flops: (p) => 12 * p.P * p.C,
+  reference: (io, p) => {
+    for (let r = 0; r < p.P; r++) {
+      for (let c = 0; c < p.C; c++) {
+        const a = r * 2 * p.C + c, g = a + p.C, dy = io.dy![r * p.C + c];
+        io.dx![a] = dy * activate(1, io.x![g]);
+        io.dx![g] = dy * io.x![a] * activateGrad(1, io.x![g]);
+      }
+    }
+  },
+  wgsl: {
+    source: source("gluGrad"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.P * p.C / 64),
+    loops: () => 0,
+  },
+  wasm: { fn: "gluGrad", tasks: (p) => Math.ceil(p.P / 16) },
+};
+
+/** Gradient of {@linkcode groupMean}: dx[p, o·r + j] = dy[p, o] / r, r = C / O. That of its residual is dy. */
+export const groupMeanGrad: Kernel = {
+  name: "groupMeanGrad",
+  inputs: { dy: "P O" },
+  outputs: { dx: "P C" },
+  params: { P: "u32", C: "u32", O: "u32" },
+  flags: [],
+  flops: (p) => p.P * p.C,
+  reference: (io, p) => {
+    const r = p.C / p.O;
+    for (let i = 0; i < p.P * p.C; i++) io.dx![i] = io.dy![Math.floor(i / r)] / r;
+  },
+  wgsl: {
+    source: source("groupMeanGrad"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.P * p.C / 64),
+    loops: () => 0,
+  },
+  wasm: { fn: "groupMeanGrad", tasks: (p) => Math.ceil(p.P / 16) },
 };

@@ -1,6 +1,6 @@
 // Elementwise kernels on the cpu device (contracts and references: elementwise.ts).
 
-import { activate, madd, real, silu, word } from "./cpu/simd.wasm";
+import { activate, exp, madd, real, silu, word } from "./cpu/simd.wasm";
 
 /** Elements, and rows, of one task. */
 const ELEMENTS: i32 = 16384;
@@ -106,6 +106,115 @@ export function gateAdd(args: usize, task: i32, scratch: usize): void {
     for (; i < bytes; i += 4) {
       const at = first + i;
       store<f32>(y + at, load<f32>(residual + at) + load<f32>(gate + i) * load<f32>(x + at));
+    }
+  }
+}
+
+/** The derivative of the activation with this code (kernels/activation.ts). */
+function slope(code: u32, x: v128): v128 {
+  const one = f32x4.splat(1.0), zero = f32x4.splat(0.0);
+  if (code == 1) {
+    const s = f32x4.div(one, f32x4.add(one, exp(f32x4.neg(x))));
+    return f32x4.mul(s, madd(x, f32x4.sub(one, s), one));
+  }
+  if (code == 2) {
+    // x sigmoid(2u) with 2u = x (a + b x²), see gelu: s + x s (1 - s) (a + 3b x²).
+    const square = f32x4.mul(x, x);
+    const u = f32x4.mul(x, madd(square, f32x4.splat(0.0713548163), f32x4.splat(1.5957691216)));
+    const s = f32x4.div(one, f32x4.add(one, exp(f32x4.neg(u))));
+    const inner = madd(square, f32x4.splat(0.2140644489), f32x4.splat(1.5957691216));
+    return madd(f32x4.mul(x, f32x4.mul(s, f32x4.sub(one, s))), inner, s);
+  }
+  if (code == 3) return v128.and(f32x4.gt(x, zero), one);
+  if (code == 4) return v128.bitselect(one, f32x4.splat(0.2), f32x4.gt(x, zero));
+  return one;
+}
+
+export function unaryGrad(args: usize, task: i32, scratch: usize): void {
+  const E = <i32>word(args, 3), act = word(args, 4);
+  const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
+  const x = <usize>word(args, 0), dy = <usize>word(args, 1), dx = <usize>word(args, 2);
+  let i = first;
+  for (; i + 16 <= end; i += 16) {
+    v128.store(dx + i, f32x4.mul(v128.load(dy + i), slope(act, v128.load(x + i))));
+  }
+  for (; i < end; i += 4) {
+    store<f32>(dx + i, load<f32>(dy + i) * f32x4.extract_lane(slope(act, v128.load_splat<f32>(x + i)), 0));
+  }
+}
+
+export function gateMul(args: usize, task: i32, scratch: usize): void {
+  const x = <usize>word(args, 0), modulation = <usize>word(args, 1), rows = <usize>word(args, 2);
+  const y = <usize>word(args, 3);
+  const M = <i32>word(args, 4), row = <i32>word(args, 5), D = <i32>word(args, 6);
+  const G = <usize>word(args, 7), gateCol = <usize>word(args, 8);
+  const bytes = <usize>D << 2, whole = bytes & ~15;
+  const end = row + min(M, (task + 1) * ROWS);
+  for (let t = row + task * ROWS; t < end; t++) {
+    const gate = modulation + (<usize>load<u32>(rows + (<usize>t << 2)) * G + gateCol << 2);
+    const from = x + <usize>t * bytes, to = y + <usize>t * bytes;
+    let i: usize = 0;
+    for (; i < whole; i += 16) v128.store(to + i, f32x4.mul(v128.load(gate + i), v128.load(from + i)));
+    for (; i < bytes; i += 4) store<f32>(to + i, load<f32>(gate + i) * load<f32>(from + i));
+  }
+}
+
+export function accumulate(args: usize, task: i32, scratch: usize): void {
+  const E = <i32>word(args, 2), a = real(args, 3), b = real(args, 4);
+  const alpha = f32x4.splat(a), beta = f32x4.splat(b);
+  const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
+  const x = <usize>word(args, 0), y = <usize>word(args, 1);
+  let i = first;
+  for (; i + 16 <= end; i += 16) {
+    v128.store(y + i, madd(alpha, v128.load(x + i), f32x4.mul(beta, v128.load(y + i))));
+  }
+  for (; i < end; i += 4) {
+    const v = madd(alpha, v128.load_splat<f32>(x + i), f32x4.mul(beta, v128.load_splat<f32>(y + i)));
+    store<f32>(y + i, f32x4.extract_lane(v, 0));
+  }
+}
+
+export function fill(args: usize, task: i32, scratch: usize): void {
+  const E = <i32>word(args, 1), value = real(args, 2), v = f32x4.splat(value);
+  const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
+  const y = <usize>word(args, 0);
+  let i = first;
+  for (; i + 16 <= end; i += 16) v128.store(y + i, v);
+  for (; i < end; i += 4) store<f32>(y + i, value);
+}
+
+export function gluGrad(args: usize, task: i32, scratch: usize): void {
+  const P = <i32>word(args, 3), C = <i32>word(args, 4);
+  const bytes = <usize>C << 2, whole = bytes & ~15;
+  const end = min(P, (task + 1) * ROWS);
+  for (let p = task * ROWS; p < end; p++) {
+    const wide = <usize>p * 2 * bytes;
+    const a = <usize>word(args, 0) + wide, g = a + bytes, dy = <usize>word(args, 1) + <usize>p * bytes;
+    const da = <usize>word(args, 2) + wide, dg = da + bytes;
+    let i: usize = 0;
+    for (; i < whole; i += 16) {
+      const up = v128.load(dy + i), gate = v128.load(g + i);
+      v128.store(da + i, f32x4.mul(up, silu(gate)));
+      v128.store(dg + i, f32x4.mul(f32x4.mul(up, v128.load(a + i)), slope(1, gate)));
+    }
+    for (; i < bytes; i += 4) {
+      const up = load<f32>(dy + i), gate = v128.load_splat<f32>(g + i);
+      store<f32>(da + i, up * f32x4.extract_lane(silu(gate), 0));
+      store<f32>(dg + i, up * load<f32>(a + i) * f32x4.extract_lane(slope(1, gate), 0));
+    }
+  }
+}
+
+export function groupMeanGrad(args: usize, task: i32, scratch: usize): void {
+  const P = <i32>word(args, 2), C = <i32>word(args, 3), O = <i32>word(args, 4);
+  const r = C / O, end = min(P, (task + 1) * ROWS) * O;
+  const factor: f32 = <f32>1.0 / <f32>r;
+  let to = <usize>word(args, 1) + (<usize>(task * ROWS * C) << 2);
+  for (let o = task * ROWS * O; o < end; o++) {
+    const v = load<f32>(<usize>word(args, 0) + (<usize>o << 2)) * factor;
+    for (let j = 0; j < r; j++) {
+      store<f32>(to, v);
+      to += 4;
     }
   }
 }

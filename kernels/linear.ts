@@ -129,3 +129,117 @@ export const groupedLinear: Kernel = {
     scratch: (p) => productScratch(p.I, 1),
   },
 };
+
+/** Scratch of a gradient's task on the cpu: row addresses, one register tile, one panel. */
+const gradientScratch = (rows: number, length: number) => 4 * rows + 512 + 64 * length;
+
+/**
+ * Gradient of a linear layer's input: dx (+)= dz w, rows as in {@linkcode linear}. `dz` is columns `zCol … zCol+N-1` of
+ * a tensor that may be wider (queries, keys and values side by side). With `accumulate` it adds to what is there.
+ */
+export const linearGradInput: Kernel = {
+  name: "linearGradInput",
+  inputs: { dz: "Y Z", w: "N K:f32|f16" },
+  outputs: { dx: "X K" },
+  params: { M: "u32", N: "u32", K: "u32", Z: "u32", xRow: "u32", yRow: "u32", zCol: "u32" },
+  flags: ["accumulate", "half"],
+  flops: (p) => 2 * p.M * p.N * p.K,
+  reference: (io, p) => {
+    for (let m = 0; m < p.M; m++) {
+      for (let k = 0; k < p.K; k++) {
+        const at = (p.xRow + m) * p.K + k;
+        let sum = p.accumulate ? io.dx![at] : 0;
+        for (let n = 0; n < p.N; n++) sum += io.dz![(p.yRow + m) * p.Z + p.zCol + n] * io.w![n * p.K + k];
+        io.dx![at] = sum;
+      }
+    }
+  },
+  wgsl: gemmSide(
+    sections(wgsl, "gradInput"),
+    (p) => ({ rows: p.M, columns: p.K, depth: Math.ceil(p.N / 4) }),
+  ),
+  wasm: {
+    fn: "linearGradInput",
+    tasks: (p) => Math.ceil(p.M / 192) * Math.ceil(p.K / 48),
+    scratch: (p) => gradientScratch(192, p.N),
+    packed: (p) => ({ w: [p.N, p.K, 1] }),
+  },
+};
+
+/** Gradients of a linear layer's weight and bias, accumulated: dw += dzᵀ x, db += column sums of dz. */
+export const linearGradWeight: Kernel = {
+  name: "linearGradWeight",
+  inputs: { dz: "Y Z", x: "X K" },
+  outputs: { dw: "N K", db: "N?" },
+  params: { M: "u32", N: "u32", K: "u32", Z: "u32", xRow: "u32", yRow: "u32", zCol: "u32" },
+  flags: ["hasBias"],
+  flops: (p) => 2 * p.M * p.N * p.K,
+  reference: (io, p) => {
+    for (let n = 0; n < p.N; n++) {
+      for (let m = 0; m < p.M; m++) {
+        const dz = io.dz![(p.yRow + m) * p.Z + p.zCol + n];
+        if (p.hasBias) io.db![n] += dz;
+        for (let k = 0; k < p.K; k++) io.dw![n * p.K + k] += dz * io.x![(p.xRow + m) * p.K + k];
+      }
+    }
+  },
+  wgsl: gemmSide(
+    sections(wgsl, "gradWeight"),
+    (p) => ({ rows: p.N, columns: p.K + p.hasBias, depth: Math.ceil(p.M / 4) }),
+  ),
+  wasm: {
+    fn: "linearGradWeight",
+    tasks: (p) => Math.ceil(p.N / 192) * Math.ceil(p.K / 192),
+    scratch: () => gradientScratch(192, 512) + 4 * 192 * 528, // the transposed block of dz behind it
+  },
+};
+
+/** Gradient of {@linkcode groupedLinear}'s input: dx[p, g·I + i] = Σ over the outputs o of group g of dz[p, o] w[o, i]. */
+export const groupedLinearGradInput: Kernel = {
+  name: "groupedLinearGradInput",
+  inputs: { dz: "P GO", w: "GO I" },
+  outputs: { dx: "P GI" },
+  params: { P: "u32", GI: "u32", GO: "u32", I: "u32" },
+  flags: [],
+  flops: (p) => 2 * p.P * p.GO * p.I,
+  reference: (io, p) => {
+    const perGroup = p.GO / (p.GI / p.I);
+    io.dx!.fill(0);
+    for (let i = 0; i < p.P * p.GO; i++) {
+      const r = Math.floor(i / p.GO), o = i % p.GO, first = r * p.GI + Math.floor(o / perGroup) * p.I;
+      for (let j = 0; j < p.I; j++) io.dx![first + j] += io.dz![i] * io.w![o * p.I + j];
+    }
+  },
+  wgsl: {
+    source: sections(wgsl, "groupedGradInput"),
+    entry: "backward",
+    groups: (p) => Math.ceil(p.P * p.GI / 64),
+    loops: (p) => p.GO / (p.GI / p.I),
+  },
+  wasm: { fn: "groupedLinearGradInput", tasks: (p) => Math.ceil(p.P / 16) },
+};
+
+/** Gradients of {@linkcode groupedLinear}'s weight and bias, accumulated. */
+export const groupedLinearGradWeight: Kernel = {
+  name: "groupedLinearGradWeight",
+  inputs: { dz: "P GO", x: "P GI" },
+  outputs: { dw: "GO I", db: "GO?" },
+  params: { P: "u32", GI: "u32", GO: "u32", I: "u32" },
+  flags: ["hasBias"],
+  flops: (p) => 2 * p.P * p.GO * p.I,
+  reference: (io, p) => {
+    const perGroup = p.GO / (p.GI / p.I);
+    for (let i = 0; i < p.P * p.GO; i++) {
+      const r = Math.floor(i / p.GO), o = i % p.GO, first = r * p.GI + Math.floor(o / perGroup) * p.I;
+      for (let j = 0; j < p.I; j++) io.dw![o * p.I + j] += io.dz![i] * io.x![first + j];
+      if (p.hasBias) io.db![o] += io.dz![i];
+    }
+  },
+  wgsl: {
+    source: sections(wgsl, "groupedGradWeight"),
+    entry: "backward",
+    groups: (p) => Math.ceil(p.GO * p.I / 64),
+    loops: (p) => p.P,
+  },
+  wasm: { fn: "groupedLinearGradWeight", tasks: (p) => p.GI / p.I, scratch: (p) => 4 * (p.I + 4) },
+};

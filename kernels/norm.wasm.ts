@@ -115,3 +115,254 @@ export function batchNorm(args: usize, task: i32, scratch: usize): void {
     }
   }
 }
+
+export function normModulateGrad(args: usize, task: i32, scratch: usize): void {
+  const T = <i32>word(args, 6), D = <i32>word(args, 7), G = <usize>word(args, 8);
+  const scaleCol = <usize>word(args, 9), eps = real(args, 10);
+  const bytes = <usize>D << 2, whole = bytes & ~15;
+  const one = f32x4.splat(1.0);
+  const end = min(T, (task + 1) * ROWS);
+  for (let t = task * ROWS; t < end; t++) {
+    const first = <usize>t * bytes;
+    const x = <usize>word(args, 0) + first, dy = <usize>word(args, 3) + first;
+    const dx = <usize>word(args, 4) + first, dscale = <usize>word(args, 5) + first;
+    const row = <usize>load<u32>(<usize>word(args, 2) + (<usize>t << 2));
+    const scale = <usize>word(args, 1) + (row * G + scaleCol << 2);
+    const mean = powerSum(x, D, 0.0, false) / <f32>D;
+    const factor: f32 = <f32>1.0 / sqrt<f32>(powerSum(x, D, mean, true) / <f32>D + eps);
+    const m = f32x4.splat(mean), f = f32x4.splat(factor);
+    // Means of g = dy (1 + scale) and of g times the normal x.
+    let g0 = f32x4.splat(0.0), g1 = g0, h0 = g0, h1 = g0;
+    let rest: f32 = 0.0, product: f32 = 0.0;
+    let i: usize = 0;
+    for (; i + 32 <= whole; i += 32) {
+      const a = f32x4.mul(v128.load(dy + i), f32x4.add(one, v128.load(scale + i)));
+      const b = f32x4.mul(v128.load(dy + i, 16), f32x4.add(one, v128.load(scale + i, 16)));
+      g0 = f32x4.add(g0, a);
+      g1 = f32x4.add(g1, b);
+      h0 = madd(a, f32x4.mul(f32x4.sub(v128.load(x + i), m), f), h0);
+      h1 = madd(b, f32x4.mul(f32x4.sub(v128.load(x + i, 16), m), f), h1);
+    }
+    for (; i < bytes; i += 4) {
+      const g = load<f32>(dy + i) * (<f32>1.0 + load<f32>(scale + i));
+      rest += g;
+      product += g * (load<f32>(x + i) - mean) * factor;
+    }
+    rest = (lanes(f32x4.add(g0, g1)) + rest) / <f32>D;
+    product = (lanes(f32x4.add(h0, h1)) + product) / <f32>D;
+    const s = f32x4.splat(rest), p = f32x4.splat(product);
+    for (i = 0; i < whole; i += 16) {
+      const up = v128.load(dy + i), normal = f32x4.mul(f32x4.sub(v128.load(x + i), m), f);
+      const g = f32x4.mul(up, f32x4.add(one, v128.load(scale + i)));
+      v128.store(dx + i, f32x4.mul(f32x4.sub(f32x4.sub(g, s), f32x4.mul(normal, p)), f));
+      v128.store(dscale + i, f32x4.mul(up, normal));
+    }
+    for (; i < bytes; i += 4) {
+      const up = load<f32>(dy + i), normal = (load<f32>(x + i) - mean) * factor;
+      const g = up * (<f32>1.0 + load<f32>(scale + i));
+      store<f32>(dx + i, (g - rest - normal * product) * factor);
+      store<f32>(dscale + i, up * normal);
+    }
+  }
+}
+
+export function rmsNormGrad(args: usize, task: i32, scratch: usize): void {
+  const weight = <usize>word(args, 1);
+  const P = <i32>word(args, 5), C = <i32>word(args, 6), eps = real(args, 7);
+  const bytes = <usize>C << 2, whole = bytes & ~15;
+  const end = min(P, (task + 1) * ROWS);
+  for (let p = task * ROWS; p < end; p++) {
+    const first = <usize>p * bytes;
+    const x = <usize>word(args, 0) + first, dy = <usize>word(args, 2) + first;
+    const dx = <usize>word(args, 3) + first, dw = <usize>word(args, 4) + first;
+    const factor: f32 = <f32>1.0 / sqrt<f32>(powerSum(x, C, 0.0, true) / <f32>C + eps);
+    const f = f32x4.splat(factor);
+    let part0 = f32x4.splat(0.0), part1 = part0;
+    let product: f32 = 0.0;
+    let i: usize = 0;
+    for (; i + 32 <= whole; i += 32) {
+      const a = f32x4.mul(v128.load(dy + i), f32x4.mul(v128.load(x + i), f));
+      const b = f32x4.mul(v128.load(dy + i, 16), f32x4.mul(v128.load(x + i, 16), f));
+      v128.store(dw + i, a);
+      v128.store(dw + i, b, 16);
+      part0 = madd(a, v128.load(weight + i), part0);
+      part1 = madd(b, v128.load(weight + i, 16), part1);
+    }
+    for (; i < bytes; i += 4) {
+      const v = load<f32>(dy + i) * (load<f32>(x + i) * factor);
+      store<f32>(dw + i, v);
+      product += v * load<f32>(weight + i);
+    }
+    product = (lanes(f32x4.add(part0, part1)) + product) / <f32>C * factor;
+    const m = f32x4.splat(product);
+    for (i = 0; i < whole; i += 16) {
+      const g = f32x4.mul(v128.load(dy + i), v128.load(weight + i));
+      v128.store(dx + i, f32x4.mul(f32x4.sub(g, f32x4.mul(v128.load(x + i), m)), f));
+    }
+    for (; i < bytes; i += 4) {
+      const g = load<f32>(dy + i) * load<f32>(weight + i);
+      store<f32>(dx + i, (g - load<f32>(x + i) * product) * factor);
+    }
+  }
+}
+
+/** Channels of one task of a sum over pixels, and pixels whose sum is taken in single precision. */
+const CHANNELS: i32 = 16;
+const PIXELS: i32 = 64;
+
+@inline
+function addAt(sums: usize, c: i32, value: f32): void {
+  const at = sums + (<usize>c << 3);
+  store<f64>(at, load<f64>(at) + <f64>value);
+}
+
+@inline
+function addFour(sums: usize, c: i32, v: v128): void {
+  addAt(sums, c, f32x4.extract_lane(v, 0));
+  addAt(sums, c + 1, f32x4.extract_lane(v, 1));
+  addAt(sums, c + 2, f32x4.extract_lane(v, 2));
+  addAt(sums, c + 3, f32x4.extract_lane(v, 3));
+}
+
+/**
+ * Sums over P pixels of up to 16 channels that begin at x, `stride` bytes from pixel to pixel, as doubles in `sums`:
+ * power 1: x - centre; power 2: its square; power 3: its product with dy. `centre` is 0 or has a float for each channel.
+ */
+function channelSums(
+  x: usize, dy: usize, stride: usize, P: i32, width: i32, centre: usize, power: i32, sums: usize,
+): void {
+  memory.fill(sums, 0, <usize>CHANNELS << 3);
+  for (let p0 = 0; p0 < P; p0 += PIXELS) {
+    const count = min(PIXELS, P - p0);
+    const first = <usize>p0 * stride;
+    let c = 0;
+    if (width == CHANNELS) {
+      let m0 = f32x4.splat(0.0), m1 = m0, m2 = m0, m3 = m0;
+      if (centre) {
+        m0 = v128.load(centre);
+        m1 = v128.load(centre, 16);
+        m2 = v128.load(centre, 32);
+        m3 = v128.load(centre, 48);
+      }
+      let s0 = f32x4.splat(0.0), s1 = s0, s2 = s0, s3 = s0;
+      let at = x + first, other = dy + first;
+      for (let p = count; p > 0; p--) {
+        const a = f32x4.sub(v128.load(at), m0), b = f32x4.sub(v128.load(at, 16), m1);
+        const c = f32x4.sub(v128.load(at, 32), m2), d = f32x4.sub(v128.load(at, 48), m3);
+        if (power == 1) {
+          s0 = f32x4.add(s0, a); s1 = f32x4.add(s1, b); s2 = f32x4.add(s2, c); s3 = f32x4.add(s3, d);
+        } else if (power == 2) {
+          s0 = madd(a, a, s0); s1 = madd(b, b, s1); s2 = madd(c, c, s2); s3 = madd(d, d, s3);
+        } else {
+          s0 = madd(a, v128.load(other), s0); s1 = madd(b, v128.load(other, 16), s1);
+          s2 = madd(c, v128.load(other, 32), s2); s3 = madd(d, v128.load(other, 48), s3);
+        }
+        at += stride;
+        other += stride;
+      }
+      addFour(sums, 0, s0);
+      addFour(sums, 4, s1);
+      addFour(sums, 8, s2);
+      addFour(sums, 12, s3);
+      continue;
+    }
+    for (; c + 4 <= width; c += 4) {
+      const lane = <usize>c << 2;
+      const middle = centre ? v128.load(centre + lane) : f32x4.splat(0.0);
+      let sum = f32x4.splat(0.0);
+      let at = first + lane;
+      for (let p = count; p > 0; p--) {
+        const v = f32x4.sub(v128.load(x + at), middle);
+        if (power == 1) sum = f32x4.add(sum, v);
+        else sum = madd(v, power == 2 ? v : v128.load(dy + at), sum);
+        at += stride;
+      }
+      addFour(sums, c, sum);
+    }
+    for (; c < width; c++) {
+      const lane = <usize>c << 2;
+      const middle: f32 = centre ? load<f32>(centre + lane) : 0.0;
+      let sum: f32 = 0.0;
+      let at = first + lane;
+      for (let p = count; p > 0; p--) {
+        const v = load<f32>(x + at) - middle;
+        sum += power == 1 ? v : v * (power == 2 ? v : load<f32>(dy + at));
+        at += stride;
+      }
+      addAt(sums, c, sum);
+    }
+  }
+}
+
+export function batchStats(args: usize, task: i32, scratch: usize): void {
+  const P = <i32>word(args, 5), C = <i32>word(args, 6), momentum = <f64>real(args, 7), hasRunning = word(args, 8);
+  const c0 = task * CHANNELS, width = min(CHANNELS, C - c0), first = <usize>c0 << 2;
+  const x = <usize>word(args, 0) + first, stride = <usize>C << 2;
+  const mean = <usize>word(args, 1) + first, variance = <usize>word(args, 2) + first;
+  channelSums(x, 0, stride, P, width, 0, 1, scratch);
+  for (let c = 0; c < width; c++) store<f32>(mean + (<usize>c << 2), <f32>(load<f64>(scratch + (<usize>c << 3)) / <f64>P));
+  channelSums(x, 0, stride, P, width, mean, 2, scratch);
+  for (let c = 0; c < width; c++) {
+    const at = <usize>c << 2;
+    const v = load<f64>(scratch + (<usize>c << 3)) / <f64>P;
+    store<f32>(variance + at, <f32>v);
+    if (hasRunning) {
+      const runningMean = <usize>word(args, 3) + first + at, runningVariance = <usize>word(args, 4) + first + at;
+      const m = <f64>load<f32>(runningMean), r = <f64>load<f32>(runningVariance);
+      store<f32>(runningMean, <f32>(m + momentum * (<f64>load<f32>(mean + at) - m)));
+      store<f32>(runningVariance, <f32>(r + momentum * (v * <f64>P / <f64>(P - 1) - r)));
+    }
+  }
+}
+
+export function batchNormSums(args: usize, task: i32, scratch: usize): void {
+  const P = <i32>word(args, 6), C = <i32>word(args, 7), eps = real(args, 8);
+  const c0 = task * CHANNELS, width = min(CHANNELS, C - c0), first = <usize>c0 << 2;
+  const x = <usize>word(args, 0) + first, mean = <usize>word(args, 1) + first;
+  const variance = <usize>word(args, 2) + first, dy = <usize>word(args, 3) + first;
+  const stride = <usize>C << 2;
+  channelSums(x, dy, stride, P, width, mean, 3, scratch);
+  for (let c = 0; c < width; c++) {
+    const at = <usize>c << 2;
+    const deviation = Math.sqrt(<f64>load<f32>(variance + at) + <f64>eps);
+    store<f32>(<usize>word(args, 4) + first + at, <f32>(load<f64>(scratch + (<usize>c << 3)) / deviation));
+  }
+  channelSums(dy, 0, stride, P, width, 0, 1, scratch);
+  for (let c = 0; c < width; c++) {
+    store<f32>(<usize>word(args, 5) + first + (<usize>c << 2), <f32>load<f64>(scratch + (<usize>c << 3)));
+  }
+}
+
+/** Pixels of one task of batchNormGrad: each task computes the channels' constants anew. */
+const NORM_PIXELS: i32 = 64;
+
+export function batchNormGrad(args: usize, task: i32, scratch: usize): void {
+  const mean = <usize>word(args, 1), variance = <usize>word(args, 2), weight = <usize>word(args, 3);
+  const dweight = <usize>word(args, 5), dbias = <usize>word(args, 6);
+  const P = <i32>word(args, 8), C = <i32>word(args, 9), eps = real(args, 10);
+  const bytes = <usize>C << 2, whole = bytes & ~15;
+  // dx = factor dy + shift + inner (x - mean)
+  const factor = scratch, shift = factor + bytes, inner = shift + bytes;
+  for (let i: usize = 0; i < bytes; i += 4) {
+    const inverse: f32 = <f32>1.0 / sqrt<f32>(load<f32>(variance + i) + eps);
+    const f = load<f32>(weight + i) * inverse;
+    store<f32>(factor + i, f);
+    store<f32>(shift + i, -f * load<f32>(dbias + i) / <f32>P);
+    store<f32>(inner + i, -f * inverse * load<f32>(dweight + i) / <f32>P);
+  }
+  const end = min(P, (task + 1) * NORM_PIXELS);
+  for (let p = task * NORM_PIXELS; p < end; p++) {
+    const first = <usize>p * bytes;
+    const x = <usize>word(args, 0) + first, dy = <usize>word(args, 4) + first, dx = <usize>word(args, 7) + first;
+    let i: usize = 0;
+    for (; i < whole; i += 16) {
+      const middle = f32x4.sub(v128.load(x + i), v128.load(mean + i));
+      const rest = madd(middle, v128.load(inner + i), v128.load(shift + i));
+      v128.store(dx + i, madd(v128.load(dy + i), v128.load(factor + i), rest));
+    }
+    for (; i < bytes; i += 4) {
+      const rest = (load<f32>(x + i) - load<f32>(mean + i)) * load<f32>(inner + i) + load<f32>(shift + i);
+      store<f32>(dx + i, load<f32>(dy + i) * load<f32>(factor + i) + rest);
+    }
+  }
+}

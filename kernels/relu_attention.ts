@@ -5,7 +5,14 @@
  */
 import { specialise } from "./webgpu/specialise.ts";
 import wgsl from "./relu_attention.wgsl" with { type: "text" };
-import type { Kernel } from "./spec.ts";
+import type { Kernel, Params } from "./spec.ts";
+import { sections } from "./webgpu/sections.ts";
+
+/** Loop iterations of an invocation that helps to sum the state, 256 invocations and 16 positions at a time. */
+function stateLoops(p: Params): number {
+  const entries = Math.ceil(p.hd * (p.hd + 1) / 256);
+  return Math.ceil(p.P / 16) * (1 + Math.ceil(p.hd / 16) + entries * 17) + entries + 1;
+}
 
 /**
  * Group g of an image owns the channels 3·hd·g … of `qkv`: hd of q, hd of k, hd of v. With q and k through ReLU,
@@ -45,13 +52,84 @@ export const reluAttention: Kernel = {
     }
   },
   wgsl: {
-    source: (p) => specialise(wgsl, { HD: p.hd }),
+    source: (p) => specialise(sections(wgsl, "sizes", "forward"), { HD: p.hd }),
     entry: "forward",
     groups: (p) => [p.G, p.B, 1],
-    loops: (p) => {
-      const entries = Math.ceil(p.hd * (p.hd + 1) / 256), block = Math.ceil(p.hd / 16) + entries * 17;
-      return Math.ceil(p.P / 16) * (block + 1) + Math.ceil(p.P * p.hd / 256) * (p.hd + 1) + entries + 1;
-    },
+    loops: (p) => stateLoops(p) + Math.ceil(p.P * p.hd / 256) * (p.hd + 1),
   },
   wasm: { fn: "reluAttention", tasks: (p) => p.B * p.G, scratch: (p) => 4 * p.hd * (p.hd + 4) },
+};
+
+/**
+ * Gradient of {@linkcode reluAttention}. With S = Σ_p k_p v_pᵀ, s = Σ_p k_p, den = q · s + eps, y = Sᵀq / den and
+ * u = dy / den: dq = S u - s (u · y); with dS = Σ_p q_p u_pᵀ and ds = -Σ_p q_p (u_p · y_p): dk = dS v + ds, dv = dSᵀ k.
+ * dq and dk pass the ReLU where q and k are above 0.
+ */
+export const reluAttentionGrad: Kernel = {
+  name: "reluAttentionGrad",
+  inputs: { qkv: "B P C3", dy: "B P C" },
+  outputs: { dqkv: "B P C3" },
+  params: { B: "u32", P: "u32", G: "u32", eps: "f32" },
+  flags: ["hd"],
+  flops: (p) => 12 * p.B * p.P * p.G * p.hd * (p.hd + 1),
+  reference: (io, p) => {
+    const { qkv, dy, dqkv } = io, hd = p.hd, wide = 3 * hd * p.G;
+    for (let b = 0; b < p.B; b++) {
+      for (let g = 0; g < p.G; g++) {
+        const place = (i: number, part: number) => (b * p.P + i) * wide + 3 * hd * g + part * hd;
+        const relu = (i: number, part: number, d: number) => Math.max(0, qkv![place(i, part) + d]);
+        // [channel of q or k, channel of v and one for the sums], and its gradient.
+        const state = new Float64Array(hd * (hd + 1)), up = new Float64Array(hd * (hd + 1));
+        for (let i = 0; i < p.P; i++) {
+          for (let a = 0; a < hd; a++) {
+            for (let d = 0; d <= hd; d++) {
+              state[a * (hd + 1) + d] += relu(i, 1, a) * (d < hd ? qkv![place(i, 2) + d] : 1);
+            }
+          }
+        }
+        for (let i = 0; i < p.P; i++) {
+          const out = new Float64Array(hd + 1), du = new Float64Array(hd + 1);
+          for (let a = 0; a < hd; a++) {
+            for (let d = 0; d <= hd; d++) out[d] += relu(i, 0, a) * state[a * (hd + 1) + d];
+          }
+          const den = out[hd] + p.eps;
+          for (let d = 0; d < hd; d++) {
+            du[d] = dy![(b * p.P + i) * hd * p.G + hd * g + d] / den;
+            du[hd] -= du[d] * out[d] / den;
+          }
+          for (let a = 0; a < hd; a++) {
+            let sum = 0;
+            for (let d = 0; d <= hd; d++) {
+              sum += state[a * (hd + 1) + d] * du[d];
+              up[a * (hd + 1) + d] += relu(i, 0, a) * du[d];
+            }
+            dqkv![place(i, 0) + a] = qkv![place(i, 0) + a] > 0 ? sum : 0;
+          }
+        }
+        for (let i = 0; i < p.P; i++) {
+          for (let d = 0; d < hd; d++) dqkv![place(i, 2) + d] = 0;
+          for (let a = 0; a < hd; a++) {
+            let sum = up[a * (hd + 1) + hd];
+            for (let d = 0; d < hd; d++) {
+              sum += up[a * (hd + 1) + d] * qkv![place(i, 2) + d];
+              dqkv![place(i, 2) + d] += relu(i, 1, a) * up[a * (hd + 1) + d];
+            }
+            dqkv![place(i, 1) + a] = qkv![place(i, 1) + a] > 0 ? sum : 0;
+          }
+        }
+      }
+    }
+  },
+  wgsl: {
+    source: (p) => specialise(sections(wgsl, "sizes", "backward"), { HD: p.hd }),
+    entry: "backward",
+    groups: (p) => [p.G, p.B, 1],
+    loops: (p) => {
+      const entries = Math.ceil(p.hd * (p.hd + 1) / 256), rows = Math.ceil(p.hd / 16);
+      const products = Math.ceil((p.hd + 1) / 16) * (p.hd + 1) + rows * (p.hd + 2) + entries * 17;
+      return stateLoops(p) + entries + Math.ceil(p.P / 16) * (1 + rows + products + p.hd) +
+        Math.ceil(p.P * p.hd / 256) * (p.hd + 1);
+    },
+  },
+  wasm: { fn: "reluAttentionGrad", tasks: (p) => p.B * p.G, scratch: (p) => 8 * (p.hd + 3) * (p.hd + 8) },
 };

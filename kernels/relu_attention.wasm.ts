@@ -1,6 +1,6 @@
 // ReLU linear attention on the cpu device (contract and reference: relu_attention.ts).
 
-import { madd, real, word } from "./cpu/simd.wasm";
+import { lanes, madd, real, word } from "./cpu/simd.wasm";
 
 /** Positions whose outer products are summed before they join the state: shorter chains, smaller error. */
 const BLOCK: i32 = 64;
@@ -69,5 +69,94 @@ export function reluAttention(args: usize, task: i32, scratch: usize): void {
       }
       store<f32>(to + d, value / (sum + eps));
     }
+  }
+}
+
+/** Floats of one head's part of a row, ReLU applied where asked, zeros up to a multiple of four. */
+@inline
+function loadHead(from: usize, hd: i32, width: usize, relu: bool, to: usize): void {
+  v128.store(to + width - 16, f32x4.splat(0.0));
+  for (let d: usize = 0; d < <usize>hd << 2; d += 4) {
+    const v = load<f32>(from + d);
+    store<f32>(to + d, relu ? max<f32>(0.0, v) : v);
+  }
+}
+
+@inline
+function dot(a: usize, b: usize, width: usize): f32 {
+  let sum = f32x4.splat(0.0);
+  for (let d: usize = 0; d < width; d += 16) sum = madd(v128.load(a + d), v128.load(b + d), sum);
+  return lanes(sum);
+}
+
+/** to += factor * x. */
+@inline
+function addTimes(to: usize, factor: f32, x: usize, width: usize): void {
+  const f = f32x4.splat(factor);
+  for (let d: usize = 0; d < width; d += 16) v128.store(to + d, madd(f, v128.load(x + d), v128.load(to + d)));
+}
+
+/**
+ * One task is one group of one image, pixels in ascending order. Scratch: the state [hd, hd padded to fours and four
+ * more], whose column after the padding is the sum of keys, its gradient, and six rows of one pixel.
+ */
+export function reluAttentionGrad(args: usize, task: i32, scratch: usize): void {
+  const P = <i32>word(args, 4), G = <i32>word(args, 5), eps = real(args, 6), hd = <i32>word(args, 7);
+  const b = task / G, g = task % G;
+  const inRow = <usize>(3 * hd * G) << 2, outRow = <usize>(hd * G) << 2, head = <usize>hd << 2;
+  const first = <usize>(b * P) * inRow + (<usize>(3 * hd * g) << 2);
+  const q = <usize>word(args, 0) + first, dq = <usize>word(args, 2) + first;
+  const k = q + head, v = k + head, dk = dq + head, dv = dk + head;
+  const dy = <usize>word(args, 1) + <usize>(b * P) * outRow + (<usize>(hd * g) << 2);
+  const width = (head + 15) & ~15, row = width + 16;
+  const state = scratch, up = state + <usize>hd * row;
+  const query = up + <usize>hd * row, key = query + row, value = key + row, out = value + row, du = out + row;
+  memory.fill(scratch, 0, 2 * <usize>hd * row);
+
+  for (let p = 0; p < P; p++) {
+    const at = <usize>p * inRow;
+    loadHead(k + at, hd, width, true, key);
+    loadHead(v + at, hd, width, false, value);
+    for (let a: usize = 0; a < head; a += 4) {
+      const weight = load<f32>(key + a), to = state + (a >> 2) * row;
+      addTimes(to, weight, value, width);
+      store<f32>(to + width, load<f32>(to + width) + weight);
+    }
+  }
+  for (let p = 0; p < P; p++) {
+    const at = <usize>p * inRow;
+    loadHead(q + at, hd, width, true, query);
+    loadHead(dy + <usize>p * outRow, hd, width, false, du);
+    memory.fill(out, 0, row);
+    let sum: f32 = 0.0;
+    for (let a: usize = 0; a < head; a += 4) {
+      const weight = load<f32>(query + a), from = state + (a >> 2) * row;
+      addTimes(out, weight, from, width);
+      sum += weight * load<f32>(from + width);
+    }
+    const inverse: f32 = <f32>1.0 / (sum + eps);
+    const f = f32x4.splat(inverse);
+    for (let d: usize = 0; d < width; d += 16) v128.store(du + d, f32x4.mul(v128.load(du + d), f));
+    const rest = -dot(du, out, width) * inverse;
+    for (let a: usize = 0; a < head; a += 4) {
+      const from = state + (a >> 2) * row, to = up + (a >> 2) * row, weight = load<f32>(query + a);
+      const sum = dot(from, du, width) + load<f32>(from + width) * rest;
+      store<f32>(dq + at + a, load<f32>(q + at + a) > 0.0 ? sum : <f32>0.0);
+      addTimes(to, weight, du, width);
+      store<f32>(to + width, load<f32>(to + width) + weight * rest);
+    }
+  }
+  for (let p = 0; p < P; p++) {
+    const at = <usize>p * inRow;
+    loadHead(k + at, hd, width, true, key);
+    loadHead(v + at, hd, width, false, value);
+    memory.fill(out, 0, row);
+    for (let a: usize = 0; a < head; a += 4) {
+      const from = up + (a >> 2) * row;
+      const sum = dot(from, value, width) + load<f32>(from + width);
+      store<f32>(dk + at + a, load<f32>(k + at + a) > 0.0 ? sum : <f32>0.0);
+      addTimes(out, load<f32>(key + a), from, width);
+    }
+    memory.copy(dv + at, out, head);
   }
 }

@@ -6,6 +6,7 @@
  */
 import wgsl from "./rotary.wgsl" with { type: "text" };
 import type { Kernel } from "./spec.ts";
+import { sections } from "./webgpu/sections.ts";
 
 /**
  * For the tokens `row … row+M-1` of `qkv` (`[q | k | v]`, D columns each): RMS norm over each head's `hd` channels with
@@ -48,10 +49,73 @@ export const rotary: Kernel = {
   },
   // Eight invocations share one head of one token, of q, k and v.
   wgsl: {
-    source: wgsl,
+    source: sections(wgsl, "forward"),
     entry: "forward",
     groups: (p) => Math.ceil(p.M * (p.D / p.hd) / 8),
     loops: (p) => 2 * Math.ceil(p.hd / 16) + 12,
   },
   wasm: { fn: "rotary", tasks: (p) => Math.ceil(p.M / 16) },
+};
+
+/**
+ * Gradients of {@linkcode rotary} for rows `row … row+M-1`: `dqkv`, and for each token the sum over its heads of the
+ * gradient of the norm weights, `dw[t]` = [dwq | dwk]; `columnSum` adds tokens up. `dk` and `dv` are read at row
+ * `dest[t]`, where the forward pass wrote.
+ */
+export const rotaryGrad: Kernel = {
+  name: "rotaryGrad",
+  inputs: {
+    qkv: "T D3",
+    wq: "hd",
+    wk: "hd",
+    cos: "T half",
+    sin: "T half",
+    dest: "T:i32",
+    dq: "T D",
+    dk: "S D",
+    dv: "S D",
+  },
+  outputs: { dqkv: "T D3", dw: "T hd2" },
+  params: { M: "u32", row: "u32", D: "u32", eps: "f32" },
+  flags: ["hd"],
+  flops: (p) => 50 * p.M * p.D,
+  reference: (io, p) => {
+    const half = p.hd / 2, hd = p.hd;
+    for (let t = p.row; t < p.row + p.M; t++) {
+      for (let d = 0; d < 2 * hd; d++) io.dw![t * 2 * hd + d] = 0;
+      for (let part = 0; part < 2; part++) {
+        const w = (part === 0 ? io.wq : io.wk)!, up = (part === 0 ? io.dq : io.dk)!;
+        const upRow = part === 0 ? t : io.dest![t];
+        for (let head = 0; head < p.D / hd; head++) {
+          const from = t * 3 * p.D + part * p.D + head * hd;
+          let square = 0;
+          for (let d = 0; d < hd; d++) square += io.qkv![from + d] ** 2 / hd;
+          const inverse = 1 / Math.sqrt(square + p.eps), g = new Float64Array(hd); // gradient before the rotation
+          for (let j = 0; j < half; j++) {
+            const a = up[upRow * p.D + head * hd + 2 * j], b = up[upRow * p.D + head * hd + 2 * j + 1];
+            const cos = io.cos![t * half + j], sin = io.sin![t * half + j];
+            g[2 * j] = a * cos + b * sin;
+            g[2 * j + 1] = b * cos - a * sin;
+          }
+          let product = 0;
+          for (let d = 0; d < hd; d++) {
+            const normal = io.qkv![from + d] * inverse;
+            io.dw![t * 2 * hd + part * hd + d] += g[d] * normal;
+            product += g[d] * w[d] * normal / hd;
+          }
+          for (let d = 0; d < hd; d++) {
+            io.dqkv![from + d] = (g[d] * w[d] - io.qkv![from + d] * inverse * product) * inverse;
+          }
+        }
+      }
+      for (let d = 0; d < p.D; d++) io.dqkv![t * 3 * p.D + 2 * p.D + d] = io.dv![io.dest![t] * p.D + d];
+    }
+  },
+  wgsl: {
+    source: sections(wgsl, "backward"),
+    entry: "backward",
+    groups: (p) => p.M,
+    loops: (p) => (Math.ceil(p.D / p.hd / 8) + 1) * (3 * Math.ceil(p.hd / 16) + 9) + 9,
+  },
+  wasm: { fn: "rotaryGrad", tasks: (p) => Math.ceil(p.M / 16) },
 };

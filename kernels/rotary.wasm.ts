@@ -56,3 +56,79 @@ export function rotary(args: usize, task: i32, scratch: usize): void {
     memory.copy(v + to, from + 2 * bytes, bytes);
   }
 }
+
+/** Gradient of {@link head}: `to` gets the gradient of its input, `dw` adds that of the norm weight. */
+@inline
+function headGrad(
+  from: usize, up: usize, to: usize, hd: i32, weight: usize, cos: usize, sin: usize, eps: f32, dw: usize,
+): void {
+  const bytes = <usize>hd << 2, whole = bytes & ~15;
+  let squares = f32x4.splat(0.0), products = squares;
+  let sum: f32 = 0.0, product: f32 = 0.0;
+  let i: usize = 0;
+  for (; i < whole; i += 16) {
+    const x = v128.load(from + i);
+    squares = madd(x, x, squares);
+  }
+  for (; i < bytes; i += 4) sum += load<f32>(from + i) * load<f32>(from + i);
+  const factor: f32 = <f32>1.0 / sqrt<f32>((lanes(squares) + sum) / <f32>hd + eps);
+  const f = f32x4.splat(factor);
+  const signs = i32x4(0, 0x80000000, 0, 0x80000000);
+  // Back through the rotation; `to` keeps the gradient of the normal x for the second pass.
+  for (i = 0; i < whole; i += 16) {
+    const y = v128.load(up + i);
+    const turned = v128.xor(i32x4.shuffle(y, y, 1, 0, 3, 2), signs); // (b, -a) of each pair (a, b)
+    const c = v128.load64_zero(cos + (i >> 1)), s = v128.load64_zero(sin + (i >> 1));
+    const c2 = i32x4.shuffle(c, c, 0, 0, 1, 1), s2 = i32x4.shuffle(s, s, 0, 0, 1, 1);
+    const g = madd(turned, s2, f32x4.mul(y, c2)), normal = f32x4.mul(v128.load(from + i), f);
+    const inner = f32x4.mul(g, v128.load(weight + i));
+    v128.store(dw + i, madd(g, normal, v128.load(dw + i)));
+    products = madd(inner, normal, products);
+    v128.store(to + i, inner);
+  }
+  for (; i < bytes; i += 8) {
+    const a = load<f32>(up + i), b = load<f32>(up + i, 4);
+    const c = load<f32>(cos + (i >> 1)), s = load<f32>(sin + (i >> 1));
+    const g0 = a * c + b * s, g1 = b * c - a * s;
+    const n0 = load<f32>(from + i) * factor, n1 = load<f32>(from + i, 4) * factor;
+    const i0 = g0 * load<f32>(weight + i), i1 = g1 * load<f32>(weight + i, 4);
+    store<f32>(dw + i, load<f32>(dw + i) + g0 * n0);
+    store<f32>(dw + i, load<f32>(dw + i, 4) + g1 * n1, 4);
+    product += i0 * n0 + i1 * n1;
+    store<f32>(to + i, i0);
+    store<f32>(to + i, i1, 4);
+  }
+  product = (lanes(products) + product) / <f32>hd;
+  const p = f32x4.splat(product * factor);
+  for (i = 0; i < whole; i += 16) {
+    const rest = f32x4.sub(v128.load(to + i), f32x4.mul(v128.load(from + i), p));
+    v128.store(to + i, f32x4.mul(rest, f));
+  }
+  for (; i < bytes; i += 4) {
+    store<f32>(to + i, (load<f32>(to + i) - load<f32>(from + i) * (product * factor)) * factor);
+  }
+}
+
+export function rotaryGrad(args: usize, task: i32, scratch: usize): void {
+  const qkv = <usize>word(args, 0), wq = <usize>word(args, 1), wk = <usize>word(args, 2);
+  const cos = <usize>word(args, 3), sin = <usize>word(args, 4), dest = <usize>word(args, 5);
+  const dq = <usize>word(args, 6), dk = <usize>word(args, 7), dv = <usize>word(args, 8);
+  const dqkv = <usize>word(args, 9), dw = <usize>word(args, 10);
+  const M = <i32>word(args, 11), row = <i32>word(args, 12), D = <i32>word(args, 13), eps = real(args, 14);
+  const hd = <i32>word(args, 15);
+  const bytes = <usize>D << 2, half = <usize>(hd >> 1) << 2, head = <usize>hd << 2;
+  const end = row + min(M, (task + 1) * ROWS);
+  for (let t = row + task * ROWS; t < end; t++) {
+    const at = <usize>t * 3 * bytes;
+    const placed = <usize>load<u32>(dest + (<usize>t << 2)) * bytes;
+    const c = cos + <usize>t * half, s = sin + <usize>t * half;
+    const weights = dw + <usize>t * 2 * head;
+    memory.fill(weights, 0, 2 * head);
+    for (let d: usize = 0; d < bytes; d += head) {
+      const q = at + d, k = q + bytes;
+      headGrad(qkv + q, dq + <usize>t * bytes + d, dqkv + q, hd, wq, c, s, eps, weights);
+      headGrad(qkv + k, dk + placed + d, dqkv + k, hd, wk, c, s, eps, weights + head);
+    }
+    memory.copy(dqkv + at + 2 * bytes, dv + placed, bytes);
+  }
+}

@@ -23,6 +23,9 @@ class Handle {
   constructor(readonly device: Device, readonly storage: Storage) {}
 }
 
+/** The identity of a tensor's memory: tensors that share memory share their node. Never used for two allocations. */
+export type Node = object;
+
 const scopes: Set<Tensor>[] = [];
 
 /**
@@ -91,6 +94,11 @@ export class Tensor {
   get storage(): Storage {
     if (this.#disposed) throw new Error(`Tensor [${this.shape}]: used after dispose`);
     return this.#handle.storage;
+  }
+
+  /** The identity of the memory. */
+  get node(): Node {
+    return this.#handle;
   }
 
   /** Number of elements. */
@@ -188,6 +196,26 @@ export function scope<T>(body: () => T): T {
   });
   for (const t of made) t.dispose();
   return result;
+}
+
+/** Number of scopes that are open. */
+export const scopeDepth = (): number => scopes.length;
+
+/**
+ * Takes the tensors in a value out of the scopes opened since `depth`, so that they live until they are disposed.
+ *
+ * @returns Those that were in such a scope.
+ */
+export function release(value: unknown, depth: number): Tensor[] {
+  const inner = scopes.slice(depth);
+  return tensorsIn(value).filter((t) => inner.map((s) => s.delete(t)).includes(true));
+}
+
+/** All tensors in a value: alone, in arrays or in plain objects. */
+export function tensorsIn(value: unknown): Tensor[] {
+  const found: Tensor[] = [];
+  eachTensor(value, (t) => found.push(t));
+  return found;
 }
 
 /** Runs `body` outside every scope: what it makes lives until it is disposed (weights, caches). */

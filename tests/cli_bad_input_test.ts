@@ -36,6 +36,15 @@ Deno.test("a clip that is too short, absent or no clip is refused", async () => 
     await refused(out, [`${folder}/none.npz`, ...models], 1, /none\.npz: .*no such file/);
     await refused(out, [`${folder}/none.mp4`, ...models], 1, /none\.mp4: .*no such file/);
     await refused(out, models, 2, /expected CLIP/);
+    await refused(out, [...flags, "--model", `${folder}/none.json`], 1, /none\.json: cannot open: no such file/);
+    await refused(out, ["--from", `${folder}/none.json`], 1, /none\.json: cannot open: no such file/);
+    await refused(
+      out,
+      ["--from", `${folder}/far.json`],
+      1,
+      /far\.json: expected the result\.json of a predict/,
+    );
+    await refused(out, [...flags, "--model", "FAR_B_long"], 2, /found FAR_B_long, did you mean "FAR_B_Long"/);
     Deno.writeFileSync(`${folder}/cut.npz`, Deno.readFileSync(clip).subarray(0, 2000));
     await refused(out, [`${folder}/cut.npz`, ...models], 1, /cut\.npz: /);
     Deno.writeTextFileSync(`${folder}/text.mp4`, "not a video");
@@ -227,5 +236,27 @@ Deno.test("without ffmpeg videos become GIFs, one that fails half-way leaves not
     assertEquals(none.code, 0, none.stderr);
     assertMatch(none.stderr, /written as GIF/);
     assert(exists(`${folder}/none/prediction.gif`));
+  });
+});
+
+Deno.test("a full disk ends a prediction with one line, code 1 and no result", async () => {
+  await inFolder(async (folder) => {
+    const flags = await tinyWorld(folder), small = `${folder}/small`;
+    Deno.mkdirSync(small);
+    const mount = await new Deno.Command("mount", {
+      args: ["-t", "tmpfs", "-o", "size=16k", "tmpfs", small],
+      stderr: "null",
+    })
+      .output().catch(() => ({ success: false }));
+    if (!mount.success) return; // the writers' own tests inject the error where mounting is not allowed
+    try {
+      const run = ["predict", ...flags, "--ctx", "6", "--pred", "2", "--quiet", "--out", `${small}/out`];
+      const { code, stderr } = await far(run);
+      assertEquals(code, 1, stderr);
+      assertMatch(stderr, /^far: [^\n]*no space left on (the )?device[^\n]*$/i);
+      assert(!exists(`${small}/out`));
+    } finally {
+      await new Deno.Command("umount", { args: [small] }).output();
+    }
   });
 });

@@ -58,11 +58,27 @@ const ASKS = /Deno requests|Allow\? \[y\/n/;
 Deno.test("no command asks for permission on a terminal, neither with -P nor with its own set", async () => {
   await inFolder(async (folder) => {
     const flags = await tinyWorld(folder);
+    const encoder = [flags[0], "--vae", `${folder}/dcae.json`, "--random-weights", "--device", "cpu"];
     const commands: Record<string, string[]> = {
       predict: ["predict", ...flags, "--ctx", "2", "--pred", "1", "--out", `${folder}/out`],
+      generate: [
+        "generate",
+        ...flags.slice(1),
+        "--actions",
+        "0",
+        "--frames",
+        "1",
+        "--out",
+        `${folder}/generated`,
+      ],
+      encode: ["encode", ...encoder, "--to", `${folder}/z.safetensors`],
+      decode: ["decode", `${folder}/z.safetensors`, ...encoder.slice(1), "--to", `${folder}/y.mp4`],
+      weights: ["weights", "list"],
+      info: ["info", "FAR_B", "--draw", `${folder}/drawings`],
       doctor: ["doctor", "--device", "cpu"],
       completion: ["completion", "zsh"],
     };
+    assertEquals(Object.keys(commands), VERBS.map((v) => v.name));
     for (const [name, args] of Object.entries(commands)) {
       for (const set of ["-P", `-P=${name}`]) {
         const { code, output } = await onTerminal(args, set);

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { probeVideo } from "../lib/io/video.ts";
-import { readPng } from "../lib/io/image.ts";
+import { makeFrames } from "../lib/io/frames.ts";
+import { readPng, writePng } from "../lib/io/image.ts";
 import { exists, far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
 
 // deno-lint-ignore no-explicit-any -- the file as it was written
@@ -125,5 +126,61 @@ Deno.test("under --json every line of stdout is an event", async () => {
     const kinds = stdout.trim().split("\n").map((line) => JSON.parse(line).event);
     assertEquals(new Set(kinds), new Set(["estimate", "start", "progress", "end", "done"]));
     assertEquals(kinds.at(-1), "done");
+  });
+});
+
+Deno.test("without the cache, and with f16 weights, the prediction is nearly the same", async () => {
+  await inFolder(async (folder) => {
+    const flags = await tinyWorld(folder), run = ["--ctx", "3", "--pred", "2", "--guidance", "1.5"];
+    const mse = async (name: string, ...more: string[]) => {
+      const { code, stderr } = await far([
+        "predict",
+        ...flags,
+        ...run,
+        ...more,
+        "--out",
+        `${folder}/${name}`,
+      ]);
+      assertEquals(code, 0, stderr);
+      return resultOf(`${folder}/${name}`).scores[0].frames.map((s: { mse: number }) => s.mse) as number[];
+    };
+    const cached = await mse("cached"),
+      uncached = await mse("uncached", "--kv-cache", "off"),
+      half = await mse("half", "--dtype", "f16");
+    cached.forEach((m, i) => {
+      assert(Math.abs(m - uncached[i]) < 1e-5, `${m} ${uncached[i]}`);
+      assert(Math.abs(m - half[i]) < 1e-2 * m, `${m} ${half[i]}`);
+    });
+    assert(cached[0] !== half[0], "f16 changed nothing");
+  });
+});
+
+Deno.test("a folder of images is a clip, and the context can be shown as the autoencoder gives it back", async () => {
+  await inFolder(async (folder) => {
+    const [, ...models] = await tinyWorld(folder);
+    Deno.mkdirSync(`${folder}/images`);
+    for (let i = 0; i < 5; i++) {
+      const data = new Uint8Array(20 * 30 * 3).fill(i * 40);
+      await writePng(`${folder}/images/${i}.png`, makeFrames(1, 20, 30, data));
+    }
+    const out = `${folder}/out`,
+      run = ["--size", "16", "--fit", "pad", "--actions", "0", "--ctx", "3", "--pred", "2"];
+    const { code, stderr } = await far(
+      [
+        "predict",
+        `${folder}/images`,
+        ...models,
+        ...run,
+        "--decode-context",
+        "yes",
+        "--fps",
+        "5",
+        "--out",
+        out,
+      ],
+    );
+    assertEquals(code, 0, stderr);
+    const info = await probeVideo(`${out}/side_by_side.mp4`);
+    assertEquals([info.frames, info.fps], [5, 5]);
   });
 });

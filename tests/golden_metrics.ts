@@ -6,7 +6,7 @@
 import { assertEquals } from "@std/assert";
 import { toFloat32 } from "../lib/io/host.ts";
 import { mse, pixelScores, psnr, ssim, ssimMap } from "../lib/metrics/pixel.ts";
-import type { Runner } from "./golden_runners.ts";
+import type { Runner } from "./golden_case.ts";
 
 /** PSNR, SSIM and MSE of frames and of every trajectory of a batch of videos. */
 export const metrics: Runner = {

@@ -5,7 +5,6 @@
  */
 import { assertEquals } from "@std/assert";
 import type { Device } from "../kernels/device.ts";
-import { decode, encode } from "../lib/dcae/autoencoder.ts";
 import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
 import { conditionEmbedding, ConditionRows } from "../lib/far/conditioning.ts";
 import { countParameters, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
@@ -14,92 +13,28 @@ import { far, type FarInput } from "../lib/far/model.ts";
 import { riflexComponent, ropeFrequencies, ropeTable, yarnRange } from "../lib/far/rope.ts";
 import { sample } from "../lib/far/sample.ts";
 import { timestepFeatures } from "../lib/far/timestep.ts";
-import { elements, type HostDType, toFloat32, toInt32 } from "../lib/io/host.ts";
+import { elements, type HostDType, toFloat32 } from "../lib/io/host.ts";
 import { openPth } from "../lib/io/pth.ts";
-import { openSafetensors } from "../lib/io/safetensors.ts";
-import type { TensorFile } from "../lib/io/tensor_file.ts";
 import { axpby } from "../lib/ops.ts";
-import { loadParams } from "../lib/params.ts";
+import type { Params } from "../lib/params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
 import { metrics } from "./golden_metrics.ts";
 
-/** Bounds relative to max(1, the largest absolute expected value of the tensor). */
-export const GOLDEN_TOLERANCES = {
-  forward: {
-    bound: 1e-5,
-    why: "the authors' own f32 is 0.6 to 1.4e-6 from f64; a wrong eps or GELU moves 3e-6 to 1e-4",
-  },
-  rollout: { bound: 5e-5, why: "errors of some 24 forward passes add up" },
-  cached: {
-    bound: 1e-5,
-    why: "the same sums in another order; the authors' cache differs from none by at most 2e-6",
-  },
-  table: { bound: 2e-7, why: "tables are rounded once from f64, the authors' f32 cos and sin within an ulp" },
-  exact: { bound: 0, why: "the same f32 operations" },
-  metric: { bound: 1e-5, why: "the recorded means were summed in f32" },
-  ssim: { bound: 1e-4, why: "f32 variances of flat regions are noise by cancellation" },
-  ssimMap: { bound: 2e-3, why: "the same at a single pixel" },
-} as const;
-
-/** A recorded case that is open. */
-export interface GoldenCase {
-  readonly name: string;
-  readonly folder: string;
-  // deno-lint-ignore no-explicit-any -- recorded by another program; runners look at what they need
-  readonly config: any;
-  readonly io: TensorFile | null;
-}
-
-/** Collects the worst difference of a case. */
-export class Differences {
-  worst = 0;
-  #what = "";
-
-  /** Compares a tensor; `kind` names the row of the tolerance table. */
-  check(
-    what: string,
-    got: ArrayLike<number>,
-    want: ArrayLike<number>,
-    kind: keyof typeof GOLDEN_TOLERANCES,
-  ): void {
-    assertEquals(got.length, want.length, `${what}: number of values`);
-    let scale = 1, worst = 0;
-    for (let i = 0; i < want.length; i++) scale = Math.max(scale, Math.abs(want[i]));
-    for (let i = 0; i < want.length; i++) {
-      const difference = Math.abs(got[i] - want[i]) / scale;
-      if (!(difference <= worst)) worst = Number.isNaN(difference) ? Infinity : difference;
-    }
-    const { bound } = GOLDEN_TOLERANCES[kind];
-    if (worst > bound) {
-      throw new Error(`${what}: differs by ${worst} of ${scale}, expected at most ${bound} (${kind})`);
-    }
-    if (worst >= this.worst) [this.worst, this.#what] = [worst, what];
-  }
-
-  toString(): string {
-    return `${this.worst.toExponential(1)}${this.#what ? ` (${this.#what})` : ""}`;
-  }
-}
-
-/** A kind of case: how to recognise it, and what to compare. `device` kinds run on every device. */
-export interface Runner {
-  readonly kind: string;
-  readonly device: boolean;
-  readonly recognises: (c: GoldenCase) => boolean;
-  readonly run: (c: GoldenCase, device: Device, differences: Differences) => Promise<void> | void;
-}
-
-const has = (c: GoldenCase, ...names: string[]) => names.every((n) => c.io?.tensors.has(n));
-const floats = (c: GoldenCase, name: string) => toFloat32(c.io!.read(name));
-const ints = (c: GoldenCase, name: string) => toInt32(c.io!.read(name));
-const shapeOf = (c: GoldenCase, name: string) => c.io!.tensors.get(name)!.shape;
-const upload = (device: Device, c: GoldenCase, name: string) =>
-  Tensor.from(device, floats(c, name), shapeOf(c, name));
-
-/** The model of a FAR case: `FAR` or `FAR_Long` with the recorded configuration. */
-export function farOf(c: GoldenCase): FarConfig {
-  return farConfig(c.config.model, c.config.config);
-}
+import {
+  type Differences,
+  farOf,
+  floats,
+  type GoldenCase,
+  has,
+  ints,
+  paramsOf,
+  type Runner,
+  shapeOf,
+  upload,
+} from "./golden_case.ts";
+import { autoencoderLosses, perceptualMetric } from "./golden_losses.ts";
+import { training } from "./golden_train.ts";
+import { autoencoder, autoencoderTraining } from "./golden_vae.ts";
 
 /** Conditions as a case records them. */
 function conditionsOf(c: GoldenCase, frames?: number): Pick<FarInput, "actions" | "label"> {
@@ -108,12 +43,6 @@ function conditionsOf(c: GoldenCase, frames?: number): Pick<FarInput, "actions" 
   const all = ints(c, "action"), [B, F] = shapeOf(c, "action"), keep = frames ?? F;
   const actions = Int32Array.from({ length: B * keep }, (_, i) => all[Math.floor(i / keep) * F + i % keep]);
   return { actions, label };
-}
-
-/** Opens `weights.safetensors` of a case as parameters. */
-export function paramsOf(device: Device, c: GoldenCase, shapes: Parameters<typeof loadParams>[2]) {
-  using file = openSafetensors(`${c.folder}/weights.safetensors`);
-  return loadParams(device, file, shapes);
 }
 
 const forward: Runner = {
@@ -159,7 +88,7 @@ async function checkEmbedding(
   c: GoldenCase,
   device: Device,
   config: FarConfig,
-  params: ReturnType<typeof paramsOf>,
+  params: Params,
   differences: Differences,
 ): Promise<void> {
   const [B, F] = shapeOf(c, "timestep"), [, S, D] = shapeOf(c, "temb"), n = S / F, want = floats(c, "temb");
@@ -245,38 +174,6 @@ const rollout: Runner = {
       }
     }
     disposeAll(params);
-  },
-};
-
-const autoencoder: Runner = {
-  kind: "DC-AE forward",
-  device: true,
-  recognises: (c) => c.config.model === "MyAutoencoderDC" && has(c, "x", "z", "y"),
-  async run(c, device, differences) {
-    const config = dcaeConfig(c.config.config), params = paramsOf(device, c, dcaeShapes(config));
-    const seen = new Map<string, Tensor>();
-    const tap = (module: string, output: Tensor) =>
-      seen.set(module, unscoped(() => output.reshape(output.shape)));
-    const [x, z2] = ["x", "z2"].map((name) => upload(device, c, name));
-    const z = scope(() => encode(params, config, x, tap)), y2 = scope(() => decode(params, config, z2, tap));
-    const y = scope(() => decode(params, config, z));
-    for (const [name, value] of Object.entries({ z, y2, y })) {
-      differences.check(name, await value.read(), floats(c, name), "forward");
-    }
-    for (const name of c.io!.tensors.keys()) {
-      const match = /^(enc|dec)\.(.*?)(_nhwc)?$/.exec(name);
-      if (!match) continue;
-      const output = seen.get(`${match[1]}oder.${match[2]}`);
-      if (!output) throw new Error(`${name}: the model shows no such module`);
-      const values = await output.read(), [B, H, W, C] = output.shape;
-      const got = match[3] ? values : Float32Array.from({ length: values.length }, (_, i) => {
-        const column = i % W, row = Math.floor(i / W) % H, channel = Math.floor(i / (W * H)) % C;
-        return values[((Math.floor(i / (W * H * C)) * H + row) * W + column) * C + channel];
-      });
-      assertEquals(B, shapeOf(c, name)[0]);
-      differences.check(name, got, floats(c, name), "forward");
-    }
-    disposeAll([params, x, z2, z, y2, y, [...seen.values()]]);
   },
 };
 
@@ -479,10 +376,14 @@ const TORCH_DTYPES: Readonly<Partial<Record<HostDType, string>>> = {
 export const RUNNERS: readonly Runner[] = [
   forward,
   rollout,
+  autoencoderLosses,
+  perceptualMetric,
+  autoencoderTraining,
   autoencoder,
   scheduler,
   rope,
   checkpoints,
   pth,
+  training,
   metrics,
 ];

@@ -87,6 +87,7 @@ export function activate(code: u32, x: v128): v128 {
   if (code == 1) return silu(x);
   if (code == 2) return gelu(x);
   if (code == 3) return f32x4.pmax(x, f32x4.splat(0.0));
+  if (code == 4) return f32x4.pmax(x, f32x4.mul(x, f32x4.splat(0.2)));
   return x;
 }
 

@@ -10,7 +10,7 @@ import { ConditionRows, modulationOf } from "./conditioning.ts";
 import type { FarConfig } from "./config.ts";
 import { type CallPlan, keyFrames, type Layout, layoutOf, storeRows, tokensPerFrame } from "./layout.ts";
 import { packFrames, unpackFrames } from "./patchify.ts";
-import { embedTokens, freeKeyStore, makeKeyStore, transformer, uploadLayout } from "./transformer.ts";
+import { embedTokens, transformer, uploadLayout } from "./transformer.ts";
 
 /** A batch of clips with one timestep a frame. */
 export interface FarInput {
@@ -96,6 +96,9 @@ export function wholeClipPlan(config: FarConfig, B: number, F: number, H: number
  *
  * Distant frames of FAR-Long go through `context_proj_out`. With `last`, the result is `[B, 1, C, H, W]`.
  *
+ * @param options `checkpoint`: under a gradient, compute each block again instead of keeping its activations. `full`:
+ * attention over all frames instead of the frame-causal mask (the Video DiT baseline).
+ *
  * @throws {RangeError} If shapes, timesteps or conditions do not fit the configuration.
  */
 export function far(
@@ -103,6 +106,7 @@ export function far(
   config: FarConfig,
   input: FarInput,
   frames: "all" | "last" = "all",
+  options: { readonly checkpoint?: boolean; readonly full?: boolean } = {},
 ): Tensor {
   const { latents } = input, device = latents.device;
   const [B, F, C, H, W] = latents.shape;
@@ -119,7 +123,7 @@ export function far(
     { length: B * F },
     (_, i) => input.timesteps[perFrame ? i : Math.floor(i / F)],
   );
-  const plan = wholeClipPlan(config, B, F, H, W), layout = layoutOf(config, plan);
+  const plan = { ...wholeClipPlan(config, B, F, H, W), full: options.full }, layout = layoutOf(config, plan);
   const table = new ConditionRows();
   const rows = tokenRows(layout, F, timesteps, frameConditions(config, B, F, input), table);
 
@@ -129,16 +133,15 @@ export function far(
     packFrames(latents, { from, to, patch, out, row: 0, clipRows: part.count / B, clips: B });
     return [part.kind, out];
   }));
-  const store = makeKeyStore(device, config, storeRows(plan));
   const hidden = transformer(params, config, embedTokens(params, config, layout, patches), {
     layout: uploadLayout(device, config, layout, keyFrames(config, plan)),
     modulation: modulationOf(device, params, config, table),
     rows: Tensor.from(device, rows),
-    store,
+    keyRows: storeRows(plan),
+    checkpoint: options.checkpoint,
     clips: B,
     frames,
   }); // [T, D] or [B·N, D]
-  freeKeyStore(store);
   return frames === "last"
     ? lastVelocity(params, config, hidden, B, H, W)
     : allVelocities(params, config, hidden, layout, latents);

@@ -16,14 +16,7 @@ import { type CallPlan, keyFrames, layoutOf, storeRows } from "./layout.ts";
 import { frameConditions, lastVelocity, nullCondition, tokenRows, wholeClipPlan } from "./model.ts";
 import { packFrames } from "./patchify.ts";
 import { CLEAN_TIMESTEP } from "./timestep.ts";
-import {
-  embedTokens,
-  freeKeyStore,
-  type KeyStore,
-  makeKeyStore,
-  transformer,
-  uploadLayout,
-} from "./transformer.ts";
+import { embedTokens, type KeyStore, transformer, uploadLayout } from "./transformer.ts";
 
 /** What to sample. Sizes: B clips, `context` frames given, `predict` frames made. */
 export interface SampleOptions {
@@ -184,7 +177,13 @@ class Sampler {
   }
 
   /** Velocity of the noisy frame x `[B, 1, C, H, W]` at one step: `[clips, 1, C, H, W]`. */
-  #velocity(x: Tensor, call: PreparedCall, store: KeyStore, rows: Tensor, modulation: Modulation): Tensor {
+  #velocity(
+    x: Tensor,
+    call: PreparedCall,
+    store: KeyStore | undefined,
+    rows: Tensor,
+    modulation: Modulation,
+  ): Tensor {
     const { params, config, device, frameShape: [, C, H, W] } = this.#o, clips = this.#clips;
     const patches = Object.fromEntries(call.layout.parts.map((part) => {
       const distant = part.kind === "context", patch = distant ? config.contextPatchSize : config.patchSize;
@@ -201,6 +200,7 @@ class Sampler {
       modulation,
       rows,
       store,
+      keyRows: storeRows(call.plan),
       clips,
       frames: "last",
     }); // [clips·N, D]
@@ -235,7 +235,7 @@ class Sampler {
       );
       return { first, further, rows, modulation: modulationOf(device, params, config, table) };
     });
-    const store = this.#cache?.store ?? makeKeyStore(device, config, storeRows(whole!));
+    const store = this.#cache?.store;
     const { first, further, rows, modulation } = prepared;
     let x = Tensor.from(device, this.#noise(), [B, 1, C, H, W]);
     try {
@@ -257,7 +257,6 @@ class Sampler {
       return { frame: this.#frame++, latents: await x.read() };
     } finally {
       disposeAll([prepared, x]);
-      if (!this.#cache) freeKeyStore(store);
     }
   }
 }

@@ -16,6 +16,7 @@ import {
 } from "../ops.ts";
 import { layerOf, param, type Params } from "../params.ts";
 import { scope, Tensor, unscoped } from "../tensor.ts";
+import { checkpoint } from "../autograd.ts";
 import type { Modulation } from "./conditioning.ts";
 import { type FarConfig, widthOf } from "./config.ts";
 import type { Layout, Part } from "./layout.ts";
@@ -125,7 +126,12 @@ export interface TransformerCall {
   readonly modulation: Modulation;
   /** `[T]` i32: modulation row of each token. */
   readonly rows: Tensor;
-  readonly store: KeyStore;
+  /** Where keys and values stay between calls; without it they last for one block. */
+  readonly store?: KeyStore;
+  /** Rows of keys when there is no store. */
+  readonly keyRows: number;
+  /** Under a gradient: keep only each block's input and compute the block again on the way back. */
+  readonly checkpoint?: boolean;
   readonly clips: number;
   /** `last`: only the last frame's tokens leave the last block, which then computes no others (inference). */
   readonly frames: "all" | "last";
@@ -144,7 +150,10 @@ export function transformer(
   const D = widthOf(config);
   let x = tokens, rows = call.rows;
   for (let i = 0; i < config.layers; i++) {
-    [x, rows] = scope(() => block(params, config, x, rows, call, i));
+    const input = x;
+    if (call.checkpoint) {
+      x = checkpoint(() => block(params, config, input, rows, call, i)[0], [input, { ...call }]);
+    } else [x, rows] = scope(() => block(params, config, input, rows, call, i));
   }
   return normModulate(x, call.modulation.output, rows, { shift: D, scale: 0 });
 }
@@ -159,19 +168,22 @@ function block(
   i: number,
 ): [Tensor, Tensor] {
   const D = widthOf(config), last = i === config.layers - 1, name = `transformer_blocks.${i}`;
-  const { layout } = call.layout, { clips, store } = call;
+  const { layout } = call.layout, { clips } = call;
   const { attention: mod1, mlp: mod2 } = call.modulation.blocks[i];
   let x = tokens, rows = tokenRows, parts = layout.parts, visible: Visibility = call.layout;
 
   const h = normModulate(x, mod1, rows, { shift: 0, scale: D });
   const qkv = Tensor.empty(x.device, [layout.tokens, 3 * D]);
   let q = Tensor.empty(x.device, [layout.tokens, D]);
+  const [k, v] = ["k", "v"].map((n) =>
+    call.store?.[n as "k" | "v"][i] ?? Tensor.empty(x.device, [call.keyRows, D])
+  );
   for (const part of parts) {
     const names = PROJECTIONS[part.kind], at = { start: part.row, count: part.count };
     const [wq, wk, wv] = names.qkv.map((n) => layerOf(params, `${name}.attn.${n}`));
     linearQkv(h, [wq.w, wk.w, wv.w], [wq.bias, wk.bias, wv.bias], at, qkv);
     const [normQ, normK] = names.norms.map((n) => param(params, `${name}.attn.${n}.weight`));
-    rotary(qkv, normQ, normK, { ...call.layout, q, k: store.k[i], v: store.v[i] }, at);
+    rotary(qkv, normQ, normK, { ...call.layout, q, k, v }, at);
   }
   if (call.frames === "last" && last) {
     // Keys and values of all tokens are in the store; from here on only the last frame is wanted.
@@ -186,7 +198,7 @@ function block(
     };
     parts = [{ ...part, row: 0, count: clips * part.perFrame }];
   }
-  const attended = attention(q, store.k[i], store.v[i], config.headDim, visible);
+  const attended = attention(q, k, v, config.headDim, visible);
   const gate = { modulation: mod1, rows, col: 2 * D }, after = Tensor.empty(x.device, x.shape);
   for (const part of parts) {
     if (part.kind === "context" && last) {

@@ -1,0 +1,275 @@
+/**
+ * `far.ts encode` and `far.ts decode`: one clip to latents and back, of any length, with bounded memory.
+ *
+ * @module
+ */
+import { downsampling } from "../lib/dcae/config.ts";
+import { FileFormatError } from "../lib/io/errors.ts";
+import { stampFrames } from "../lib/io/font.ts";
+import { fromFloat32, toFloat32 } from "../lib/io/host.ts";
+import { concatFrames, type Frames, makeFrames } from "../lib/io/frames.ts";
+import { writeNpz } from "../lib/io/npz.ts";
+import { openTensorFile } from "../lib/io/open.ts";
+import { writeSafetensors } from "../lib/io/safetensors.ts";
+import { probeVideo, readFrames } from "../lib/io/video.ts";
+import { VIDEO_ENDINGS, writeVideo } from "../lib/io/video_write.ts";
+import { integer, path, real, UsageError, type Values, verb } from "./args.ts";
+import { clipFlags, readClip } from "./clip.ts";
+import { dcaeCost, framesPerBatch, measureRates, refuseTooLarge, secondsAt } from "./estimate.ts";
+import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags.ts";
+import { InterruptListener } from "./interrupt.ts";
+import { chooseDcae, modelFlags } from "./models.ts";
+import { Progress, progressMode } from "./progress.ts";
+import { bytes, duration, Interrupted } from "./report.ts";
+import { batchesOf, decodeBatches, encodeBatches, latentSize, type Workplace } from "./stages.ts";
+
+const vaeFlags = {
+  vae: modelFlags.vae,
+  "vae-weights": modelFlags["vae-weights"],
+  "random-weights": modelFlags["random-weights"],
+  dtype: modelFlags.dtype,
+};
+const { actions: _actions, ...frameFlags } = clipFlags;
+
+const encodeFlags = {
+  to: path("file for the latents, .safetensors or .npz", { default: "latents.safetensors" }),
+  count: integer("at most so many frames (default: all)", { min: 1 }),
+  ...frameFlags,
+  ...vaeFlags,
+  ...deviceFlags,
+  ...progressFlags,
+};
+
+const decodeFlags = {
+  to: path("video (.mp4, .mov, .webm, .gif) or .npz", { default: "clip.mp4" }),
+  fps: real("frames a second (default: as the latents say, or 10)", { min: 0.1, max: 240 }),
+  ...vaeFlags,
+  ...deviceFlags,
+  ...progressFlags,
+};
+
+type Shared = Values<typeof vaeFlags & typeof deviceFlags & typeof progressFlags>;
+
+/** Opens device and progress around the work of one verb. */
+async function within(
+  flags: Shared,
+  body: (at: Workplace) => Promise<void>,
+): Promise<void> {
+  const progress = new Progress(progressMode(flags));
+  const { device, reason } = await openChosen(flags);
+  using interrupts = new InterruptListener((line) => progress.say(line), "stopping");
+  try {
+    progress.say(`device: ${device.info.description} (${reason})`);
+    await body({
+      device,
+      progress,
+      seconds: {},
+      pause: async () => {
+        await new Promise((resolve) => setTimeout(resolve));
+        if (interrupts.signal) throw new Interrupted(interrupts.signal, "nothing was written");
+      },
+    });
+  } finally {
+    device.close();
+  }
+}
+
+/** Frames of a stream gathered into batches. */
+async function* gather(frames: AsyncIterable<Frames>, most: number): AsyncGenerator<Frames> {
+  let batch: Frames[] = [];
+  for await (const frame of frames) {
+    batch.push(frame);
+    if (batch.length < Math.min(most, framesPerBatch(frame.height, frame.width))) continue;
+    yield concatFrames(batch);
+    batch = [];
+  }
+  if (batch.length > 0) yield concatFrames(batch);
+}
+
+/** Says what is about to happen, and refuses what does not fit. */
+async function announce(
+  at: Workplace,
+  way: "encode" | "decode",
+  vae: ReturnType<typeof chooseDcae>,
+  frames: number | undefined,
+  size: readonly [number, number],
+  dtype: "f32" | "f16",
+): Promise<void> {
+  const cost = dcaeCost(vae.config, way, frames ?? framesPerBatch(...size), size, dtype);
+  refuseTooLarge(at.device, { [way]: cost.memory }, availableMemory());
+  const seconds = secondsAt(cost, await measureRates(at.device));
+  at.progress.say(
+    frames === undefined
+      ? `estimate: ${duration(seconds / framesPerBatch(...size))} a frame, ${
+        bytes(cost.memory)
+      } of device memory`
+      : `estimate: ${duration(seconds)} for ${frames} frames, ${bytes(cost.memory)} of device memory`,
+  );
+  at.progress.event("estimate", {
+    seconds: frames === undefined ? null : { [way]: seconds },
+    memory: cost.memory,
+  });
+}
+
+async function encodeClip(file: string, f: Values<typeof encodeFlags>): Promise<void> {
+  if (!/\.(safetensors|npz)$/i.test(f.to)) {
+    throw new UsageError(`--to: expected a name ending in .safetensors or .npz, found ${f.to}`);
+  }
+  const vae = chooseDcae(f), side = f.size ?? 8 * downsampling(vae.config);
+  vae.weights.verify();
+  await within(f, async (at) => {
+    let batches: Iterable<Frames> | AsyncIterable<Frames>, total: number | undefined, fps: number | undefined;
+    let size: readonly [number, number] = [side, side];
+    if (/\.(npz|npy|safetensors)$/i.test(file)) {
+      const { frames } = await readClip(file, { ...f, actions: undefined }, {
+        count: f.count ?? Infinity,
+        side,
+      });
+      [batches, total, size] = [batchesOf(frames), frames.frames, [frames.height, frames.width]];
+    } else {
+      const select = f["from-fps"] === undefined ? { every: f.every } : { fps: f["from-fps"] };
+      const read = {
+        start: f.start,
+        count: f.count,
+        size: { height: side, width: side },
+        fit: f.fit,
+        ...select,
+      };
+      batches = gather(readFrames(file, read), framesPerBatch(side, side));
+      if ((await Deno.stat(file)).isFile) {
+        const info = await probeVideo(file);
+        fps = f["from-fps"] ?? info.fps / f.every;
+        const rest = info.frames === undefined ? undefined : Math.max(0, info.frames - f.start);
+        const there = rest === undefined
+          ? undefined
+          : f["from-fps"] === undefined
+          ? Math.ceil(rest / f.every)
+          : Math.round(rest * f["from-fps"] / info.fps);
+        total = there === undefined ? f.count : Math.min(there, f.count ?? Infinity);
+      }
+    }
+    const { channels, height, width } = latentSize(vae.config, { height: size[0], width: size[1] });
+    await announce(at, "encode", vae, total, size, f.dtype);
+    const parts: Float32Array[] = [];
+    let done = 0;
+    for await (const { latents, count } of encodeBatches(at, vae, batches, total)) {
+      parts.push(latents);
+      done += count;
+    }
+    const values = new Float32Array(done * channels * height * width);
+    parts.reduce((from, part) => (values.set(part, from), from + part.length), 0);
+    const tensors = { latents: fromFloat32(values, [done, channels, height, width]) };
+    const random = vae.weights.path === null;
+    const metadata = {
+      autoencoder: vae.name,
+      weights: vae.weights.path ?? "RANDOM WEIGHTS",
+      scaling_factor: String(vae.config.scalingFactor),
+      ...(fps === undefined ? {} : { fps: String(fps) }),
+    };
+    if (/\.npz$/i.test(f.to)) await writeNpz(f.to, tensors);
+    else await writeSafetensors(f.to, tensors, metadata);
+    at.progress.event("done", {
+      path: f.to,
+      shape: [done, channels, height, width],
+      seconds: at.seconds,
+      random_weights: random,
+    });
+    at.progress.say(
+      `wrote ${f.to}: latents [${done}, ${channels}, ${height}, ${width}], times ${vae.config.scalingFactor}` +
+        (random ? ", RANDOM WEIGHTS" : ""),
+    );
+  });
+}
+
+async function decodeClip(file: string, f: Values<typeof decodeFlags>): Promise<void> {
+  const ending = /\.\w+$/.exec(f.to)?.[0].toLowerCase() ?? "";
+  if (ending !== ".npz" && !VIDEO_ENDINGS.includes(ending)) {
+    throw new UsageError(
+      `--to: expected a name ending in ${VIDEO_ENDINGS.join(", ")} or .npz, found ${f.to}`,
+    );
+  }
+  const vae = chooseDcae(f);
+  const { latents, metadata } = readLatents(file, vae.config.latentChannels);
+  vae.weights.verify();
+  await within(f, async (at) => {
+    const r = downsampling(vae.config), each = latents.channels * latents.height * latents.width;
+    const total = latents.values.length / each;
+    await announce(at, "decode", vae, total, [latents.height * r, latents.width * r], f.dtype);
+    const stamp = vae.weights.path === null ? "RANDOM WEIGHTS" : undefined;
+    const stream = async function* (): AsyncGenerator<Frames> {
+      for await (const { frames } of decodeBatches(at, vae, latents)) {
+        yield stamp === undefined || ending === ".npz" ? frames : stampFrames(frames, stamp);
+      }
+    };
+    if (ending === ".npz") {
+      const parts: Frames[] = [];
+      for await (const part of stream()) parts.push(part);
+      const { frames, height, width, data } = parts.length > 0
+        ? concatFrames(parts)
+        : makeFrames(0, latents.height * r, latents.width * r);
+      await writeNpz(f.to, { video: { shape: [frames, height, width, 3], dtype: "U8", data } });
+    } else await writeVideo(f.to, stream(), { fps: f.fps ?? (Number(metadata.fps) || 10) });
+    at.progress.event("done", {
+      path: f.to,
+      frames: total,
+      seconds: at.seconds,
+      random_weights: stamp !== undefined,
+    });
+    at.progress.say(`wrote ${f.to}: ${total} frames${stamp ? `, ${stamp}` : ""}`);
+  });
+}
+
+/** Latents `[F, C, H, W]`, multiplied by the scaling factor, out of a file. */
+function readLatents(file: string, channels: number) {
+  using open = openTensorFile(file);
+  const name = open.tensors.has("latents") ? "latents" : [...open.tensors.keys()][0];
+  const tensor = name === undefined ? undefined : open.tensors.get(name)!;
+  if (tensor?.shape.length !== 4 || tensor.shape[1] !== channels || tensor.shape.includes(0)) {
+    throw new FileFormatError(
+      file,
+      `expected latents [frames, ${channels}, height, width], found ${
+        tensor ? `${name} [${tensor.shape}]` : "no tensor"
+      }`,
+    );
+  }
+  const [, , height, width] = tensor.shape;
+  return {
+    latents: { values: toFloat32(open.read(name)).slice(), channels, height, width },
+    metadata: open.metadata,
+  };
+}
+
+/** `far.ts encode`. */
+export const encodeVerb = verb({
+  name: "encode",
+  summary: "Encode a clip into latents",
+  about:
+    "Writes the latents of a video, a folder of images or an npz as `latents` [frames, channels, height, width], multiplied by the " +
+    "autoencoder's scaling factor, as the transformer takes them. Videos of any length are streamed.",
+  operands: [{ name: "CLIP", help: "npz, npy, video or folder of images" }],
+  flags: encodeFlags,
+  examples: [
+    {
+      does: "a clip in the box, without trained weights",
+      line: "encode assets/dmlab_24.npz --random-weights --count 2",
+    },
+    {
+      does: "a video at 64x64",
+      line: "encode holiday.mp4 --vae-weights dcae.pth --size 64 --to holiday.safetensors",
+    },
+  ],
+  run: ({ flags, operands: [clip] }) => encodeClip(clip, flags),
+});
+
+/** `far.ts decode`. */
+export const decodeVerb = verb({
+  name: "decode",
+  summary: "Decode latents into a video",
+  operands: [{ name: "LATENTS", help: "safetensors or npz that encode wrote" }],
+  flags: decodeFlags,
+  examples: [{
+    does: "back to a video",
+    line: "decode holiday.safetensors --vae-weights dcae.pth --to holiday.mp4",
+  }],
+  run: ({ flags, operands: [latents] }) => decodeClip(latents, flags),
+});

@@ -1,0 +1,111 @@
+/**
+ * `far.ts train`: trains a model as an option file says.
+ *
+ * @module
+ */
+import type { Device } from "../kernels/device.ts";
+import { countParameters, farShapes } from "../lib/far/config.ts";
+import { stepCost } from "../lib/train/cost.ts";
+import { optionsDcaeConfig, optionsTrainer, type TrainOptions } from "../lib/train/options.ts";
+import { trainRun, type Validation } from "../lib/train/run.ts";
+import { OptionError } from "../lib/train/schema.ts";
+import { DataSource } from "../lib/train/source.ts";
+import type { TrainerConfig } from "../lib/train/trainer.ts";
+import { type Call, choice, type Flags, type Values, verb } from "./args.ts";
+import { type Codec, latentCodec, PIXELS } from "./codec.ts";
+import { videoEnding } from "./outputs.ts";
+import { openData } from "./train_data.ts";
+import { sampler } from "./train_samples.ts";
+import { checkMemory, readRun, runTraining, trainingFlags } from "./training.ts";
+
+const flags = {
+  ...trainingFlags,
+  format: choice(
+    ["auto", "mp4", "gif", "webm"],
+    "kind of the sample videos; auto is mp4 with ffmpeg, else gif",
+    {
+      default: "auto",
+    },
+  ),
+};
+
+/** Batches of held-out clips, read once. */
+async function validationOf(
+  options: TrainOptions,
+  config: TrainerConfig,
+  codec: Codec,
+  device: Device,
+  folder: string,
+  ending: string,
+): Promise<Validation | undefined> {
+  const { datasets: { sample }, val } = options;
+  if (sample === null || val.val_freq === null) return undefined;
+  const data = openData({ ...sample, split: "validation" }, "datasets.sample", config.seed);
+  const source = new DataSource(data.set, data.options, codec.finish);
+  const there = Math.ceil(data.set.length / data.options.batch);
+  const batches = [];
+  for (let i = 0; i < Math.min(val.val_batches, there); i++) batches.push(await source.batch(i));
+  return {
+    every: val.val_freq,
+    batches,
+    sample: sampler({ device, config, codec, batch: batches[0], options: val.sample_cfg, folder, ending }),
+  };
+}
+
+function codecOf(options: TrainOptions, device: Device): Codec {
+  const config = optionsDcaeConfig(options), { vae } = options.models.model_cfg;
+  if (config === null || vae === null) return PIXELS;
+  const weights = vae.from_config_pretrained;
+  if (weights === null) {
+    throw new OptionError(
+      "models.model_cfg.vae.from_config_pretrained: is missing, expected a checkpoint of the autoencoder " +
+        "(or models.model_cfg.vae=null for pixels)",
+    );
+  }
+  return latentCodec(device, config, weights);
+}
+
+async function train(call: Call<Flags>): Promise<void> {
+  const f = call.flags as Values<typeof flags>, read = readRun("train", f, "FARTrainer");
+  const { options, folder } = read, config = optionsTrainer(options);
+  const data = openData(options.datasets.train, "datasets.train", config.seed);
+  const initFile = f.init ?? options.models.model_cfg.transformer!.init_cfg.pretrained_path ??
+    options.path.pretrain_network;
+  await runTraining(f, read, initFile, async ({ device, progress }) => {
+    const codec = codecOf(options, device);
+    const source = new DataSource(data.set, data.options, codec.finish);
+    const { shape } = await source.batch(0), parameters = countParameters(farShapes(config.model));
+    const { peakBytes } = stepCost(config.model, shape, {
+      checkpoint: config.checkpoint,
+      full: config.objective.videoDiT,
+    });
+    checkMemory(device, peakBytes, (config.emaDecay === null ? 2 : 3) * 4 * parameters);
+    const ending = await videoEnding(f.format, (line) => progress.say(line));
+    const validation = await validationOf(options, config, codec, device, folder, ending);
+    return { parameters, shape, run: (loop) => trainRun({ ...loop, config, source, validation }) };
+  });
+}
+
+/** `far.ts train`. */
+export const trainVerb = verb({
+  name: "train",
+  summary: "Train a model as an option file says; goes on where an earlier run stopped",
+  about:
+    "Reads the authors' option files as they are, and ones in the same schema with our additions (docs/training.md). The " +
+    "folder of the run gets checkpoints, log.jsonl, TensorBoard event files, sample videos and loss.svg.\n\n" +
+    "Ctrl-C finishes the step and saves a checkpoint; the same command then goes on, and so it does after a crash: the end " +
+    "has the same bits as that of a run that was never interrupted.",
+  flags,
+  examples: [
+    {
+      does: "train a small model on pixels of the built-in world",
+      line: "train --config experiments/configs/world_tiny.yml",
+    },
+    {
+      does: "the authors' FAR-B-Long on latents, with less memory",
+      line:
+        "train --config train_FAR_B_Long_dmlab.yml --set train.gradient_checkpointing=true --set datasets.train.batch_size_per_gpu=1",
+    },
+  ],
+  run: train,
+});

@@ -1,0 +1,84 @@
+/**
+ * Sample videos of a training run.
+ *
+ * @module
+ */
+import type { Device } from "../kernels/device.ts";
+import { sample } from "../lib/far/sample.ts";
+import { concatFrames, type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
+import type { Params } from "../lib/params.ts";
+import type { TrainBatch } from "../lib/train/objective.ts";
+import type { TrainOptions } from "../lib/train/options.ts";
+import type { Validation } from "../lib/train/run.ts";
+import type { TrainerConfig } from "../lib/train/trainer.ts";
+import { readPng } from "../lib/io/image.ts";
+import type { Codec } from "./codec.ts";
+import { writePictures } from "./outputs.ts";
+
+/** What samples are made from. */
+export interface SamplerOptions {
+  readonly device: Device;
+  readonly config: TrainerConfig;
+  readonly codec: Codec;
+  /** Held-out clips; the first one is continued. */
+  readonly batch: TrainBatch;
+  readonly options: TrainOptions["val"]["sample_cfg"];
+  /** The run's folder. */
+  readonly folder: string;
+  /** Kind of video. */
+  readonly ending: string;
+}
+
+/** Frames a second of sample videos. */
+const FPS = 10;
+
+/** Continues the first held-out clip and writes video, side-by-side with the truth and contact sheet under `samples/`. */
+export function sampler(o: SamplerOptions): Validation["sample"] {
+  const { device, config, codec, batch, options, folder, ending } = o;
+  const [, F, C, H, W] = batch.shape, per = C * H * W;
+  const context = Math.min(options.context_length, F - 1), predict = options.unroll_length;
+  const clip = (from: number, count: number) => batch.latents.slice(from * per, (from + count) * per);
+  const type = config.model.condition?.type, total = context + predict;
+  const truthCount = Math.max(0, Math.min(predict, F - context));
+  return async (params: Params, step: number) => {
+    // Actions of the clip; beyond its end the last one goes on.
+    const actions = type === "action"
+      ? Int32Array.from({ length: total }, (_, f) => batch.actions![Math.min(f, F - 1)])
+      : undefined;
+    const predicted: Frames[] = [];
+    for (let trajectory = 0; trajectory < options.sample_trajectory_per_video; trajectory++) {
+      const frames: Frames[] = [];
+      const run = sample({
+        device,
+        params,
+        config: config.model,
+        frameShape: [1, C, H, W],
+        context: context > 0 ? clip(0, context) : undefined,
+        predict,
+        actions,
+        label: type === "label" ? [batch.label![0]] : undefined,
+        steps: options.num_inference_steps,
+        guidance: options.guidance_scale,
+        cache: options.use_kv_cache,
+        seed: config.seed + trajectory,
+      });
+      for await (const { latents } of run) frames.push(await codec.show(latents, [C, H, W]));
+      predicted.push(concatFrames(frames));
+    }
+    const { height, width } = predicted[0];
+    const given = context > 0 ? await codec.show(clip(0, context), [C, H, W]) : makeFrames(0, height, width);
+    const truth = truthCount > 0
+      ? await codec.show(clip(context, truthCount), [C, H, W])
+      : makeFrames(0, height, width);
+    const target = `${folder}/samples/step-${String(step).padStart(8, "0")}`;
+    await writePictures(target, {
+      context: given,
+      predicted,
+      truth: sliceFrames(truth, 0),
+      fps: FPS,
+      ending,
+    });
+    const encoded = Deno.readFileSync(`${target}/sheet.png`), sheet = readPng(encoded);
+    return { "samples/sheet": { width: sheet.width, height: sheet.height, encoded } };
+  };
+}

@@ -1,0 +1,174 @@
+// Gradients of linear layers on the cpu device (contracts and references: linear.ts). Both are products through the
+// register tile of cpu/gemm.wasm.ts: of dz with panels of columns of w, and of the transposed dz with panels of x. A task
+// packs what its tiles read, so one task covers more than a forward task does.
+
+import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
+import {
+  LEFT_ROW, panelOfRows, panelPairOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
+} from "./cpu/gradient.wasm";
+import { PANEL } from "./cpu/pack.wasm";
+import { halves, madd, word } from "./cpu/simd.wasm";
+
+/** Rows of dz and columns of w of one task of the input's gradient. */
+const INPUT_ROWS: i32 = 192;
+const INPUT_COLUMNS: i32 = 48;
+/** Bytes of a panel of the weight's gradient. */
+const PANEL_BYTES: usize = <usize>TOKENS * STEP;
+/** The half at an address as a float. */
+@inline
+function halfAt(from: usize): f32 {
+  return f32x4.extract_lane(halves(i32x4.splat(<i32>load<u16>(from))), 0);
+}
+
+/** Columns k0 ... k0+width-1 of the weights `[N, K]`, row-major or packed, floats or halves, as a panel `[N, PANEL]`. */
+function panelOfWeights(w: usize, half: u32, N: i32, K: i32, k0: i32, width: i32, to: usize): void {
+  const packed = (w & 1) != 0;
+  w &= ~1;
+  if (!packed && !half) {
+    panelOfRows(w + (<usize>k0 << 2), <usize>K << 2, N, width, to);
+    return;
+  }
+  let n = 0;
+  if (packed && !half && width == PANEL) {
+    // A packed weight is already in panels, of rows of w: square blocks change places.
+    for (; n + PANEL <= N; n += PANEL) {
+      transpose(w + (<usize>(n * K + k0 * PANEL) << 2), STEP, PANEL, PANEL, to, STEP);
+      to += <usize>PANEL * STEP;
+    }
+  }
+  for (; n < N; n++) {
+    for (let j = 0; j < PANEL; j++) {
+      let v: f32 = 0.0;
+      if (j < width) {
+        const k = k0 + j;
+        const at = <usize>(packed ? (n - n % PANEL) * K + k * PANEL + n % PANEL : n * K + k);
+        v = half ? halfAt(w + (at << 1)) : load<f32>(w + (at << 2));
+      }
+      store<f32>(to + (<usize>j << 2), v);
+    }
+    to += STEP;
+  }
+}
+
+export function linearGradInput(args: usize, task: i32, scratch: usize): void {
+  const M = <i32>word(args, 3), N = <i32>word(args, 4), K = <i32>word(args, 5), Z = <usize>word(args, 6);
+  const xRow = <i32>word(args, 7), yRow = <i32>word(args, 8), zCol = <usize>word(args, 9);
+  const add = word(args, 10) != 0, half = word(args, 11);
+  const columnBlocks = (K + INPUT_COLUMNS - 1) / INPUT_COLUMNS;
+  const m0 = task / columnBlocks * INPUT_ROWS, rows = min(INPUT_ROWS, M - m0);
+  const k0 = task % columnBlocks * INPUT_COLUMNS, k1 = min(K, k0 + INPUT_COLUMNS);
+  const dz = <usize>word(args, 0) + ((<usize>(yRow + m0) * Z + zCol) << 2);
+  const stride = <usize>K << 2;
+  const dx = <usize>word(args, 2) + <usize>(xRow + m0) * stride;
+  const table = scratch, c = scratch + (INPUT_ROWS << 2), panel = c + TILE_BYTES;
+  for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
+    store<u32>(table + (<usize>r << 2), <u32>(dz + <usize>min(r, rows - 1) * (Z << 2)));
+  }
+  const w = <usize>word(args, 1), panelBytes = <usize>N * STEP;
+  const paired = !half && !(w & 1);
+  for (let k = k0; k < k1; k += PANEL) {
+    const width = min(PANEL, k1 - k), odd = ((k - k0) / PANEL & 1) != 0;
+    let from = panel;
+    if (paired && odd && width == PANEL) from += panelBytes;
+    else if (paired && k + 2 * PANEL <= k1) {
+      panelPairOfRows(w + (<usize>k << 2), stride, N, panel, panelBytes);
+    } else panelOfWeights(w, half, N, K, k, width, panel);
+    for (let r = 0; r < rows; r += TILE_ROWS) {
+      tile(table + (<usize>r << 2), 1, N, 4, from, c, STEP);
+      const to = dx + <usize>r * stride + (<usize>k << 2);
+      place(c, to, stride, min(TILE_ROWS, rows - r), width, add);
+    }
+  }
+}
+
+export function linearGradWeight(args: usize, task: i32, scratch: usize): void {
+  const M = <i32>word(args, 4), N = <i32>word(args, 5), K = <i32>word(args, 6), Z = <usize>word(args, 7);
+  const xRow = <i32>word(args, 8), yRow = <i32>word(args, 9), zCol = <usize>word(args, 10);
+  const hasBias = word(args, 11);
+  const columnBlocks = (K + WEIGHT_COLUMNS - 1) / WEIGHT_COLUMNS;
+  const n0 = task / columnBlocks * WEIGHT_ROWS, rows = min(WEIGHT_ROWS, N - n0);
+  const k0 = task % columnBlocks * WEIGHT_COLUMNS, k1 = min(K, k0 + WEIGHT_COLUMNS);
+  const stride = <usize>K << 2;
+  const dw = <usize>word(args, 2) + <usize>n0 * stride;
+  const table = scratch, c = scratch + (WEIGHT_ROWS << 2), panel = c + TILE_BYTES;
+  const left = panel + 2 * PANEL_BYTES;
+  for (let m = 0; m < M; m += TOKENS) {
+    const count = min(TOKENS, M - m);
+    const dz = <usize>word(args, 0) + ((<usize>(yRow + m) * Z + zCol + n0) << 2);
+    transpose(dz, Z << 2, count, rows, left, LEFT_ROW);
+    if (hasBias && k0 == 0) {
+      for (let n = 0; n < rows; n++) {
+        const at = <usize>word(args, 3) + (<usize>(n0 + n) << 2);
+        store<f32>(at, load<f32>(at) + sumOf(left + <usize>n * LEFT_ROW, count));
+      }
+    }
+    for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
+      store<u32>(table + (<usize>r << 2), <u32>(left + <usize>min(r, rows - 1) * LEFT_ROW));
+    }
+    const x = <usize>word(args, 1) + <usize>(xRow + m) * stride;
+    for (let k = k0; k < k1; k += PANEL) {
+      const width = min(PANEL, k1 - k), odd = ((k - k0) / PANEL & 1) != 0;
+      const at = x + (<usize>k << 2);
+      let from = panel;
+      if (odd && width == PANEL) from += PANEL_BYTES;
+      else if (k + 2 * PANEL <= k1) panelPairOfRows(at, stride, count, panel, PANEL_BYTES);
+      else panelOfRows(at, stride, count, width, panel);
+      for (let r = 0; r < rows; r += TILE_ROWS) {
+        tile(table + (<usize>r << 2), 1, count, 4, from, c, STEP);
+        place(c, dw + <usize>r * stride + (<usize>k << 2), stride, min(TILE_ROWS, rows - r), width, true);
+      }
+    }
+  }
+}
+
+/** Pixels of one task of a grouped layer's input gradient, and of one partial sum of its weight gradient. */
+const PIXELS: i32 = 16;
+
+/** to += factor * x, `bytes` bytes. */
+@inline
+function addTimes(to: usize, factor: f32, x: usize, bytes: usize): void {
+  const f = f32x4.splat(factor);
+  let i: usize = 0;
+  for (; i + 16 <= bytes; i += 16) v128.store(to + i, madd(f, v128.load(x + i), v128.load(to + i)));
+  for (; i < bytes; i += 4) store<f32>(to + i, load<f32>(to + i) + factor * load<f32>(x + i));
+}
+
+export function groupedLinearGradInput(args: usize, task: i32, scratch: usize): void {
+  const dz = <usize>word(args, 0), w = <usize>word(args, 1), dx = <usize>word(args, 2);
+  const P = <i32>word(args, 3), GI = <i32>word(args, 4), GO = <i32>word(args, 5), I = <i32>word(args, 6);
+  const O = GO / (GI / I), bytes = <usize>I << 2;
+  const end = min(P, (task + 1) * PIXELS);
+  for (let p = task * PIXELS; p < end; p++) {
+    const to = dx + (<usize>(p * GI) << 2);
+    memory.fill(to, 0, <usize>GI << 2);
+    for (let o = 0; o < GO; o++) {
+      const up = load<f32>(dz + (<usize>(p * GO + o) << 2));
+      addTimes(to + <usize>(o / O) * bytes, up, w + <usize>o * bytes, bytes);
+    }
+  }
+}
+
+export function groupedLinearGradWeight(args: usize, task: i32, scratch: usize): void {
+  const dz = <usize>word(args, 0), x = <usize>word(args, 1), dw = <usize>word(args, 2), db = <usize>word(args, 3);
+  const P = <i32>word(args, 4), GI = <i32>word(args, 5), GO = <i32>word(args, 6), I = <i32>word(args, 7);
+  const hasBias = word(args, 8);
+  const O = GO / (GI / I), bytes = <usize>I << 2;
+  for (let o = task * O; o < (task + 1) * O; o++) {
+    let total: f32 = 0.0;
+    for (let p0 = 0; p0 < P; p0 += PIXELS) {
+      memory.fill(scratch, 0, bytes);
+      let sum: f32 = 0.0;
+      for (let p = p0; p < min(P, p0 + PIXELS); p++) {
+        const up = load<f32>(dz + (<usize>(p * GO + o) << 2));
+        addTimes(scratch, up, x + (<usize>(p * GI + task * I) << 2), bytes);
+        sum += up;
+      }
+      addTimes(dw + <usize>o * bytes, 1.0, scratch, bytes);
+      total += sum;
+    }
+    if (hasBias) {
+      const at = db + (<usize>o << 2);
+      store<f32>(at, load<f32>(at) + total);
+    }
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * What tests of training share: tiny models, made-up clips, a trainer in one line.
+ *
+ * @module
+ */
+import type { Device } from "../kernels/device.ts";
+import { type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
+import { normal, streamOf } from "../lib/random.ts";
+import { initialParams } from "../lib/train/init.ts";
+import type { TrainBatch } from "../lib/train/objective.ts";
+import { type BatchSource, Trainer, type TrainerConfig } from "../lib/train/trainer.ts";
+
+/** Two blocks of 16 channels on 4x4 latents. */
+export const TINY = {
+  num_layers: 2,
+  num_attention_heads: 1,
+  attention_head_dim: 16,
+  axes_dims_rope: [4, 6, 6],
+  in_channels: 2,
+  out_channels: 2,
+};
+
+/** A trainer's configuration around a model; everything small and on. */
+export function tinyConfig(
+  model: FarConfig = farConfig("FAR", TINY),
+  more: Partial<TrainerConfig> = {},
+): TrainerConfig {
+  return {
+    model,
+    objective: {
+      cleanContextRatio: 0.1,
+      weighting: "logit_normal",
+      trainingType: "base",
+      conditionDropout: 0.1,
+    },
+    lr: 1e-2,
+    warmup: 2,
+    maxGradNorm: 1,
+    emaDecay: 0.9,
+    accumulate: 1,
+    checkpoint: false,
+    seed: 3,
+    nonFiniteLimit: 3,
+    ...more,
+  };
+}
+
+/** Different clips at every position, with an action a frame. */
+export function madeUp(config: FarConfig, shape: TrainBatch["shape"]): BatchSource {
+  return {
+    batch(position) {
+      const key = streamOf(11, `made-up batch ${position}`), [B, F] = shape;
+      const classes = config.condition?.classes ?? 1;
+      return Promise.resolve({
+        latents: normal(key, shape.reduce((a, b) => a * b, 1)),
+        shape,
+        actions: Int32Array.from({ length: B * F }, (_, i) => (position + i) % classes),
+        label: Int32Array.from({ length: B }, (_, i) => (position + i) % classes),
+      });
+    },
+  };
+}
+
+/** A trainer from fresh weights. */
+export async function tinyTrainer(
+  device: Device,
+  config: TrainerConfig,
+  source: BatchSource,
+): Promise<Trainer> {
+  const { params } = initialParams(device, farShapes(config.model), config.seed);
+  return await Trainer.start(device, params, config, source);
+}
+
+/** All values of a parameter record, to compare bits. */
+export async function valuesOf(trainer: Trainer): Promise<Record<string, number[]>> {
+  const out: Record<string, number[]> = {};
+  for (const [name, t] of Object.entries(trainer.params)) {
+    out[name] = [...await t.read()];
+    out[`m ${name}`] = [...await trainer.optimizer.m.read(name)];
+    out[`v ${name}`] = [...await trainer.optimizer.v.read(name)];
+    if (trainer.ema) out[`ema ${name}`] = [...await trainer.ema.shadow.read(name)];
+  }
+  return out;
+}
