@@ -41,6 +41,7 @@ export const VERBS: readonly Verb[] = [
   trainVaeVerb,
   encodeVerb,
   decodeVerb,
+  trainVerb,
   weightsVerb,
   dataVerb,
   infoVerb,
