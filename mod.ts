@@ -93,3 +93,12 @@ export {
   type TrainerState,
 } from "./lib/train/trainer.ts";
 export { latestCheckpoint, saveCheckpoint, type SavedRun } from "./lib/train/checkpoint.ts";
+export { type StepCost, stepCost } from "./lib/train/cost.ts";
+export {
+  type RunEnd,
+  type RunOptions,
+  type RunProgress,
+  type RunStart,
+  trainRun,
+  type Validation,
+} from "./lib/train/run.ts";
