@@ -55,6 +55,7 @@ function ours(device: Device, params: Params) {
           modulation,
           rows,
           store: cache.store,
+          keyRows: 0,
           clips: 1,
           frames: "last" as const,
         };

@@ -16,6 +16,7 @@ export class SingleBar {
     fps?: number;
   });
   start(total: number, start: number, payload?: Record<string, string>): void;
+  setTotal(total: number): void;
   update(value: number, payload?: Record<string, string>): void;
   stop(): void;
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { readText } from "./files.ts";
 import { type Fit, fitFrames, type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { elements, type HostTensor, toInt32 } from "../lib/io/host.ts";
@@ -175,7 +176,7 @@ export function readActions(given: string, count: number): Int32Array {
       `--actions: expected a file (npz, npy, txt, json) or a pattern such as 0*36,2, found ${given}`,
     );
   }
-  const content = Deno.readTextFileSync(given);
+  const content = readText(given);
   const words = content.replace(/[[\],]/g, " ").split(/\s+/).filter((w) => w !== "");
   const wrong = words.find((w) => !/^\d+$/.test(w));
   if (wrong !== undefined || words.length === 0) {

@@ -13,6 +13,7 @@ import { doctor } from "./doctor.ts";
 import { infoVerb } from "./info.ts";
 import { generateVerb } from "./generate.ts";
 import { trainVerb } from "./train.ts";
+import { trainVaeVerb } from "./train_vae.ts";
 import { weightsVerb } from "./weights.ts";
 import { predictVerb } from "./predict.ts";
 
@@ -35,6 +36,8 @@ const completion = verb({
 export const VERBS: readonly Verb[] = [
   predictVerb,
   generateVerb,
+  trainVerb,
+  trainVaeVerb,
   encodeVerb,
   decodeVerb,
   trainVerb,

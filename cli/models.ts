@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { readText } from "./files.ts";
 import type { Device } from "../kernels/device.ts";
 import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
 import { countParameters, FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
@@ -79,7 +80,7 @@ export interface Model<C> {
 }
 
 function readJson(file: string): Record<string, unknown> {
-  const content = Deno.readTextFileSync(file);
+  const content = readText(file);
   try {
     const value = JSON.parse(content);
     if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;

@@ -63,6 +63,7 @@ async function predict(call: Call<Flags>): Promise<void> {
   const flags = raw as Values<typeof predictFlags>;
   if (operand === undefined) throw new UsageError("far.ts predict: expected CLIP (a clip), found nothing");
   const vae = chooseDcae(flags);
+  chooseFar(flags); // a model that is not there is said before a long video is read
   const clip = await readClip(operand, flags, {
     count: flags.take === "end" ? flags.ctx : flags.ctx + flags.pred,
     last: flags.take === "end",

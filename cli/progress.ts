@@ -45,7 +45,7 @@ export class Progress {
    * Starts a stage with a known number of steps.
    *
    * @param what What is being done, e.g. `encode`.
-   * @param total Number of steps.
+   * @param total Number of steps; 0 when it is not known.
    * @param unit What one step is, e.g. `frame`.
    * @param from Steps that an earlier run has done.
    */
@@ -76,7 +76,7 @@ export class Stage {
     this.#start = this.#shown = progress.now();
     if (progress.mode === "bar") {
       this.#bar = new cliProgress.SingleBar({
-        format: `${what.padEnd(8)} {bar} {value}/{total} ${unit}s  {rate}  left {left}`,
+        format: `${what.padEnd(8)} {bar} {value}/{total} ${plural(unit)}  {rate}  left {left}`,
         stream: nodeProcess.stderr,
         hideCursor: false, // a kill could not bring it back
         gracefulExit: false, // Ctrl-C is ours
@@ -85,7 +85,7 @@ export class Stage {
         barsize: 24,
         fps: 10,
       });
-      this.#bar.start(total, from, { rate: "", left: "unknown" });
+      this.#bar.start(Math.ceil(total), Math.floor(from), { rate: "", left: "unknown" });
     }
     progress.event("start", { stage: what, total, unit });
   }
@@ -104,25 +104,29 @@ export class Stage {
   update(done: number, share: number = (done - this.from) / (this.total - this.from)): void {
     this.#done = done;
     const seconds = this.seconds;
-    const rate = seconds > 0 ? share * (this.total - this.from) / seconds : 0;
-    const left = seconds > 0 && share > 0 ? seconds * (1 - share) / share : Infinity;
+    const known = this.total > 0;
+    const rate = seconds <= 0
+      ? 0
+      : known
+      ? share * (this.total - this.from) / seconds
+      : (done - this.from) / seconds;
+    const left = known && seconds > 0 && share > 0 ? seconds * (1 - share) / share : Infinity;
+    if (!known) this.#bar?.setTotal(Math.ceil(done));
     this.#bar?.update(Math.floor(done), { rate: showRate(rate, this.unit), left: duration(left) });
     this.#progress.event("progress", {
       stage: this.what,
       done: round(done),
-      total: this.total,
+      total: known ? this.total : null,
       seconds: round(seconds),
       left: left === Infinity ? null : round(left),
     });
     if (this.#progress.mode !== "lines") return;
     const now = this.#progress.now();
-    if (done >= this.total || now - this.#shown < EVERY) return;
+    if ((known && done >= this.total) || now - this.#shown < EVERY) return;
     this.#shown = now;
-    this.#progress.say(
-      `${this.what}: ${Math.floor(done)} of ${this.total} ${this.unit}s, ${showRate(rate, this.unit)}, left ${
-        duration(left)
-      }`,
-    );
+    const so = known ? `${Math.floor(done)} of ${Math.ceil(this.total)}` : `${Math.floor(done)}`;
+    const rest = known ? `, left ${duration(left)}` : "";
+    this.#progress.say(`${this.what}: ${so} ${plural(this.unit)}, ${showRate(rate, this.unit)}${rest}`);
   }
 
   /** Ends the stage. */
@@ -138,14 +142,21 @@ export class Stage {
       seconds: round(seconds),
     });
     if (this.#progress.mode === "lines" && this.#done >= this.total) {
-      this.#progress.say(`${this.what}: ${this.total} ${this.unit}s in ${duration(seconds)}`);
+      this.#progress.say(
+        `${this.what}: ${Math.floor(this.#done)} ${plural(this.unit)} in ${duration(seconds)}`,
+      );
     }
   }
 }
 
+/** `frames`, but `MiB` as it is. */
+const plural = (unit: string): string => /^[a-z]/.test(unit) ? `${unit}s` : unit;
+
 function showRate(perSecond: number, unit: string): string {
   if (perSecond === 0) return "";
-  return perSecond >= 1 ? `${perSecond.toFixed(1)} ${unit}s/s` : `${(1 / perSecond).toFixed(1)} s/${unit}`;
+  return perSecond >= 1
+    ? `${perSecond.toFixed(1)} ${plural(unit)}/s`
+    : `${(1 / perSecond).toFixed(1)} s/${unit}`;
 }
 
 function round(value: number): number {

@@ -31,6 +31,7 @@ export function environment(name: string): string | undefined {
 export function oneLine(error: unknown): string {
   if (error instanceof Deno.errors.NotCapable) {
     const asked = /Requires (\w+) access(?: to (.+?))?, run again/.exec(error.message);
+    if (asked?.[1] === "all") return `permission: Deno itself protects ${asked[2]}: choose another place`;
     const what = asked ? `${asked[1]} access${asked[2] ? ` to ${asked[2]}` : ""}` : error.message;
     return `permission: no ${what}; run as: deno run -P far.ts ...`;
   }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { readText } from "./files.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import type { Call, Flags } from "./args.ts";
 
@@ -26,7 +27,7 @@ export function readSettings(verb: string, call: Call<Flags>): Call<Flags> {
   if (file === undefined) return call;
   let settings: Settings | undefined;
   try {
-    settings = JSON.parse(Deno.readTextFileSync(file)).settings;
+    settings = JSON.parse(readText(file)).settings;
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
   }

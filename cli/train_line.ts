@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { RunProgress } from "../lib/train/run.ts";
+import type { RunProgress } from "../lib/train/loop.ts";
 import type { Progress } from "./progress.ts";
 import { bytes, duration } from "./report.ts";
 

@@ -1,6 +1,6 @@
 // activation: exp to 1e-7 and the activations that other kernels fuse. Other shaders begin with this text.
 
-override act: u32 = 0u; // 0 none, 1 silu, 2 gelu (tanh approximation), 3 relu
+override act: u32 = 0u; // 0 none, 1 silu, 2 gelu (tanh approximation), 3 relu, 4 leaky relu
 
 // WGSL allows exp an error of 3 + 2|x| ulp, 3e-6 at x = -20, and drivers use it. This one: 2^n times a Taylor
 // polynomial of the rest, |r| <= 0.35, whose first dropped term is 6e-9. Below -87 it gives 1.6e-38, above 88 1.7e38.
@@ -18,12 +18,38 @@ fn expAccurate(x: f32) -> f32 {
   return y * bitcast<f32>(u32(i32(n) + 127) << 23u);
 }
 
+fn silu(x: f32) -> f32 {
+  return x / (1.0 + expAccurate(-x));
+}
+
 fn activate(x: f32) -> f32 {
   switch act {
-    case 1u: { return x / (1.0 + expAccurate(-x)); }
+    case 1u: { return silu(x); }
     // 0.5 x (1 + tanh(u)) = x / (1 + exp(-2u)), which loses nothing where tanh(u) is near -1.
     case 2u: { return x / (1.0 + expAccurate(-1.5957691216057308 * fma(0.044715 * x * x, x, x))); }
     case 3u: { return select(x, 0.0, x < 0.0); }
+    case 4u: { return select(0.2 * x, x, x > 0.0); }
     default: { return x; }
+  }
+}
+
+// With s = 1 / (1 + e) and e = exp(-u), 1 - s is e s, which loses nothing where s is near 1.
+fn siluGrad(x: f32) -> f32 {
+  let e = expAccurate(-x);
+  let s = 1.0 / (1.0 + e);
+  return fma(x * s, e * s, s);
+}
+
+fn activateGrad(x: f32) -> f32 {
+  switch act {
+    case 1u: { return siluGrad(x); }
+    case 2u: {
+      let e = expAccurate(-1.5957691216057308 * fma(0.044715 * x * x, x, x));
+      let s = 1.0 / (1.0 + e);
+      return fma(x * s, e * s * 1.5957691216057308 * fma(0.134145 * x, x, 1.0), s);
+    }
+    case 3u: { return select(0.0, 1.0, x > 0.0); }
+    case 4u: { return select(0.2, 1.0, x > 0.0); }
+    default: { return 1.0; }
   }
 }

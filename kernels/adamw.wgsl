@@ -1,1 +1,27 @@
-// adamw
+// adamw: one invocation updates one parameter and its two moments in place.
+
+struct Params {
+  E: u32, lr: f32, beta1: f32, beta2: f32, eps: f32, decay: f32, bias1: f32, bias2: f32, scale: f32,
+}
+@group(0) @binding(0) var<storage, read> gradient: array<f32>;
+@group(0) @binding(1) var<storage, read_write> parameters: array<f32>;
+@group(0) @binding(2) var<storage, read_write> m: array<f32>;
+@group(0) @binding(3) var<storage, read_write> v: array<f32>;
+@group(0) @binding(4) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn update(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.y * groups.x + group.x) * 64u + lane;
+  if (i >= p.E) { return; }
+  let g = gradient[i] * p.scale;
+  let mean = fma(p.beta1, m[i], (1.0 - p.beta1) * g);
+  let square = fma(p.beta2, v[i], (1.0 - p.beta2) * g * g);
+  m[i] = mean;
+  v[i] = square;
+  let size = sqrt(square) / sqrt(p.bias2) + p.eps;
+  parameters[i] = fma(parameters[i], 1.0 - p.lr * p.decay, -(p.lr / p.bias1) * (mean / size));
+}

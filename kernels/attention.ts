@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { specialise } from "./webgpu/specialise.ts";
 import activation from "./activation.wgsl" with { type: "text" };
 import wgsl from "./attention.wgsl" with { type: "text" };
 import type { HostBuffers, Kernel, Params, Target } from "./spec.ts";
+import { sections } from "./webgpu/sections.ts";
+import { specialise } from "./webgpu/specialise.ts";
 
 /** Queries of a workgroup. */
 const QUERIES = 16;
@@ -68,7 +69,8 @@ export const attention: Kernel = {
     }
   },
   wgsl: {
-    source: (p, target) => activation + specialise(wgsl, { HD: p.hd, ...tileOf(p.hd, target) }),
+    source: (p, target) =>
+      activation + specialise(sections(wgsl, "forward"), { HD: p.hd, ...tileOf(p.hd, target) }),
     entry: "forward",
     groups: (p) => [Math.ceil(p.T / QUERIES), p.A, 1],
     // A block of keys: loads, scores, weights and sums, as counted in the shader. S bounds what a query sees.
@@ -108,7 +110,12 @@ export const attentionStats: Kernel = {
       }
     }
   },
-  wgsl: { source: wgsl, entry: "stats", groups: (p) => Math.ceil(p.T * p.A / 64), loops: (p) => p.hd },
+  wgsl: {
+    source: sections(wgsl, "stats"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.T * p.A / 8),
+    loops: (p) => Math.ceil(p.hd / 32) + 8,
+  },
   wasm: { fn: "attentionStats", tasks: (p) => Math.ceil(p.T / 16) },
 };
 
@@ -149,6 +156,33 @@ const GRAD_INPUTS = {
   dy: "T D",
 } as const;
 
+/** Rows that a workgroup of the gradients owns. */
+const OWN = 32;
+
+/** Rows of a block of the gradients: what fits into shared memory. */
+function blockOf(hd: number, target: Target): number {
+  const bytes = 16 * (32 * ((hd / 4) | 1) + OWN * 9) + 256;
+  return bytes <= target.sharedBytes ? 32 : 16;
+}
+
+const gradientSource = (part: string, p: Params, target: Target) =>
+  activation + specialise(sections(wgsl, "gradients", part), { HD: p.hd, BLOCK: blockOf(p.hd, target) });
+
+/** Loop iterations over `count` rows of the other kind, all of them seen: loads, products and sums of each block. */
+function gradientLoops(
+  count: number,
+  loads: number,
+  adds: number,
+  scanned: number,
+  p: Params,
+  target: Target,
+): number {
+  const block = blockOf(p.hd, target), vectors = p.hd / 4, span = Math.ceil(vectors / 8);
+  const blocks = Math.ceil(count / block);
+  const each = loads * Math.ceil(block * vectors / 64) + 2 * vectors + 16 + adds * span * (block / 4 + 1) + 1;
+  return blocks * each + Math.ceil(blocks / 64) * (scanned + 1) + OWN + 5 * span;
+}
+
 /**
  * Scratch of a gradient's task on the cpu: state, two packed operands of 64 lanes, two blocks of 96 rows times 64 lanes,
  * 96 packed rows, and `results` blocks of 66 results, padded to 16 channels.
@@ -171,10 +205,10 @@ export const attentionGradQuery: Kernel = {
     });
   },
   wgsl: {
-    source: (p) => specialise(wgsl, { HD: p.hd }),
-    entry: "gradQuery",
-    groups: (p) => [Math.ceil(p.T / 16), p.A, 1],
-    loops: (p) => 3 * (p.keys ?? 0),
+    source: (p, target) => gradientSource("gradQuery", p, target),
+    entry: "backward",
+    groups: (p) => [Math.ceil(p.T / OWN), p.A, 1],
+    loops: (p, target) => gradientLoops(p.S ?? 0, 2, 1, OWN, p, target),
   },
   wasm: {
     fn: "attentionGradQuery",
@@ -202,10 +236,10 @@ export const attentionGradKey: Kernel = {
     });
   },
   wgsl: {
-    source: (p) => specialise(wgsl, { HD: p.hd }),
-    entry: "gradKey",
-    groups: (p) => [Math.ceil(p.S / 16), p.A, 1],
-    loops: (p) => 3 * p.T,
+    source: (p, target) => gradientSource("gradKey", p, target),
+    entry: "backward",
+    groups: (p) => [Math.ceil(p.S / OWN), p.A, 1],
+    loops: (p, target) => gradientLoops(p.T, 3, 2, blockOf(p.hd, target), p, target),
   },
   wasm: {
     fn: "attentionGradKey",

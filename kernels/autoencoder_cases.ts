@@ -114,8 +114,11 @@ export const AUTOENCODER_GRADIENT_CASES: readonly KernelCase[] = [
   ...convGrads([1, 6, 7, 12, 16], 5),
   ...convGrads([1, 5, 6, 7, 9], 2, { KW: 3, pad: 0 }),
   ...convGrads([3, 16, 16, 4, 8], 3), // 768 pixels: more than one block of a long sum
+  ...convGrads([1, 15, 14, 60, 24], 3), // more pixels and channels than one task of dx has
+  ...convGrads([1, 4, 5, 24, 200], 3), // more rows and columns than one task of dw has
   ...depthwiseGrads(2, 5, 6, 24, 3, 1),
   ...depthwiseGrads(1, 8, 8, 38, 5, 0),
+  ...depthwiseGrads(2, 2, 1, 3, 5, 1), // taps that no pixel of the image meets
   ...groupedGrads(18, 24, 24, 8, 0),
   ...groupedGrads(35, 20, 10, 4, 1),
   ...groupedGrads(70, 6, 9, 2, 1),

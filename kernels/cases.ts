@@ -248,6 +248,7 @@ export const CASES: readonly KernelCase[] = [
   linearCase(33, 48, 768, { half: 1 }),
   linearCase(9, 21, 7, { half: 1, hasGate: 1, R: 2, G: 21 }),
   linearCase(16, 24, 3072),
+  linearCase(5, 9, 4001), // sums so long that a loop in a loader would pass what a software adapter runs
   qkvCase(5, 8, 6, 1),
   qkvCase(67, 64, 96, 0),
   qkvCase(20, 72, 64, 1, 1),
@@ -297,6 +298,8 @@ export const CASES: readonly KernelCase[] = [
   convCase([1, 6, 6, 12, 16], 5),
   convCase([1, 8, 8, 16, 24], 3, { half: 1 }),
   convCase([1, 6, 6, 256, 40], 3),
+  convCase([1, 3, 3, 1023, 9], 3), // long, as above
+  convCase([1, 4, 4, 512, 40], 3), // 4608 products: VGG16 and the widest stages
   depthwiseCase(2, 5, 6, 24, 3, 0, 1),
   depthwiseCase(1, 8, 8, 30, 5, 1, 0),
   ...COPIES,

@@ -11,8 +11,14 @@ import type { Kernel, Params } from "./spec.ts";
 import { gemmSide } from "./webgpu/gemm.ts";
 import { sections } from "./webgpu/sections.ts";
 
-/** Input channels that the WGSL takes for one tap, in fours: a tile's sixteen, fewer where there are fewer. */
-const channelSteps = (p: Params) => Math.min(4, Math.ceil(p.I / 4));
+/** Channels that the WGSL takes for one tap, in fours: a tile's sixteen, fewer where there are fewer. */
+const channelSteps = (channels: number) => Math.min(4, Math.ceil(channels / 4));
+
+/** Steps of four k of a WGSL product over channels and taps. */
+const channelDepth = (p: Params, channels: number) => {
+  const steps = channelSteps(channels);
+  return Math.ceil(channels / (4 * steps)) * p.KH * p.KW * steps;
+};
 
 /** Dense convolution: y = act(conv(x, w) + bias), zero padding `pad` on all sides, stride in both directions. */
 export const conv2d: Kernel = {
@@ -59,13 +65,9 @@ export const conv2d: Kernel = {
     }
   },
   wgsl: gemmSide(
-    activation + sections(wgsl, "dense"),
-    (p) => ({
-      rows: p.B * p.OH * p.OW,
-      columns: p.O,
-      depth: Math.ceil(p.I / (4 * channelSteps(p))) * p.KH * p.KW * channelSteps(p),
-    }),
-    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p) }),
+    activation + sections(wgsl, "params", "blocks", "dense"),
+    (p) => ({ rows: p.B * p.OH * p.OW, columns: p.O, depth: channelDepth(p, p.I) }),
+    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p.I) }),
   ),
   wasm: {
     fn: "conv2d",
@@ -170,12 +172,11 @@ export const conv2dGradInput: Kernel = {
     if (!p.accumulate) io.dx!.fill(0);
     eachProduct(p, (z, x, w) => io.dx![x] += io.dz![z] * io.w![w]);
   },
-  wgsl: {
-    source: wgsl,
-    entry: "gradInput",
-    groups: (p) => Math.ceil(p.B * p.H * p.W * p.I / 64),
-    loops: (p) => p.O * p.KH * p.KW,
-  },
+  wgsl: gemmSide(
+    sections(wgsl, "params", "blocks", "gradInput"),
+    (p) => ({ rows: p.B * p.H * p.W, columns: p.I, depth: channelDepth(p, p.O) }),
+    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p.O) }),
+  ),
   wasm: {
     fn: "conv2dGradInput",
     tasks: (p) => inputBlocks(p) * Math.ceil(p.I / 48),
@@ -196,12 +197,15 @@ export const conv2dGradWeight: Kernel = {
     eachProduct(p, (z, x, w) => io.dw![w] += io.dz![z] * io.x![x]);
     if (p.hasBias) io.dz!.forEach((v, i) => io.db![i % p.O] += v);
   },
-  wgsl: {
-    source: wgsl,
-    entry: "gradWeight",
-    groups: (p) => Math.ceil(p.O * p.I * p.KH * p.KW / 64),
-    loops: (p) => p.B * p.OH * p.OW,
-  },
+  wgsl: gemmSide(
+    sections(wgsl, "params", "gradWeight"),
+    (p) => ({
+      rows: p.O,
+      columns: p.I * p.KH * p.KW + p.hasBias,
+      depth: Math.ceil(p.B * p.OH * p.OW / 4),
+    }),
+    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW }),
+  ),
   wasm: {
     fn: "conv2dGradWeight",
     tasks: (p) => Math.ceil(p.O / 192) * Math.ceil(p.I * p.KH * p.KW / 192),
@@ -238,8 +242,8 @@ export const depthwiseConv2dGradInput: Kernel = {
     eachDepthwise(p, (z, x, w) => io.dx![x] += io.dz![z] * io.w![w]);
   },
   wgsl: {
-    source: wgsl,
-    entry: "depthwiseGradInput",
+    source: sections(wgsl, "depthwiseGradInput"),
+    entry: "backward",
     groups: (p) => Math.ceil(p.B * p.H * p.W * p.C / 64),
     loops: (p) => p.K * p.K + p.K,
   },
@@ -263,10 +267,10 @@ export const depthwiseConv2dGradWeight: Kernel = {
     if (p.hasBias) io.dz!.forEach((v, i) => io.db![i % p.C] += v);
   },
   wgsl: {
-    source: wgsl,
-    entry: "depthwiseGradWeight",
-    groups: (p) => Math.ceil(p.C * p.K * p.K / 64),
-    loops: (p) => p.B * p.H * p.W,
+    source: sections(wgsl, "depthwiseGradWeight"),
+    entry: "backward",
+    groups: (p) => Math.ceil(p.C * (p.K * p.K + p.hasBias) / 64),
+    loops: (p) => p.B * p.H * (p.W + 1),
   },
   wasm: {
     fn: "depthwiseConv2dGradWeight",

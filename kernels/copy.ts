@@ -5,6 +5,7 @@
  */
 import wgsl from "./copy.wgsl" with { type: "text" };
 import type { Kernel, Params } from "./spec.ts";
+import { sections } from "./webgpu/sections.ts";
 
 /** Number of axes of a strided copy. Shorter shapes are padded with leading ones. */
 export const COPY_AXES = 6;
@@ -39,7 +40,12 @@ export const stridedCopy: Kernel = {
       io.y![to] = io.x![from];
     }
   },
-  wgsl: { source: wgsl, entry: "forward", groups: (p) => Math.ceil(count(p) / 64), loops: () => COPY_AXES },
+  wgsl: {
+    source: sections(wgsl, "params", "forward"),
+    entry: "forward",
+    groups: (p) => Math.ceil(count(p) / 64),
+    loops: () => 0,
+  },
   wasm: { fn: "stridedCopy", tasks: (p) => Math.ceil(count(p) / 16384), scratch: () => 64 },
 };
 
@@ -69,10 +75,10 @@ export const stridedCopyGrad: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
+    source: sections(wgsl, "params", "backward"),
     entry: "backward",
     groups: (p) => Math.ceil(owned(p) / 64),
-    loops: (p) => count(p) / Math.max(1, owned(p)) + 3 * COPY_AXES,
+    loops: (p) => count(p) / Math.max(1, owned(p)),
   },
   wasm: { fn: "stridedCopyGrad", tasks: (p) => Math.ceil(owned(p) / 16384), scratch: () => 192 },
 };

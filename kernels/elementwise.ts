@@ -163,7 +163,7 @@ export const unaryGrad: Kernel = {
   reference: (io, p) => {
     for (let i = 0; i < p.E; i++) io.dx![i] = io.dy![i] * activateGrad(p.act, io.x![i]);
   },
-  wgsl: { source: wgsl, entry: "unaryGrad", groups, loops: () => 1 },
+  wgsl: { source: source("unaryGrad"), entry: "forward", groups, loops: () => 1 },
   wasm: { fn: "unaryGrad", tasks },
 };
 
@@ -181,7 +181,12 @@ export const gateMul: Kernel = {
       io.y![i] = io.modulation![io.rows![t] * p.G + p.gateCol + i % p.D] * io.x![i];
     }
   },
-  wgsl: { source: wgsl, entry: "gateMul", groups: (p) => Math.ceil(p.M * p.D / 64), loops: () => 1 },
+  wgsl: {
+    source: source("gateMul"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.M * p.D / 64),
+    loops: () => 1,
+  },
   wasm: { fn: "gateMul", tasks: (p) => Math.ceil(p.M / 16) },
 };
 
@@ -196,7 +201,7 @@ export const accumulate: Kernel = {
   reference: (io, p) => {
     for (let i = 0; i < p.E; i++) io.y![i] = p.beta * io.y![i] + p.alpha * io.x![i];
   },
-  wgsl: { source: wgsl, entry: "accumulate", groups, loops: () => 1 },
+  wgsl: { source: source("accumulate"), entry: "forward", groups, loops: () => 1 },
   wasm: { fn: "accumulate", tasks },
 };
 
@@ -211,7 +216,7 @@ export const fill: Kernel = {
   reference: (io, p) => {
     for (let i = 0; i < p.E; i++) io.y![i] = p.value;
   },
-  wgsl: { source: wgsl, entry: "fill", groups, loops: () => 1 },
+  wgsl: { source: source("fill"), entry: "forward", groups, loops: () => 1 },
   wasm: { fn: "fill", tasks },
 };
 
@@ -232,7 +237,12 @@ export const gluGrad: Kernel = {
       }
     }
   },
-  wgsl: { source: wgsl, entry: "gluGrad", groups: (p) => Math.ceil(p.P * p.C / 64), loops: () => 1 },
+  wgsl: {
+    source: source("gluGrad"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.P * p.C / 64),
+    loops: () => 0,
+  },
   wasm: { fn: "gluGrad", tasks: (p) => Math.ceil(p.P / 16) },
 };
 
@@ -248,6 +258,11 @@ export const groupMeanGrad: Kernel = {
     const r = p.C / p.O;
     for (let i = 0; i < p.P * p.C; i++) io.dx![i] = io.dy![Math.floor(i / r)] / r;
   },
-  wgsl: { source: wgsl, entry: "groupMeanGrad", groups: (p) => Math.ceil(p.P * p.C / 64), loops: () => 1 },
+  wgsl: {
+    source: source("groupMeanGrad"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.P * p.C / 64),
+    loops: () => 0,
+  },
   wasm: { fn: "groupMeanGrad", tasks: (p) => Math.ceil(p.P / 16) },
 };

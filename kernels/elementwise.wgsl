@@ -38,8 +38,21 @@ struct Params { P: u32, C: u32 }
 fn compute(i: u32) {
   if (i >= p.P * p.C) { return; }
   let a = (i / p.C) * 2u * p.C + i % p.C;
-  let g = x[a + p.C];
-  y[i] = x[a] * (g / (1.0 + expAccurate(-g)));
+  y[i] = x[a] * silu(x[a + p.C]);
+}
+
+//# gluGrad
+struct Params { P: u32, C: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>; // [P, 2C] = [a | g]
+@group(0) @binding(1) var<storage, read> dy: array<f32>; // [P, C]
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [P, 2C]
+@group(0) @binding(3) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  if (i >= p.P * p.C) { return; }
+  let a = (i / p.C) * 2u * p.C + i % p.C;
+  dx[a] = dy[i] * silu(x[a + p.C]);
+  dx[a + p.C] = dy[i] * x[a] * siluGrad(x[a + p.C]);
 }
 
 //# embed
@@ -76,6 +89,17 @@ fn compute(i: u32) {
   y[i] = v;
 }
 
+//# groupMeanGrad
+struct Params { P: u32, C: u32, O: u32 }
+@group(0) @binding(0) var<storage, read> dy: array<f32>; // [P, O]
+@group(0) @binding(1) var<storage, read_write> dx: array<f32>; // [P, C]
+@group(0) @binding(2) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  let r = p.C / p.O;
+  if (i < p.P * p.C) { dx[i] = dy[i / r] / f32(r); }
+}
+
 //# gateAdd
 struct Params { M: u32, row: u32, D: u32, G: u32, gateCol: u32 }
 @group(0) @binding(0) var<storage, read> x: array<f32>;
@@ -90,6 +114,50 @@ fn compute(i: u32) {
   let at = p.row * p.D + i;
   let gate = modulation[u32(rows[at / p.D]) * p.G + p.gateCol + i % p.D];
   y[at] = fma(gate, x[at], residual[at]);
+}
+
+//# unaryGrad
+struct Params { E: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> dy: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(3) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  if (i < p.E) { dx[i] = dy[i] * activateGrad(x[i]); }
+}
+
+//# gateMul
+struct Params { M: u32, row: u32, D: u32, G: u32, gateCol: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> modulation: array<f32>;
+@group(0) @binding(2) var<storage, read> rows: array<i32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  if (i >= p.M * p.D) { return; }
+  let at = p.row * p.D + i;
+  y[at] = modulation[u32(rows[at / p.D]) * p.G + p.gateCol + i % p.D] * x[at];
+}
+
+//# accumulate
+struct Params { E: u32, alpha: f32, beta: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  if (i < p.E) { y[i] = fma(p.beta, y[i], p.alpha * x[i]); }
+}
+
+//# fill
+struct Params { E: u32, value: f32 }
+@group(0) @binding(0) var<storage, read_write> y: array<f32>;
+@group(0) @binding(1) var<uniform> p: Params;
+
+fn compute(i: u32) {
+  if (i < p.E) { y[i] = p.value; }
 }
 
 //# main

@@ -36,12 +36,12 @@ function rotaryGradCase(T: number, A: number, hd: number, row: number, M: number
   };
 }
 
-/** Two clips, frame-causal in frames of `n`, the second range empty for every third query; lse as attention gives it. */
-function attentionGrads(T: number, A: number, hd: number, n: number, slope = 0): KernelCase[] {
-  const S = T + 3, D = A * hd, half = Math.ceil(T / 2);
+/** Clips, frame-causal in frames of `n`, the second range empty for every third query; lse as attention gives it. */
+function attentionGrads(T: number, A: number, hd: number, n: number, slope = 0, clips = 2): KernelCase[] {
+  const S = T + 3, D = A * hd, length = Math.ceil(T / clips);
   const ranges = (p: Params) =>
     Array.from({ length: p.T }, (_, t) => {
-      const clip = t < half ? 0 : half, end = Math.min(clip + half, clip + Math.ceil((t - clip + 1) / n) * n);
+      const clip = t - t % length, end = Math.min(T, clip + length, clip + Math.ceil((t - clip + 1) / n) * n);
       return [clip, end, ...(t % 3 ? [T, T + 2] : [0, 0])];
     }).flat();
   const frames = (count: string) => (p: Params) =>
@@ -65,10 +65,12 @@ export const GRADIENT_CASES: readonly KernelCase[] = [
   inputGrad(66, 72, 130, { accumulate: 1, xRow: 2, yRow: 3, Z: 216, zCol: 72 }),
   inputGrad(130, 300, 136),
   inputGrad(33, 96, 64, { half: 1 }),
+  inputGrad(400, 40, 100), // more rows and columns than one task has
   weightGrad(1, 1, 1),
   weightGrad(7, 13, 5, { hasBias: 0 }),
   weightGrad(66, 72, 130, { xRow: 2, yRow: 3, Z: 216, zCol: 72 }),
   weightGrad(300, 136, 100),
+  weightGrad(600, 200, 210), // more than one task, and more tokens than one partial sum has
   ...[[1, 64], [37, 96], [20, 768], [5, 1152]].map(([T, D]): KernelCase => ({
     kernel: normModulateGrad,
     params: { T, D, R: 3, G: 3 * D, scaleCol: D, eps: 1e-6 },
@@ -83,6 +85,7 @@ export const GRADIENT_CASES: readonly KernelCase[] = [
   ...attentionGrads(50, 2, 32, 7),
   ...attentionGrads(70, 3, 64, 16, 0.1),
   ...attentionGrads(20, 1, 128, 4),
+  ...attentionGrads(220, 2, 64, 64, -0.05, 1), // several tiles and blocks, some of them seen whole
   ...[1, 2, 3].map((act): KernelCase => ({
     kernel: unaryGrad,
     params: { E: 1003, act },
@@ -95,8 +98,11 @@ export const GRADIENT_CASES: readonly KernelCase[] = [
   { kernel: gateMul, params: { T: 70, D: 33, R: 2, G: 33, gateCol: 0, row: 5, M: 30 }, inputs: { rows } },
   { kernel: accumulate, params: { E: 1003, alpha: 0.25, beta: 0.75 } },
   { kernel: accumulate, params: { E: 5, alpha: 1, beta: 1 } },
+  { kernel: accumulate, params: { E: 40001, alpha: 1, beta: 0.5 } },
   { kernel: fill, params: { E: 1003, value: -0.5 } },
   { kernel: fill, params: { E: 1, value: 0 } },
+  { kernel: fill, params: { E: 40001, value: 2 } },
+  { kernel: unaryGrad, params: { E: 40001, act: 2 } },
   { kernel: rowSum, params: { T: 9, D: 40, R: 3, G: 120, col: 80, row: 0, M: 9, hasB: 1 }, inputs: { rows } },
   {
     kernel: rowSum,
@@ -108,14 +114,15 @@ export const GRADIENT_CASES: readonly KernelCase[] = [
   { kernel: columnSum, params: { T: 300, W: 99, D: 70, col: 20, row: 7, M: 290 } },
   { kernel: frameLoss, params: { F: 5, P: 1000 } },
   { kernel: frameLoss, params: { F: 1, P: 7 } },
+  { kernel: frameLoss, params: { F: 2, P: 9000 } },
   { kernel: frameLossGrad, params: { F: 5, P: 1000 } },
   { kernel: frameLossGrad, params: { F: 1, P: 7 } },
   { kernel: squareSum, params: { E: 3 * SQUARE_SUM_BLOCK - 5, N: 3 } },
   { kernel: squareSum, params: { E: 7, N: 1 } },
-  ...[0, 0.1].map((decay): KernelCase => ({
+  ...[[1003, 0], [1003, 0.1], [40001, 0.01]].map(([E, decay]): KernelCase => ({
     kernel: adamw,
     params: {
-      E: 1003,
+      E,
       lr: 1e-2,
       beta1: 0.9,
       beta2: 0.999,

@@ -154,12 +154,10 @@ export const linearGradInput: Kernel = {
       }
     }
   },
-  wgsl: {
-    source: wgsl,
-    entry: "gradInput",
-    groups: (p) => [Math.ceil(p.K / 64), Math.ceil(p.M / 64), 1],
-    loops: (p) => p.N,
-  },
+  wgsl: gemmSide(
+    sections(wgsl, "gradInput"),
+    (p) => ({ rows: p.M, columns: p.K, depth: Math.ceil(p.N / 4) }),
+  ),
   wasm: {
     fn: "linearGradInput",
     tasks: (p) => Math.ceil(p.M / 192) * Math.ceil(p.K / 48),
@@ -185,12 +183,10 @@ export const linearGradWeight: Kernel = {
       }
     }
   },
-  wgsl: {
-    source: wgsl,
-    entry: "gradWeight",
-    groups: (p) => [Math.ceil(p.K / 64), Math.ceil(p.N / 64), 1],
-    loops: (p) => p.M,
-  },
+  wgsl: gemmSide(
+    sections(wgsl, "gradWeight"),
+    (p) => ({ rows: p.N, columns: p.K + p.hasBias, depth: Math.ceil(p.M / 4) }),
+  ),
   wasm: {
     fn: "linearGradWeight",
     tasks: (p) => Math.ceil(p.N / 192) * Math.ceil(p.K / 192),
@@ -215,8 +211,8 @@ export const groupedLinearGradInput: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "groupedGradInput",
+    source: sections(wgsl, "groupedGradInput"),
+    entry: "backward",
     groups: (p) => Math.ceil(p.P * p.GI / 64),
     loops: (p) => p.GO / (p.GI / p.I),
   },
@@ -240,8 +236,8 @@ export const groupedLinearGradWeight: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "groupedGradWeight",
+    source: sections(wgsl, "groupedGradWeight"),
+    entry: "backward",
     groups: (p) => Math.ceil(p.GO * p.I / 64),
     loops: (p) => p.P,
   },

@@ -132,10 +132,10 @@ export const normModulateGrad: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "forward",
+    source: sections(wgsl, "normModulateGrad"),
+    entry: "backward",
     groups: (p) => p.T,
-    loops: (p) => 4 * Math.ceil(p.D / 64) + 32,
+    loops: (p) => 4 * Math.ceil(p.D / 64) + 24,
   },
   wasm: { fn: "normModulateGrad", tasks: (p) => Math.ceil(p.T / 16) },
 };
@@ -167,10 +167,10 @@ export const rmsNormGrad: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "rmsNormGrad",
+    source: sections(wgsl, "rmsNormGrad"),
+    entry: "backward",
     groups: (p) => Math.ceil(p.P / 4),
-    loops: (p) => 3 * Math.ceil(p.C / 16) + 40,
+    loops: (p) => 2 * Math.ceil(p.C / 16) + 16,
   },
   wasm: { fn: "rmsNormGrad", tasks: (p) => Math.ceil(p.P / 16) },
 };
@@ -201,10 +201,10 @@ export const batchStats: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "batchStats",
-    groups: (p) => p.C,
-    loops: (p) => 2 * Math.ceil(p.P / 64) + 16,
+    source: sections(wgsl, "channels", "batchStats"),
+    entry: "forward",
+    groups: (p) => [Math.ceil(p.C / 8), 1, 1],
+    loops: (p) => 2 * Math.ceil(p.P / 32) + 10,
   },
   wasm: { fn: "batchStats", tasks: (p) => Math.ceil(p.C / 16), scratch: () => 128 },
 };
@@ -231,10 +231,10 @@ export const batchNormSums: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "batchNormSums",
-    groups: (p) => p.C,
-    loops: (p) => Math.ceil(p.P / 64) + 16,
+    source: sections(wgsl, "channels", "batchNormSums"),
+    entry: "forward",
+    groups: (p) => [Math.ceil(p.C / 8), 1, 1],
+    loops: (p) => Math.ceil(p.P / 32) + 5,
   },
   wasm: { fn: "batchNormSums", tasks: (p) => Math.ceil(p.C / 16), scratch: () => 128 },
 };
@@ -260,10 +260,10 @@ export const batchNormGrad: Kernel = {
     }
   },
   wgsl: {
-    source: wgsl,
-    entry: "batchNormGrad",
+    source: sections(wgsl, "batchNormGrad"),
+    entry: "backward",
     groups: (p) => Math.ceil(p.P * p.C / 64),
-    loops: () => 1,
+    loops: () => 0,
   },
   wasm: { fn: "batchNormGrad", tasks: (p) => Math.ceil(p.P / 64), scratch: (p) => 12 * p.C },
 };

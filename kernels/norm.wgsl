@@ -87,6 +87,142 @@ fn forward(
   }
 }
 
+//# rmsNormGrad
+// Shared as in rmsNorm. One pass gives both sums: of x² and of dy w x, whose mean times the scale is that of dw w.
+struct Params { P: u32, C: u32, eps: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> weight: array<f32>;
+@group(0) @binding(2) var<storage, read> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dw: array<f32>; // [P, C]
+@group(0) @binding(5) var<uniform> p: Params;
+
+var<workgroup> partial: array<vec2f, 64>;
+
+@compute @workgroup_size(64)
+fn backward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let pixel = (group.y * groups.x + group.x) * 4u + lane / 16u;
+  let end = select(0u, p.C, pixel < p.P); // no early return: all meet at the barrier
+  let first = pixel * p.C;
+  var sum = vec2f();
+  for (var c = lane % 16u; c < end; c += 16u) {
+    sum = fma(vec2f(x[first + c]), vec2f(x[first + c], dy[first + c] * weight[c]), sum);
+  }
+  partial[lane] = sum;
+  workgroupBarrier();
+  var means = vec2f();
+  for (var i = lane & 48u; i < (lane & 48u) + 16u; i++) { means += partial[i] / f32(p.C); }
+  let inverse = 1.0 / sqrt(means.x + p.eps);
+  for (var c = lane % 16u; c < end; c += 16u) {
+    let normal = x[first + c] * inverse;
+    dx[first + c] = (dy[first + c] * weight[c] - normal * (inverse * means.y)) * inverse;
+    dw[first + c] = dy[first + c] * normal;
+  }
+}
+
+//# channels
+// A workgroup owns 8 channels, one sector of memory; 32 parts of 8 lanes go through every 32nd pixel. Returns the sum
+// over the parts for the lane's channel.
+var<workgroup> partial: array<vec2f, 256>;
+
+fn sumOfParts(lane: u32, value: vec2f) -> vec2f {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = 128u; half >= 8u; half /= 2u) {
+    if (lane < half) { partial[lane] += partial[lane + half]; }
+    workgroupBarrier();
+  }
+  let sum = partial[lane % 8u];
+  workgroupBarrier();
+  return sum;
+}
+
+//# batchStats
+override hasRunning: u32 = 0u;
+struct Params { P: u32, C: u32, momentum: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> mean: array<f32>;
+@group(0) @binding(2) var<storage, read_write> variance: array<f32>;
+@group(0) @binding(3) var<storage, read_write> runningMean: array<f32>;
+@group(0) @binding(4) var<storage, read_write> runningVariance: array<f32>;
+@group(0) @binding(5) var<uniform> p: Params;
+
+@compute @workgroup_size(256)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let c = group.x * 8u + lane % 8u;
+  let end = select(0u, p.P, c < p.C);
+  var sum = 0.0;
+  for (var i = lane / 8u; i < end; i += 32u) { sum += x[i * p.C + c]; }
+  let average = sumOfParts(lane, vec2f(sum, 0.0)).x / f32(p.P);
+  var square = 0.0; // a second pass: E[x²] - mean² would lose digits
+  for (var i = lane / 8u; i < end; i += 32u) {
+    let d = x[i * p.C + c] - average;
+    square = fma(d, d, square);
+  }
+  let squares = sumOfParts(lane, vec2f(square, 0.0)).x;
+  if (lane >= 8u || c >= p.C) { return; }
+  mean[c] = average;
+  variance[c] = squares / f32(p.P);
+  if (hasRunning == 0u) { return; }
+  runningMean[c] += p.momentum * (average - runningMean[c]);
+  runningVariance[c] += p.momentum * (squares / f32(p.P - 1u) - runningVariance[c]);
+}
+
+//# batchNormSums
+struct Params { P: u32, C: u32, eps: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> mean: array<f32>;
+@group(0) @binding(2) var<storage, read> variance: array<f32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dweight: array<f32>; // [C]
+@group(0) @binding(5) var<storage, read_write> dbias: array<f32>;
+@group(0) @binding(6) var<uniform> p: Params;
+
+@compute @workgroup_size(256)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let c = group.x * 8u + lane % 8u;
+  let end = select(0u, p.P, c < p.C);
+  let average = mean[min(c, p.C - 1u)];
+  var sum = vec2f(); // of dy (x - mean) and of dy
+  for (var i = lane / 8u; i < end; i += 32u) {
+    sum = fma(vec2f(dy[i * p.C + c]), vec2f(x[i * p.C + c] - average, 1.0), sum);
+  }
+  let sums = sumOfParts(lane, sum);
+  if (lane >= 8u || c >= p.C) { return; }
+  dweight[c] = sums.x / sqrt(variance[c] + p.eps);
+  dbias[c] = sums.y;
+}
+
+//# batchNormGrad
+struct Params { P: u32, C: u32, eps: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> mean: array<f32>;
+@group(0) @binding(2) var<storage, read> variance: array<f32>;
+@group(0) @binding(3) var<storage, read> weight: array<f32>;
+@group(0) @binding(4) var<storage, read> dy: array<f32>;
+@group(0) @binding(5) var<storage, read> dweight: array<f32>; // [C]
+@group(0) @binding(6) var<storage, read> dbias: array<f32>;
+@group(0) @binding(7) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(8) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn backward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.y * groups.x + group.x) * 64u + lane;
+  if (i >= p.P * p.C) { return; }
+  let c = i % p.C;
+  let inverse = 1.0 / sqrt(variance[c] + p.eps);
+  let normal = (x[i] - mean[c]) * inverse;
+  dx[i] = weight[c] * inverse * (dy[i] - fma(normal, dweight[c], dbias[c]) / f32(p.P));
+}
+
 //# batchNorm
 override hasResidual: u32 = 0u;
 struct Params { P: u32, C: u32, eps: f32 }
@@ -111,4 +247,61 @@ fn forward(
   var v = activate(fma((x[i] - mean[c]) / sqrt(variance[c] + p.eps), weight[c], bias[c]));
   if (hasResidual == 1u) { v += residual[i]; }
   y[i] = v;
+}
+
+//# normModulateGrad
+struct Params { T: u32, D: u32, G: u32, scaleCol: u32, eps: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> modulation: array<f32>; // [R, G]
+@group(0) @binding(2) var<storage, read> rows: array<i32>;
+@group(0) @binding(3) var<storage, read> dy: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
+@group(0) @binding(5) var<storage, read_write> dscale: array<f32>; // [T, D]
+@group(0) @binding(6) var<uniform> p: Params;
+
+var<workgroup> partial: array<vec2f, 64>;
+
+fn sumOfGroup(lane: u32, value: vec2f) -> vec2f {
+  partial[lane] = value;
+  workgroupBarrier();
+  for (var half = 32u; half > 0u; half /= 2u) {
+    if (lane < half) { partial[lane] += partial[lane + half]; }
+    workgroupBarrier();
+  }
+  let sum = partial[0];
+  workgroupBarrier();
+  return sum;
+}
+
+@compute @workgroup_size(64)
+fn backward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let t = group.y * groups.x + group.x;
+  if (t >= p.T) { return; }
+  let first = t * p.D;
+  let row = u32(rows[t]) * p.G + p.scaleCol;
+  var sum = 0.0;
+  for (var d = lane; d < p.D; d += 64u) { sum += x[first + d]; }
+  let mean = sumOfGroup(lane, vec2f(sum, 0.0)).x / f32(p.D);
+  var square = 0.0;
+  for (var d = lane; d < p.D; d += 64u) {
+    let c = x[first + d] - mean;
+    square = fma(c, c, square);
+  }
+  let inverse = 1.0 / sqrt(sumOfGroup(lane, vec2f(square, 0.0)).x / f32(p.D) + p.eps);
+  var sums = vec2f(); // of g and of g * normal, where g is the gradient of the normal
+  for (var d = lane; d < p.D; d += 64u) {
+    let g = dy[first + d] * (1.0 + modulation[row + d]);
+    sums += vec2f(g, g * ((x[first + d] - mean) * inverse));
+  }
+  let means = sumOfGroup(lane, sums) / f32(p.D);
+  for (var d = lane; d < p.D; d += 64u) {
+    let normal = (x[first + d] - mean) * inverse;
+    let g = dy[first + d] * (1.0 + modulation[row + d]);
+    dx[first + d] = (g - means.x - normal * means.y) * inverse;
+    dscale[first + d] = dy[first + d] * normal;
+  }
 }

@@ -5,6 +5,7 @@
  */
 import wgsl from "./pool.wgsl" with { type: "text" };
 import type { HostBuffers, Kernel, Params } from "./spec.ts";
+import { sections } from "./webgpu/sections.ts";
 
 /**
  * y = the largest x under a window of K times K, stride `stride`, `pad` on all sides, channels last. Padding never wins;
@@ -22,7 +23,7 @@ export const maxPool2d: Kernel = {
   flops: (p) => p.B * p.OH * p.OW * p.C * p.K * p.K,
   reference: (io, p) => eachWindow(io.x!, p, (y, winner) => io.y![y] = io.x![winner]),
   wgsl: {
-    source: wgsl,
+    source: sections(wgsl, "window", "maxPool2d"),
     entry: "forward",
     groups: (p) => Math.ceil(p.B * p.OH * p.OW * p.C / 64),
     loops: (p) => p.K * p.K + p.K,
@@ -46,7 +47,7 @@ export const maxPool2dGrad: Kernel = {
     eachWindow(io.x!, p, (y, winner) => io.dx![winner] += io.dy![y]);
   },
   wgsl: {
-    source: wgsl,
+    source: sections(wgsl, "window", "maxPool2dGrad"),
     entry: "backward",
     groups: (p) => Math.ceil(p.B * p.H * p.W * p.C / 64),
     loops: (p) => (Math.ceil(p.K / p.stride) * (p.K + 1)) ** 2 + p.K,

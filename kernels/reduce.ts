@@ -6,6 +6,8 @@
  */
 import wgsl from "./reduce.wgsl" with { type: "text" };
 import type { Kernel } from "./spec.ts";
+import { sections } from "./webgpu/sections.ts";
+import { specialise } from "./webgpu/specialise.ts";
 
 /**
  * y[r, col+d] += Σ over tokens t of `row … row+M-1` with rows[t] = r of a[t, d] * b[t, d] (b absent: 1). The gradient
@@ -25,7 +27,12 @@ export const rowSum: Kernel = {
       }
     }
   },
-  wgsl: { source: wgsl, entry: "rowSum", groups: (p) => Math.ceil(p.R * p.D / 64), loops: (p) => p.M },
+  wgsl: {
+    source: sections(wgsl, "rowSum"),
+    entry: "forward",
+    groups: (p) => p.R * Math.ceil(p.D / 64),
+    loops: (p) => Math.ceil(p.M / 256) * 67,
+  },
   wasm: { fn: "rowSum", tasks: (p) => p.R, scratch: (p) => 4 * p.D },
 };
 
@@ -42,7 +49,12 @@ export const columnSum: Kernel = {
       for (let d = 0; d < p.D; d++) io.y![d] += io.a![t * p.W + p.col + d];
     }
   },
-  wgsl: { source: wgsl, entry: "columnSum", groups: (p) => Math.ceil(p.D / 64), loops: (p) => p.M },
+  wgsl: {
+    source: sections(wgsl, "columnSum"),
+    entry: "forward",
+    groups: (p) => [Math.ceil(p.D / 16), 1, 1],
+    loops: (p) => Math.ceil(p.M / 16) + 15,
+  },
   wasm: { fn: "columnSum", tasks: (p) => Math.ceil(p.D / 64) },
 };
 
@@ -61,7 +73,12 @@ export const frameLoss: Kernel = {
       io.loss![f] = io.weight![f] * sum;
     }
   },
-  wgsl: { source: wgsl, entry: "frameLoss", groups: (p) => p.F, loops: (p) => Math.ceil(p.P / 64) + 8 },
+  wgsl: {
+    source: sections(wgsl, "squared", "loss", "blocks"),
+    entry: "forward",
+    groups: (p) => p.F,
+    loops: (p) => Math.ceil(p.P / 64) + 6,
+  },
   wasm: { fn: "frameLoss", tasks: (p) => p.F },
 };
 
@@ -79,7 +96,12 @@ export const frameLossGrad: Kernel = {
       io.dprediction![i] = 2 * io.dloss![f] * io.weight![f] * (io.prediction![i] - io.target![i]) / p.P;
     }
   },
-  wgsl: { source: wgsl, entry: "frameLossGrad", groups: (p) => Math.ceil(p.F * p.P / 64), loops: () => 1 },
+  wgsl: {
+    source: sections(wgsl, "squared", "lossGrad"),
+    entry: "forward",
+    groups: (p) => Math.ceil(p.F * p.P / 64),
+    loops: () => 0,
+  },
   wasm: { fn: "frameLossGrad", tasks: (p) => p.F },
 };
 
@@ -98,7 +120,12 @@ export const squareSum: Kernel = {
     io.y!.fill(0);
     for (let i = 0; i < p.E; i++) io.y![Math.floor(i / SQUARE_SUM_BLOCK)] += io.x![i] ** 2;
   },
-  wgsl: { source: wgsl, entry: "squareSum", groups: (p) => p.N, loops: () => SQUARE_SUM_BLOCK / 64 + 8 },
+  wgsl: {
+    source: specialise(sections(wgsl, "squareSum", "blocks"), { BLOCK: SQUARE_SUM_BLOCK }),
+    entry: "forward",
+    groups: (p) => p.N,
+    loops: () => SQUARE_SUM_BLOCK / 64 + 6,
+  },
   wasm: { fn: "squareSum", tasks: (p) => p.N },
 };
 
@@ -117,7 +144,7 @@ export const absLoss: Kernel = {
       io.loss![f] = io.weight![f] * sum;
     }
   },
-  wgsl: { source: wgsl, entry: "absLoss", groups: (p) => p.F, loops: (p) => Math.ceil(p.P / 64) + 8 },
+  wgsl: { ...frameLoss.wgsl, source: sections(wgsl, "absolute", "loss", "blocks") },
   wasm: { fn: "absLoss", tasks: (p) => p.F },
 };
 
@@ -135,6 +162,6 @@ export const absLossGrad: Kernel = {
       io.dprediction![i] = io.dloss![f] * io.weight![f] * Math.sign(io.prediction![i] - io.target![i]) / p.P;
     }
   },
-  wgsl: { source: wgsl, entry: "absLossGrad", groups: (p) => Math.ceil(p.F * p.P / 64), loops: () => 1 },
+  wgsl: { ...frameLossGrad.wgsl, source: sections(wgsl, "absolute", "lossGrad") },
   wasm: { fn: "absLossGrad", tasks: (p) => p.F },
 };

@@ -1,1 +1,153 @@
-// reduce
+// reduce: every sum has one owner and one order, so two runs give the same bits.
+
+//# rowSum
+// A workgroup owns 64 columns of one row of y. It marks, 256 tokens at a time, which belong to its row; four parts of
+// 64 lanes add up the marked tokens of their quarter in order.
+override hasB: u32 = 0u;
+struct Params { M: u32, row: u32, D: u32, R: u32, G: u32, col: u32 }
+@group(0) @binding(0) var<storage, read> a: array<f32>; // [T, D]
+@group(0) @binding(1) var<storage, read> b: array<f32>;
+@group(0) @binding(2) var<storage, read> rows: array<i32>; // [T]
+@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [R, G]
+@group(0) @binding(4) var<uniform> p: Params;
+
+var<workgroup> marks: array<atomic<u32>, 8>;
+var<workgroup> partial: array<f32, 256>;
+
+@compute @workgroup_size(256)
+fn forward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let across = (p.D + 63u) / 64u;
+  let item = group.y * groups.x + group.x;
+  let r = item / across;
+  if (r >= p.R) { return; }
+  let d = item % across * 64u + lane % 64u;
+  let part = lane / 64u;
+  var sum = 0.0;
+  for (var m = 0u; m < p.M; m += 256u) {
+    if (lane < 8u) { atomicStore(&marks[lane], 0u); }
+    workgroupBarrier();
+    if (m + lane < p.M && u32(rows[p.row + m + lane]) == r) { atomicOr(&marks[lane / 32u], 1u << (lane % 32u)); }
+    workgroupBarrier();
+    for (var word = 2u * part; word < 2u * part + 2u; word++) {
+      var mark = atomicLoad(&marks[word]);
+      while (mark != 0u) {
+        let at = (p.row + m + 32u * word + firstTrailingBit(mark)) * p.D + d;
+        mark &= mark - 1u;
+        if (hasB == 1u) { sum = fma(a[at], b[at], sum); }
+        else { sum += a[at]; }
+      }
+    }
+    workgroupBarrier();
+  }
+  partial[lane] = sum;
+  workgroupBarrier();
+  if (part > 0u || d >= p.D) { return; }
+  y[r * p.G + p.col + d] += (sum + partial[lane + 64u]) + (partial[lane + 128u] + partial[lane + 192u]);
+}
+
+//# columnSum
+// A workgroup owns 16 columns; 16 parts of 16 lanes add up every sixteenth row.
+struct Params { M: u32, row: u32, W: u32, D: u32, col: u32 }
+@group(0) @binding(0) var<storage, read> a: array<f32>; // [T, W]
+@group(0) @binding(1) var<storage, read_write> y: array<f32>; // [D]
+@group(0) @binding(2) var<uniform> p: Params;
+
+var<workgroup> partial: array<f32, 256>;
+
+@compute @workgroup_size(256)
+fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let d = group.x * 16u + lane % 16u;
+  var sum = 0.0;
+  if (d < p.D) {
+    for (var m = lane / 16u; m < p.M; m += 16u) { sum += a[(p.row + m) * p.W + p.col + d]; }
+  }
+  partial[lane] = sum;
+  workgroupBarrier();
+  if (lane >= 16u || d >= p.D) { return; }
+  for (var i = lane + 16u; i < 256u; i += 16u) { sum += partial[i]; }
+  y[d] += sum;
+}
+
+//# squared
+fn distance(d: f32) -> f32 { return d * d; }
+fn slope(d: f32) -> f32 { return 2.0 * d; }
+
+//# absolute
+fn distance(d: f32) -> f32 { return abs(d); }
+fn slope(d: f32) -> f32 { return sign(d); }
+
+//# lossGrad
+struct Params { F: u32, P: u32 }
+@group(0) @binding(0) var<storage, read> prediction: array<f32>; // [F, P]
+@group(0) @binding(1) var<storage, read> expected: array<f32>;
+@group(0) @binding(2) var<storage, read> weight: array<f32>; // [F]
+@group(0) @binding(3) var<storage, read> dloss: array<f32>;
+@group(0) @binding(4) var<storage, read_write> dprediction: array<f32>;
+@group(0) @binding(5) var<uniform> p: Params;
+
+@compute @workgroup_size(64)
+fn forward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.y * groups.x + group.x) * 64u + lane;
+  if (i >= p.F * p.P) { return; }
+  let scale = dloss[i / p.P] * weight[i / p.P] / f32(p.P);
+  dprediction[i] = scale * slope(prediction[i] - expected[i]);
+}
+
+//# blocks
+// The sum of `term` over the elements of a block, one workgroup a block.
+var<workgroup> partial: array<f32, 64>;
+
+@compute @workgroup_size(64)
+fn forward(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let block = group.y * groups.x + group.x;
+  if (block >= blockCount()) { return; }
+  let end = min((block + 1u) * blockSize(), elementCount());
+  var sum = 0.0;
+  for (var i = block * blockSize() + lane; i < end; i += 64u) { sum += term(i); }
+  partial[lane] = sum;
+  workgroupBarrier();
+  for (var half = 32u; half > 0u; half /= 2u) {
+    if (lane < half) { partial[lane] += partial[lane + half]; }
+    workgroupBarrier();
+  }
+  if (lane == 0u) { store(block, partial[0]); }
+}
+
+//# loss
+struct Params { F: u32, P: u32 }
+@group(0) @binding(0) var<storage, read> prediction: array<f32>; // [F, P]
+@group(0) @binding(1) var<storage, read> expected: array<f32>;
+@group(0) @binding(2) var<storage, read> weight: array<f32>; // [F]
+@group(0) @binding(3) var<storage, read_write> loss: array<f32>; // [F]
+@group(0) @binding(4) var<uniform> p: Params;
+
+fn blockCount() -> u32 { return p.F; }
+fn blockSize() -> u32 { return p.P; }
+fn elementCount() -> u32 { return p.F * p.P; }
+fn term(i: u32) -> f32 { return distance(prediction[i] - expected[i]); }
+fn store(block: u32, sum: f32) { loss[block] = weight[block] * (sum / f32(p.P)); }
+
+//# squareSum
+const BLOCK = 4096u; // set by kernels/reduce.ts
+struct Params { E: u32, N: u32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read_write> y: array<f32>; // [N]
+@group(0) @binding(2) var<uniform> p: Params;
+
+fn blockCount() -> u32 { return p.N; }
+fn blockSize() -> u32 { return BLOCK; }
+fn elementCount() -> u32 { return p.E; }
+fn term(i: u32) -> f32 { return x[i] * x[i]; }
+fn store(block: u32, sum: f32) { y[block] = sum; }

@@ -5,7 +5,14 @@
  */
 import { specialise } from "./webgpu/specialise.ts";
 import wgsl from "./relu_attention.wgsl" with { type: "text" };
-import type { Kernel } from "./spec.ts";
+import type { Kernel, Params } from "./spec.ts";
+import { sections } from "./webgpu/sections.ts";
+
+/** Loop iterations of an invocation that helps to sum the state, 256 invocations and 16 positions at a time. */
+function stateLoops(p: Params): number {
+  const entries = Math.ceil(p.hd * (p.hd + 1) / 256);
+  return Math.ceil(p.P / 16) * (1 + Math.ceil(p.hd / 16) + entries * 17) + entries + 1;
+}
 
 /**
  * Group g of an image owns the channels 3·hd·g … of `qkv`: hd of q, hd of k, hd of v. With q and k through ReLU,
@@ -45,13 +52,10 @@ export const reluAttention: Kernel = {
     }
   },
   wgsl: {
-    source: (p) => specialise(wgsl, { HD: p.hd }),
+    source: (p) => specialise(sections(wgsl, "sizes", "forward"), { HD: p.hd }),
     entry: "forward",
     groups: (p) => [p.G, p.B, 1],
-    loops: (p) => {
-      const entries = Math.ceil(p.hd * (p.hd + 1) / 256), block = Math.ceil(p.hd / 16) + entries * 17;
-      return Math.ceil(p.P / 16) * (block + 1) + Math.ceil(p.P * p.hd / 256) * (p.hd + 1) + entries + 1;
-    },
+    loops: (p) => stateLoops(p) + Math.ceil(p.P * p.hd / 256) * (p.hd + 1),
   },
   wasm: { fn: "reluAttention", tasks: (p) => p.B * p.G, scratch: (p) => 4 * p.hd * (p.hd + 4) },
 };
@@ -117,10 +121,15 @@ export const reluAttentionGrad: Kernel = {
     }
   },
   wgsl: {
-    source: (p) => specialise(wgsl, { HD: p.hd }),
+    source: (p) => specialise(sections(wgsl, "sizes", "backward"), { HD: p.hd }),
     entry: "backward",
     groups: (p) => [p.G, p.B, 1],
-    loops: (p) => 3 * Math.ceil(p.P * p.hd * (p.hd + 1) / 256),
+    loops: (p) => {
+      const entries = Math.ceil(p.hd * (p.hd + 1) / 256), rows = Math.ceil(p.hd / 16);
+      const products = Math.ceil((p.hd + 1) / 16) * (p.hd + 1) + rows * (p.hd + 2) + entries * 17;
+      return stateLoops(p) + entries + Math.ceil(p.P / 16) * (1 + rows + products + p.hd) +
+        Math.ceil(p.P * p.hd / 256) * (p.hd + 1);
+    },
   },
   wasm: { fn: "reluAttentionGrad", tasks: (p) => p.B * p.G, scratch: (p) => 8 * (p.hd + 3) * (p.hd + 8) },
 };

@@ -6,6 +6,7 @@
  */
 import wgsl from "./rotary.wgsl" with { type: "text" };
 import type { Kernel } from "./spec.ts";
+import { sections } from "./webgpu/sections.ts";
 
 /**
  * For the tokens `row … row+M-1` of `qkv` (`[q | k | v]`, D columns each): RMS norm over each head's `hd` channels with
@@ -48,7 +49,7 @@ export const rotary: Kernel = {
   },
   // Eight invocations share one head of one token, of q, k and v.
   wgsl: {
-    source: wgsl,
+    source: sections(wgsl, "forward"),
     entry: "forward",
     groups: (p) => Math.ceil(p.M * (p.D / p.hd) / 8),
     loops: (p) => 2 * Math.ceil(p.hd / 16) + 12,
@@ -110,6 +111,11 @@ export const rotaryGrad: Kernel = {
       for (let d = 0; d < p.D; d++) io.dqkv![t * 3 * p.D + 2 * p.D + d] = io.dv![io.dest![t] * p.D + d];
     }
   },
-  wgsl: { source: wgsl, entry: "backward", groups: (p) => p.M, loops: (p) => 10 * p.hd * (p.D / p.hd) },
+  wgsl: {
+    source: sections(wgsl, "backward"),
+    entry: "backward",
+    groups: (p) => p.M,
+    loops: (p) => (Math.ceil(p.D / p.hd / 8) + 1) * (3 * Math.ceil(p.hd / 16) + 9) + 9,
+  },
   wasm: { fn: "rotaryGrad", tasks: (p) => Math.ceil(p.M / 16) },
 };

@@ -5,7 +5,7 @@
  */
 import type { Device } from "../kernels/device.ts";
 import { GRADIENTS } from "./gradients.ts";
-import { accumulate, full } from "./ops.ts";
+import { accumulate, copy, full } from "./ops.ts";
 import type { Params } from "./params.ts";
 import { recording, Tape, type TapeEntry, type TapeSegment, withTape } from "./tape.ts";
 import { disposeAll, type Node, release, scope, Tensor, tensorsIn, unscoped } from "./tensor.ts";
@@ -54,23 +54,58 @@ export function valueAndGrad<A extends unknown[]>(
   options: GradOptions = {},
 ): (params: Params, ...args: A) => ValueAndGrad {
   return (params, ...args) => {
+    const { value, pullback } = vjp(loss)(params, ...args);
+    using ones = unscoped(() => full(value.device, value.shape, options.scale ?? 1));
+    return { value, grads: pullback(ones, options.into) };
+  };
+}
+
+/** A value and the way back from it. */
+export interface Vjp {
+  /** What the function returned. */
+  readonly value: Tensor;
+  /**
+   * Gradients of Σ cotangent · value by parameter name. It can be called once: what the way back needs is freed on the
+   * way. Whoever never calls it keeps the activations.
+   *
+   * @param cotangent Same shape as the value.
+   * @param into Gradients to add to, from an earlier call; they come back themselves.
+   */
+  readonly pullback: (cotangent: Tensor, into?: Params) => Params;
+}
+
+/**
+ * A function that computes a value now and its vector-Jacobian product later, when the cotangent is known.
+ *
+ * @param fn Its first argument are the parameters; what it does with them decides the gradients.
+ */
+export function vjp<A extends unknown[]>(
+  fn: (params: Params, ...args: A) => Tensor,
+): (params: Params, ...args: A) => Vjp {
+  return (params, ...args) => {
     const tape = new Tape(Object.values(params).map((t) => t.node), saves);
-    const value = scope(() => withTape(tape, () => loss(params, ...args)));
-    const grads = new Map<Node, Tensor>();
+    const value = scope(() => withTape(tape, () => fn(params, ...args)));
     const wanted = new Map(Object.entries(params).map(([name, t]) => [t.node, name]));
-    for (const [name, t] of Object.entries(options.into ?? {})) grads.set(params[name].node, t);
-    scope(() => {
-      grads.set(value.node, unscoped(() => full(value.device, value.shape, options.scale ?? 1)));
-      backward(tape, grads, wanted, value.device);
-    });
-    const result = Object.fromEntries(
-      Object.entries(params).map(([name, t]) => [
-        name,
-        grads.get(t.node)?.reshape(t.shape) ?? full(t.device, t.shape, 0),
-      ]),
-    );
-    for (const g of grads.values()) if (!Object.values(options.into ?? {}).includes(g)) g.dispose();
-    return { value, grads: result };
+    let used = false;
+    const pullback = (cotangent: Tensor, into: Params = {}): Params => {
+      if (used) throw new Error("vjp: the pullback was called before; it can be called once");
+      used = true;
+      const grads = new Map<Node, Tensor>(), kept = Object.values(into);
+      for (const [name, t] of Object.entries(into)) grads.set(params[name].node, t);
+      scope(() => {
+        grads.set(value.node, unscoped(() => scope(() => copy(cotangent).reshape(value.shape))));
+        backward(tape, grads, wanted, value.device);
+      });
+      const result = Object.fromEntries(
+        Object.entries(params).map(([name, t]) => [
+          name,
+          into[name] ?? grads.get(t.node)?.reshape(t.shape) ?? full(t.device, t.shape, 0),
+        ]),
+      );
+      for (const g of grads.values()) if (!kept.includes(g)) g.dispose();
+      return result;
+    };
+    return { value, pullback };
   };
 }
 

@@ -6,42 +6,17 @@
  * @module
  */
 import { attentionGradKey, attentionGradQuery, attentionStats } from "../kernels/attention.ts";
-import { BINARY, gateMul, groupMean, unaryGrad } from "../kernels/elementwise.ts";
+import { stridedCopyGrad } from "../kernels/copy.ts";
+import { BINARY, gateMul, unaryGrad } from "../kernels/elementwise.ts";
 import { linearGradInput, linearGradWeight } from "../kernels/linear.ts";
 import { normModulateGrad } from "../kernels/norm.ts";
 import { columnSum, frameLossGrad, rowSum } from "../kernels/reduce.ts";
 import { rotaryGrad } from "../kernels/rotary.ts";
 import type { Params } from "../kernels/spec.ts";
 import { copyStrided, full, launch, mul } from "./ops.ts";
+import { type Backward, type GradientRule } from "./gradient_rule.ts";
+import { IMAGE_GRADIENTS } from "./gradients_image.ts";
 import { Tensor } from "./tensor.ts";
-
-/** What a rule works with: one recorded launch on its way back. */
-export interface Backward {
-  /** Sizes, scalars and flags of the launch. */
-  readonly params: Params;
-  /** A tensor that the rule's `saves` names. */
-  saved(name: string): Tensor;
-  /** The gradient of an output, in the output's shape. */
-  grad(output: string): Tensor;
-  /** Whether the gradient of an input is wanted. */
-  wants(input: string): boolean;
-  /** The gradient of an input so far, in the input's shape; zeros at first. Rules add to it in place. */
-  sum(input: string): Tensor;
-  /** The same, uninitialised, if there is none yet: for kernels that can assign. Null when there is one already. */
-  fresh(input: string): Tensor | null;
-  /** Adds alpha times a tensor to the gradient of an input, if that is wanted. */
-  add(input: string, gradient: Tensor, alpha?: number): void;
-  /** Adds a tensor that the rule has just made and does not use again: it may become the gradient itself. */
-  give(input: string, gradient: Tensor): void;
-}
-
-/** One row of the table. */
-export interface GradientRule {
-  /** Inputs and outputs that the gradient reads. */
-  readonly saves: readonly string[];
-  /** Adds to the gradients of the inputs. */
-  readonly backward: (b: Backward) => void;
-}
 
 const at = (p: Params) => ({ xRow: p.xRow, yRow: p.yRow, M: p.M });
 
@@ -172,35 +147,7 @@ export const GRADIENTS: Readonly<Record<string, GradientRule>> = {
   stridedCopy: {
     saves: [],
     backward: (b) => {
-      const p = b.params, dy = b.grad("y"), axes = [0, 1, 2, 3, 4, 5];
-      const sizes = axes.map((a) => p[`n${a}`]),
-        from = axes.map((a) => p[`xs${a}`]),
-        to = axes.map((a) => p[`ys${a}`]);
-      const repeats = sizes[5] > 1 && from[5] === 0;
-      if (axes.some((a) => sizes[a] > 1 && from[a] === 0 && a < 5)) {
-        throw new Error("stridedCopy: its gradient sums over a repeated last axis only");
-      }
-      let source = dy, strides = to, start = p.yAt, scale = 1;
-      if (repeats) {
-        const P = sizes.slice(0, 5).reduce((x, y) => x * y, 1), r = sizes[5];
-        const dense = Tensor.empty(dy.device, [P, r]);
-        const tight = axes.map((a) => sizes.slice(a + 1).reduce((x, y) => x * y, 1));
-        copyStrided(dy, dense, { sizes, from: to, to: tight, fromAt: p.yAt });
-        source = launch(groupMean, { x: dense }, { O: 1, hasResidual: 0 }).y; // [P, 1]
-        strides = tight.map((t) => t / r);
-        start = 0;
-        scale = r;
-      }
-      const back = full(dy.device, b.sum("x").shape, 0);
-      const moved = {
-        sizes: repeats ? sizes.with(5, 1) : sizes,
-        from: strides,
-        to: from,
-        fromAt: start,
-        toAt: p.xAt,
-      };
-      copyStrided(source, back, moved);
-      b.add("x", back, scale);
+      launch(stridedCopyGrad, { dy: b.grad("y") }, b.params, { dx: b.sum("x") });
     },
   },
   frameLoss: {
@@ -214,4 +161,5 @@ export const GRADIENTS: Readonly<Record<string, GradientRule>> = {
       b.give("prediction", launch(frameLossGrad, { ...inputs, dloss: b.grad("loss") }, {}).dprediction);
     },
   },
+  ...IMAGE_GRADIENTS,
 };

@@ -26,6 +26,17 @@ export function param(params: Params, name: string): Tensor {
   return tensor;
 }
 
+/** True for the tensors of a state dict that no gradient moves: batch-norm statistics. */
+export const isBuffer = (name: string): boolean =>
+  /\.(running_mean|running_var|num_batches_tracked)$/.test(name);
+
+/** A state dict in two: what is trained, and the statistics of batch norm. */
+export function splitBuffers(all: Params): { readonly params: Params; readonly buffers: Params } {
+  const part = (wanted: boolean) =>
+    Object.fromEntries(Object.entries(all).filter(([name]) => isBuffer(name) === wanted));
+  return { params: part(false), buffers: part(true) };
+}
+
 /** A linear layer's weight and bias. */
 export function layerOf(params: Params, name: string): { readonly w: Tensor; readonly bias: Tensor } {
   return { w: param(params, `${name}.weight`), bias: param(params, `${name}.bias`) };
@@ -144,17 +155,18 @@ export function randomParams(
     Object.fromEntries(
       Object.entries(shapes).map(([name, shape]) => [
         name,
-        place(device, name, shape, randomValues(name, shape, shapes, seed), options),
+        place(device, name, shape, defaultValues(name, shape, seed, shapes), options),
       ]),
     )
   );
 }
 
-function randomValues(
+/** PyTorch's default initial values of one tensor of a state dict: see {@linkcode randomParams}. */
+export function defaultValues(
   name: string,
   shape: Shape,
-  shapes: Readonly<Record<string, Shape>>,
   seed: number,
+  shapes: Readonly<Record<string, Shape>>,
 ): Float32Array {
   const count = sizeOf(shape), weight = shapes[name.replace(/bias$/, "weight")] ?? shape;
   if (weight.length < 2) return new Float32Array(count).fill(/weight$|running_var$/.test(name) ? 1 : 0);

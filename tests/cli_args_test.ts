@@ -146,6 +146,23 @@ Deno.test("off a terminal, progress is a line now and then with rate and time le
   ]);
 });
 
+Deno.test("work of unknown length shows what is done and its rate", () => {
+  let now = 0;
+  const lines: string[] = [];
+  const original = console.error;
+  console.error = (line: string) => void lines.push(line);
+  try {
+    using stage = new Progress("lines", () => now).stage("pull", 0, "MiB");
+    for (let i = 1; i <= 3; i++) {
+      now += 6;
+      stage.update(12.5 * i);
+    }
+  } finally {
+    console.error = original;
+  }
+  assertEquals(lines, ["pull: 25 MiB, 2.1 MiB/s", "pull: 37 MiB in 18 s"]);
+});
+
 Deno.test("under --json, progress is one JSON object a line", () => {
   const lines: string[] = [];
   const original = console.log;

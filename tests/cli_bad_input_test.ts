@@ -36,6 +36,15 @@ Deno.test("a clip that is too short, absent or no clip is refused", async () => 
     await refused(out, [`${folder}/none.npz`, ...models], 1, /none\.npz: .*no such file/);
     await refused(out, [`${folder}/none.mp4`, ...models], 1, /none\.mp4: .*no such file/);
     await refused(out, models, 2, /expected CLIP/);
+    await refused(out, [...flags, "--model", `${folder}/none.json`], 1, /none\.json: cannot open: no such file/);
+    await refused(out, ["--from", `${folder}/none.json`], 1, /none\.json: cannot open: no such file/);
+    await refused(
+      out,
+      ["--from", `${folder}/far.json`],
+      1,
+      /far\.json: expected the result\.json of a predict/,
+    );
+    await refused(out, [...flags, "--model", "FAR_B_long"], 2, /found FAR_B_long, did you mean "FAR_B_Long"/);
     Deno.writeFileSync(`${folder}/cut.npz`, Deno.readFileSync(clip).subarray(0, 2000));
     await refused(out, [`${folder}/cut.npz`, ...models], 1, /cut\.npz: /);
     Deno.writeTextFileSync(`${folder}/text.mp4`, "not a video");

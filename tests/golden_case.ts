@@ -28,10 +28,10 @@ export const GOLDEN_TOLERANCES = {
     bound: 1e-3,
     why: "AdamW divides by the size of the gradient: rounding of tiny entries moves weights by up to lr",
   },
-  exact: { bound: 0, why: "the same f32 operations" },
   metric: { bound: 1e-5, why: "the recorded means were summed in f32" },
   ssim: { bound: 1e-4, why: "f32 variances of flat regions are noise by cancellation" },
   ssimMap: { bound: 2e-3, why: "the same at a single pixel" },
+  exact: { bound: 0, why: "the same f32 operations" },
 } as const;
 
 /** A recorded case that is open. */

@@ -5,7 +5,6 @@
  */
 import { assertEquals } from "@std/assert";
 import type { Device } from "../kernels/device.ts";
-import { decode, encode } from "../lib/dcae/autoencoder.ts";
 import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
 import { conditionEmbedding, ConditionRows } from "../lib/far/conditioning.ts";
 import { countParameters, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
@@ -33,7 +32,9 @@ import {
   shapeOf,
   upload,
 } from "./golden_case.ts";
+import { autoencoderLosses, perceptualMetric } from "./golden_losses.ts";
 import { training } from "./golden_train.ts";
+import { autoencoder, autoencoderTraining } from "./golden_vae.ts";
 
 /** Conditions as a case records them. */
 function conditionsOf(c: GoldenCase, frames?: number): Pick<FarInput, "actions" | "label"> {
@@ -173,38 +174,6 @@ const rollout: Runner = {
       }
     }
     disposeAll(params);
-  },
-};
-
-const autoencoder: Runner = {
-  kind: "DC-AE forward",
-  device: true,
-  recognises: (c) => c.config.model === "MyAutoencoderDC" && has(c, "x", "z", "y"),
-  async run(c, device, differences) {
-    const config = dcaeConfig(c.config.config), params = paramsOf(device, c, dcaeShapes(config));
-    const seen = new Map<string, Tensor>();
-    const tap = (module: string, output: Tensor) =>
-      seen.set(module, unscoped(() => output.reshape(output.shape)));
-    const [x, z2] = ["x", "z2"].map((name) => upload(device, c, name));
-    const z = scope(() => encode(params, config, x, tap)), y2 = scope(() => decode(params, config, z2, tap));
-    const y = scope(() => decode(params, config, z));
-    for (const [name, value] of Object.entries({ z, y2, y })) {
-      differences.check(name, await value.read(), floats(c, name), "forward");
-    }
-    for (const name of c.io!.tensors.keys()) {
-      const match = /^(enc|dec)\.(.*?)(_nhwc)?$/.exec(name);
-      if (!match) continue;
-      const output = seen.get(`${match[1]}oder.${match[2]}`);
-      if (!output) throw new Error(`${name}: the model shows no such module`);
-      const values = await output.read(), [B, H, W, C] = output.shape;
-      const got = match[3] ? values : Float32Array.from({ length: values.length }, (_, i) => {
-        const column = i % W, row = Math.floor(i / W) % H, channel = Math.floor(i / (W * H)) % C;
-        return values[((Math.floor(i / (W * H * C)) * H + row) * W + column) * C + channel];
-      });
-      assertEquals(B, shapeOf(c, name)[0]);
-      differences.check(name, got, floats(c, name), "forward");
-    }
-    disposeAll([params, x, z2, z, y2, y, [...seen.values()]]);
   },
 };
 
@@ -407,11 +376,14 @@ const TORCH_DTYPES: Readonly<Partial<Record<HostDType, string>>> = {
 export const RUNNERS: readonly Runner[] = [
   forward,
   rollout,
+  autoencoderLosses,
+  perceptualMetric,
+  autoencoderTraining,
   autoencoder,
   scheduler,
   rope,
   checkpoints,
   pth,
-  metrics,
   training,
+  metrics,
 ];

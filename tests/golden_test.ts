@@ -35,15 +35,18 @@ Deno.test("there are recorded cases", () => {
 
 for (const name of names) {
   const golden = openCase(name);
-  const runner = RUNNERS.find((r) => r.recognises(golden));
+  const runners = RUNNERS.filter((r) => r.recognises(golden));
   golden.io?.close();
-  if (!runner) {
+  if (runners.length === 0) {
     Deno.test(`golden ${name} is recognised`, () => {
       throw new Error(`${root}/${name}: no runner recognises this case`);
     });
     continue;
   }
-  for (const deviceName of runner.device ? DEVICES : ["host" as const]) {
+  const runs = runners.flatMap((runner) =>
+    (runner.device ? DEVICES : ["host" as const]).map((deviceName) => ({ runner, deviceName }))
+  );
+  for (const { runner, deviceName } of runs) {
     Deno.test({
       name: `golden ${name}: ${runner.kind} (${deviceName})`,
       sanitizeOps: false,
@@ -58,7 +61,7 @@ for (const name of names) {
         } finally {
           opened.io?.close();
         }
-        console.log(`  ${name} (${deviceName}): worst ${differences}`);
+        console.log(`  ${name}, ${runner.kind} (${deviceName}): worst ${differences}`);
       },
     });
   }

@@ -23,7 +23,7 @@ import {
 } from "./golden_case.ts";
 
 /** Bounds of the comparison, with reasons. */
-const GRADIENT = {
+export const GRADIENT = {
   bound: 1e-4,
   zero: 1e-7,
   why: "relative L2 of each tensor; the authors' f32 is 8e-7 from f64",
@@ -47,17 +47,23 @@ async function lossOf(value: Tensor): Promise<number> {
   return (await value.read()).reduce((a, b) => a + b, 0);
 }
 
-async function checkGradients(c: GoldenCase, grads: Params, differences: Differences): Promise<void> {
+/** Compares gradients with the recorded `PREFIX.NAME`, tensor by tensor. */
+export async function checkGradients(
+  c: GoldenCase,
+  grads: Params,
+  differences: Differences,
+  prefix = "grad",
+): Promise<void> {
   for (const [name, gradient] of Object.entries(grads)) {
-    const got = await gradient.read(), want = floats(c, `grad.${name}`);
+    const got = await gradient.read(), want = floats(c, `${prefix}.${name}`);
     let difference = 0, size = 0, largest = 0;
     for (let i = 0; i < want.length; i++) {
       difference += (got[i] - want[i]) ** 2;
       size += want[i] ** 2;
       largest = Math.max(largest, Math.abs(got[i]));
     }
-    if (size === 0) differences.within(`grad.${name}, recorded as zero`, largest, GRADIENT.zero);
-    else differences.within(`grad.${name}`, Math.sqrt(difference / size), GRADIENT.bound);
+    if (size === 0) differences.within(`${prefix}.${name}, recorded as zero`, largest, GRADIENT.zero);
+    else differences.within(`${prefix}.${name}`, Math.sqrt(difference / size), GRADIENT.bound);
   }
 }
 

@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { attention } from "../kernels/attention.ts";
-import { conv2d } from "../kernels/conv2d.ts";
+import { conv2d, conv2dGradInput, conv2dGradWeight } from "../kernels/conv2d.ts";
 import type { Device, Storage } from "../kernels/device.ts";
 import { binary, unary } from "../kernels/elementwise.ts";
-import { linear, linearQkv } from "../kernels/linear.ts";
+import { linear, linearGradInput, linearGradWeight, linearQkv } from "../kernels/linear.ts";
 import type { Kernel, Params, Target } from "../kernels/spec.ts";
 import {
   describeAdapter,
@@ -333,9 +333,15 @@ test("the adapter is described with its limits", async (device) => {
   assert(found!.limits.maxStorageBuffersPerShaderStage >= 8);
 });
 
+/** Kernels that choose a shader by the adapter. */
+const VARIED = [
+  ...[linear, linearQkv, linearGradInput, linearGradWeight],
+  ...[conv2d, conv2dGradInput, conv2dGradWeight, attention],
+];
+
 for (const variant of ["hardware", "software"] as const) {
   test(`the ${variant} variants agree with the reference`, async (device) => {
-    for (const c of CASES.filter((c) => [linear, linearQkv, conv2d, attention].includes(c.kernel))) {
+    for (const c of CASES.filter((c) => VARIED.includes(c.kernel))) {
       await checkKernel(device, c);
     }
   }, { variant });
@@ -354,4 +360,8 @@ test("large products take the large tile and agree with the reference", async (d
   await checkKernel(device, { kernel: linear, params: { ...sizes, ...flags, half: 1, K: 24 }, absent });
   const image = { B: 2, H: 66, W: 67, I: 9, O: 130, KH: 3, KW: 3, OH: 66, OW: 67, stride: 1, pad: 1 };
   await checkKernel(device, { kernel: conv2d, params: { ...image, act: 1, hasBias: 1, half: 0 } });
+  const turned = { ...image, I: 130, O: 9, accumulate: 0 };
+  await checkKernel(device, { kernel: conv2dGradInput, params: turned });
+  const wide = { ...image, B: 1, H: 5, W: 6, I: 120, O: 1090, OH: 5, OW: 6, hasBias: 1 };
+  await checkKernel(device, { kernel: conv2dGradWeight, params: wide });
 }, { variant: "hardware" });

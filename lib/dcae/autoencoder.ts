@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkpoint } from "../autograd.ts";
 import {
   add,
   batchNorm,
@@ -21,17 +22,31 @@ import {
   stridesOf,
 } from "../ops.ts";
 import { param, type Params } from "../params.ts";
+import { recording } from "../tape.ts";
 import { scope, Tensor } from "../tensor.ts";
 import { type DcaeConfig, type DcaeStage, downsampling } from "./config.ts";
+import { type Running, runningStatistics } from "./running.ts";
 
 /** Sees the output of every module, `[B, H, W, C]`, by the authors' module name. */
 export type Tap = (module: string, output: Tensor) => void;
 
+/** How {@linkcode encode} and {@linkcode decode} run; by default as in evaluation. */
+export interface DcaeOptions {
+  /** Sees the output of every module. */
+  readonly tap?: Tap;
+  /**
+   * Train mode: batch norm uses the statistics of this batch, and the running ones after it are put into this record. They
+   * belong to the caller; the parameters stay as they are.
+   */
+  readonly updated?: Running;
+  /** Under a gradient, compute each block again on the way back instead of keeping its activations. */
+  readonly checkpoint?: boolean;
+}
+
 /** What the parts of the network share. */
-interface Net {
+interface Net extends DcaeOptions {
   readonly params: Params;
   readonly config: DcaeConfig;
-  readonly tap?: Tap;
 }
 
 const pixels = (x: Tensor): Tensor => x.reshape([x.size / x.shape[3], x.shape[3]]); // [B·H·W, C]
@@ -42,14 +57,14 @@ function conv(net: Net, name: string, x: Tensor, act: "none" | "silu" | "relu" =
 
 function normed(net: Net, name: string, x: Tensor, kind: DcaeStage["norm"], residual?: Tensor): Tensor {
   const p = (key: string) => param(net.params, `${name}.${key}`), flat = residual && pixels(residual);
-  const y = kind === "batch_norm"
-    ? batchNorm(
-      pixels(x),
-      { mean: p("running_mean"), variance: p("running_var"), weight: p("weight"), bias: p("bias") },
-      { residual: flat },
-    )
-    : rmsNorm(pixels(x), p("weight"), { bias: p("bias"), residual: flat });
-  return y.reshape(x.shape);
+  if (kind === "rms_norm") {
+    return rmsNorm(pixels(x), p("weight"), { bias: p("bias"), residual: flat }).reshape(x.shape);
+  }
+  const statistics = net.updated
+    ? runningStatistics(net.params, name, pixels(x), net.updated)
+    : { mean: p("running_mean"), variance: p("running_var") };
+  return batchNorm(pixels(x), { ...statistics, weight: p("weight"), bias: p("bias") }, { residual: flat })
+    .reshape(x.shape);
 }
 
 /** `[B, H, W, C]` to `[B, H/2, W/2, 4C]`, channel c·4 + dy·2 + dx. */
@@ -138,6 +153,14 @@ function block(net: Net, name: string, x: Tensor, stage: DcaeStage): Tensor {
   return gluBlock(net, `${name}.conv_out`, attended);
 }
 
+/** One block, whose input is not needed afterwards. */
+function step(net: Net, input: Tensor, body: () => Tensor): Tensor {
+  if (net.checkpoint && recording()) return checkpoint(body, input);
+  const y = scope(body);
+  input.dispose();
+  return y;
+}
+
 /** Runs one module in a scope and shows its output to the tap. */
 function module(net: Net, name: string, body: () => Tensor): Tensor {
   const y = scope(body);
@@ -152,8 +175,13 @@ function module(net: Net, name: string, body: () => Tensor): Tensor {
  * @returns `[B, C, H/r, W/r]`, r the downsampling factor; not multiplied by the scaling factor.
  * @throws {RangeError} If H or W is not a multiple of the downsampling factor.
  */
-export function encode(params: Params, config: DcaeConfig, images: Tensor, tap?: Tap): Tensor {
-  const net: Net = { params, config, tap },
+export function encode(
+  params: Params,
+  config: DcaeConfig,
+  images: Tensor,
+  options: DcaeOptions = {},
+): Tensor {
+  const net: Net = { params, config, ...options },
     { encoder } = config,
     [, C, H, W] = images.shape,
     r = downsampling(config);
@@ -169,13 +197,11 @@ export function encode(params: Params, config: DcaeConfig, images: Tensor, tap?:
         const name = `encoder.down_blocks.${i}`;
         for (let j = 0; j < stage.layers; j++) {
           const input = x;
-          x = scope(() => block(net, `${name}.${j}`, input, stage));
-          input.dispose();
+          x = step(net, input, () => block(net, `${name}.${j}`, input, stage));
         }
         if (i < encoder.length - 1 && stage.layers > 0) {
           const input = x;
-          x = scope(() => downBlock(net, `${name}.${stage.layers}`, input, true));
-          input.dispose();
+          x = step(net, input, () => downBlock(net, `${name}.${stage.layers}`, input, true));
         }
         net.tap?.(name, x);
       });
@@ -199,8 +225,28 @@ export function encode(params: Params, config: DcaeConfig, images: Tensor, tap?:
  * @param latents `[B, C, h, w]`, divided by the scaling factor.
  * @returns `[B, 3, h·r, w·r]`, about [-1, 1], not clamped.
  */
-export function decode(params: Params, config: DcaeConfig, latents: Tensor, tap?: Tap): Tensor {
-  const net: Net = { params, config, tap }, { decoder } = config;
+export function decode(
+  params: Params,
+  config: DcaeConfig,
+  latents: Tensor,
+  options: DcaeOptions = {},
+): Tensor {
+  return scope(() => decoderHead(params, config, decoderFeatures(params, config, latents, options)));
+}
+
+/**
+ * The decoder up to its last convolution.
+ *
+ * @param latents `[B, C, h, w]`, divided by the scaling factor.
+ * @returns Features `[B, H, W, channels]` for {@linkcode decoderHead}; H and W of the finest stage that has blocks.
+ */
+export function decoderFeatures(
+  params: Params,
+  config: DcaeConfig,
+  latents: Tensor,
+  options: DcaeOptions = {},
+): Tensor {
+  const net: Net = { params, config, ...options }, { decoder } = config;
   if (latents.shape.length !== 4 || latents.shape[1] !== config.latentChannels) {
     throw new RangeError(
       `decode: latents have shape [${latents.shape}], expected [B, ${config.latentChannels}, h, w]`,
@@ -214,22 +260,33 @@ export function decode(params: Params, config: DcaeConfig, latents: Tensor, tap?
       const stage = decoder[i], name = `decoder.up_blocks.${i}`, up = i < top && stage.layers > 0 ? 1 : 0;
       if (up) {
         const input = x;
-        x = scope(() => upBlock(net, `${name}.0`, input, true));
-        input.dispose();
+        x = step(net, input, () => upBlock(net, `${name}.0`, input, true));
       }
       for (let j = 0; j < stage.layers; j++) {
         const input = x;
-        x = scope(() => block(net, `${name}.${j + up}`, input, stage));
-        input.dispose();
+        x = step(net, input, () => block(net, `${name}.${j + up}`, input, stage));
       }
       net.tap?.(name, x);
     }
     const p = (key: string) => param(params, `decoder.norm_out.${key}`);
     net.tap?.("decoder.norm_out", rmsNorm(pixels(x), p("weight"), { bias: p("bias") }).reshape(x.shape));
-    const active = rmsNorm(pixels(x), p("weight"), { bias: p("bias"), act: "relu" }).reshape(x.shape);
-    const rgb = decoder[0].layers > 0
-      ? conv(net, "decoder.conv_out", active)
-      : upBlock(net, "decoder.conv_out", active, false);
+    return rmsNorm(pixels(x), p("weight"), { bias: p("bias"), act: "relu" }).reshape(x.shape);
+  });
+}
+
+/** The decoder's last convolution: features of {@linkcode decoderFeatures} to frames `[B, 3, h·r, w·r]`. */
+export function decoderHead(params: Params, config: DcaeConfig, features: Tensor): Tensor {
+  const net: Net = { params, config };
+  return scope(() => {
+    const rgb = config.decoder[0].layers > 0
+      ? conv(net, "decoder.conv_out", features)
+      : upBlock(net, "decoder.conv_out", features, false);
     return permute(rgb, [0, 3, 1, 2]); // [B, 3, H, W]
   });
 }
+
+/** Names of the weights of {@linkcode decoderHead}: the layer at which the adversarial loss is weighed. */
+export const headNames = (config: DcaeConfig): { readonly weight: string; readonly bias: string } => {
+  const name = config.decoder[0].layers > 0 ? "decoder.conv_out" : "decoder.conv_out.conv";
+  return { weight: `${name}.weight`, bias: `${name}.bias` };
+};

@@ -15,7 +15,9 @@ import { fromFloat32, type LazyTensor, toFloat32 } from "../io/host.ts";
 import { keepLast, listSteps, readJsonObject, stepFolder } from "../io/run_folder.ts";
 import { openSafetensors, writeSafetensors } from "../io/safetensors.ts";
 import type { Shape } from "../tensor.ts";
-import type { SavedTensors, Trainer, TrainerConfig, TrainerState } from "./trainer.ts";
+import type { Params } from "../params.ts";
+import type { AdamW } from "./adamw.ts";
+import type { SavedTensors, Trainer, TrainerState } from "./trainer.ts";
 
 const FORMAT = "far training checkpoint 1";
 
@@ -39,6 +41,54 @@ const lazy = (shape: Shape, read: () => Promise<Float32Array>): LazyTensor => ({
   read: async () => fromFloat32(await read(), shape),
 });
 
+/** Entries of one tensor file. */
+export type TensorEntries = readonly (readonly [string, LazyTensor])[];
+
+/** Entries of `names`, each with a prefix, read when they are written. */
+export function entriesOf(
+  like: Params,
+  read: (name: string) => Promise<Float32Array>,
+  prefix = "",
+): TensorEntries {
+  return Object.keys(like).map((name) => [prefix + name, lazy(like[name].shape, () => read(name))]);
+}
+
+/** The moments of an optimiser, `m.NAME` and `v.NAME`. */
+export const momentsOf = (like: Params, optimizer: AdamW): TensorEntries => [
+  ...entriesOf(like, (name) => optimizer.m.read(name), "m."),
+  ...entriesOf(like, (name) => optimizer.v.read(name), "v."),
+];
+
+/**
+ * Writes a checkpoint and removes all but the last ones.
+ *
+ * @param folder Where the run's checkpoints are.
+ * @param files Tensor files by name, without the ending.
+ * @param keep Number of checkpoints that stay.
+ * @returns The folder of the new one.
+ * @throws {FileAccessError} If the system refuses; earlier checkpoints are untouched then.
+ */
+export async function writeCheckpoint(
+  folder: string,
+  files: Readonly<Record<string, TensorEntries>>,
+  state: TrainerState,
+  config: unknown,
+  keep: number,
+): Promise<string> {
+  const path = stepFolder(folder, state.step);
+  await writeFolderAtomic(path, async (temp) => {
+    for (const [name, entries] of Object.entries(files)) {
+      await writeSafetensors(`${temp}/${name}.safetensors`, entries);
+    }
+    await writeAtomic(
+      `${temp}/state.json`,
+      JSON.stringify({ format: FORMAT, ...state, config }, null, 2) + "\n",
+    );
+  });
+  keepLast(folder, keep);
+  return path;
+}
+
 /**
  * Saves a run between two steps and removes all but the last checkpoints.
  *
@@ -49,26 +99,16 @@ const lazy = (shape: Shape, read: () => Promise<Float32Array>): LazyTensor => ({
  */
 export async function saveCheckpoint(trainer: Trainer, folder: string, keep = 3): Promise<string> {
   const { params, optimizer, ema, state, config } = trainer;
-  const path = stepFolder(folder, state.step), names = Object.keys(params);
-  const entries = (prefix: string, read: (name: string) => Promise<Float32Array>) =>
-    names.map((name) => [prefix + name, lazy(params[name].shape, () => read(name))] as const);
-  await writeFolderAtomic(path, async (temp) => {
-    await writeSafetensors(`${temp}/model.safetensors`, entries("", (name) => params[name].read()));
-    if (ema) await writeSafetensors(`${temp}/ema.safetensors`, entries("", (name) => ema.shadow.read(name)));
-    await writeSafetensors(`${temp}/optimizer.safetensors`, [
-      ...entries("m.", (name) => optimizer.m.read(name)),
-      ...entries("v.", (name) => optimizer.v.read(name)),
-    ]);
-    await writeAtomic(
-      `${temp}/state.json`,
-      JSON.stringify({ format: FORMAT, ...state, config }, null, 2) + "\n",
-    );
-  });
-  keepLast(folder, keep);
-  return path;
+  const files = {
+    model: entriesOf(params, (name) => params[name].read()),
+    ...(ema ? { ema: entriesOf(params, (name) => ema.shadow.read(name)) } : {}),
+    optimizer: momentsOf(params, optimizer),
+  };
+  return await writeCheckpoint(folder, files, state, config, keep);
 }
 
-function readTensors(
+/** Reads tensors of one file of a checkpoint; shapes that differ are an error. */
+export function readTensors(
   path: string,
   shapes: Readonly<Record<string, Shape>>,
   prefix = "",
@@ -91,6 +131,34 @@ function readTensors(
   );
 }
 
+/** Counters and configuration of the newest checkpoint of a run, or null where there is none. */
+export function latestState(
+  folder: string,
+): { readonly path: string; readonly state: TrainerState; readonly config: Record<string, unknown> } | null {
+  const last = listSteps(folder).at(-1);
+  if (!last) return null;
+  const file = `${last.path}/state.json`;
+  const { format, config, ...counters } = readJsonObject(file);
+  if (format !== FORMAT) {
+    throw new FileFormatError(
+      file,
+      `expected format ${JSON.stringify(FORMAT)}, found ${JSON.stringify(format)}`,
+    );
+  }
+  const count = (name: string): number => {
+    const value = counters[name];
+    if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
+    throw new FileFormatError(file, `${name}: expected a whole number, found ${JSON.stringify(value)}`);
+  };
+  const state = {
+    step: count("step"),
+    updates: count("updates"),
+    skippedInRow: count("skippedInRow"),
+    ...("criticUpdates" in counters ? { criticUpdates: count("criticUpdates") } : {}),
+  };
+  return { path: last.path, state, config: config as Record<string, unknown> };
+}
+
 /**
  * Reads the newest checkpoint of a run, or null where there is none.
  *
@@ -103,43 +171,24 @@ export function latestCheckpoint(
   shapes: Readonly<Record<string, Shape>>,
   ema: boolean,
 ): SavedRun | null {
-  const last = listSteps(folder).at(-1);
+  const last = latestState(folder);
   if (!last) return null;
-  const file = `${last.path}/state.json`;
-  const { format, config, step, updates, skippedInRow } = readJsonObject(file);
-  if (format !== FORMAT) {
-    throw new FileFormatError(
-      file,
-      `expected format ${JSON.stringify(FORMAT)}, found ${JSON.stringify(format)}`,
-    );
-  }
-  const count = (name: string, value: unknown): number => {
-    if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
-    throw new FileFormatError(file, `${name}: expected a whole number, found ${JSON.stringify(value)}`);
-  };
-  const state = {
-    step: count("step", step),
-    updates: count("updates", updates),
-    skippedInRow: count("skippedInRow", skippedInRow),
-  };
-  const saved = config as { emaDecay?: unknown };
-  const optimizer = `${last.path}/optimizer.safetensors`,
-    params = readTensors(`${last.path}/model.safetensors`, shapes);
+  const optimizer = `${last.path}/optimizer.safetensors`;
   return {
-    path: last.path,
-    state,
-    params,
+    ...last,
+    params: readTensors(`${last.path}/model.safetensors`, shapes),
     tensors: {
       m: readTensors(optimizer, shapes, "m."),
       v: readTensors(optimizer, shapes, "v."),
-      ...(ema && saved.emaDecay !== null ? { ema: readTensors(`${last.path}/ema.safetensors`, shapes) } : {}),
+      ...(ema && last.config.emaDecay !== null
+        ? { ema: readTensors(`${last.path}/ema.safetensors`, shapes) }
+        : {}),
     },
-    config: config as Record<string, unknown>,
   };
 }
 
 /** What a configuration changes about a saved run, one line each: `lr: was 0.001, is 0.0001`. */
-export function configChanges(saved: SavedRun, config: TrainerConfig): string[] {
+export function configChanges(saved: Pick<SavedRun, "config">, config: unknown): string[] {
   const flat = (value: unknown, at = ""): [string, string][] =>
     typeof value === "object" && value !== null && !Array.isArray(value)
       ? Object.entries(value).flatMap(([k, v]) => flat(v, at ? `${at}.${k}` : k))

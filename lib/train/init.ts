@@ -34,6 +34,14 @@ export function freshValues(name: string, shape: Shape, seed: number): Float32Ar
   return Float32Array.from(uniform(key, count), (u) => (2 * u - 1) * bound);
 }
 
+/** Fresh values of one parameter of a model with these shapes. */
+export type FreshValues = (
+  name: string,
+  shape: Shape,
+  seed: number,
+  shapes: Readonly<Record<string, Shape>>,
+) => Float32Array;
+
 /** What a checkpoint had for a model. */
 export interface InitMatch {
   /** Parameters taken from the checkpoint. */
@@ -58,6 +66,7 @@ export interface InitialParams {
  * @param shapes Names and shapes of the model, from `farShapes`.
  * @param seed Seed of what starts fresh.
  * @param from Tensors of a checkpoint by name: those with a parameter's name and shape are taken.
+ * @param values Fresh values of one parameter; the transformer's scheme unless given.
  * @throws {RangeError} If a tensor that is taken holds a value that is not finite.
  */
 export function initialParams(
@@ -65,6 +74,7 @@ export function initialParams(
   shapes: Readonly<Record<string, Shape>>,
   seed: number,
   from: ReadonlyMap<string, FileTensor> = new Map(),
+  values: FreshValues = freshValues,
 ): InitialParams {
   const taken: string[] = [], fresh: string[] = [];
   const valuesOf = (name: string, shape: Shape): Float32Array => {
@@ -83,7 +93,7 @@ export function initialParams(
         ? `${name} (found [${found.shape.join(", ")}], expected [${shape.join(", ")}])`
         : `${name} (missing)`,
     );
-    return freshValues(name, shape, seed);
+    return values(name, shape, seed, shapes);
   };
   const params = unscoped(() =>
     Object.fromEntries(

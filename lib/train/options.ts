@@ -22,6 +22,7 @@ import {
   word,
 } from "./schema.ts";
 import type { TrainerConfig } from "./trainer.ts";
+import type { VaeTrainerConfig } from "./vae_trainer.ts";
 
 const dataset = (batch: number) =>
   group({
@@ -240,6 +241,35 @@ export function optionsTrainer(options: TrainOptions): TrainerConfig {
     lr: optim_g.lr,
     betas: [optim_g.betas[0], optim_g.betas[1]],
     weightDecay: optim_g.weight_decay,
+    warmup: train.lr_scheduler === "constant" ? 0 : train.warmup_iter,
+    maxGradNorm: train.max_grad_norm,
+    emaDecay: train.ema_decay,
+    accumulate: train.gradient_accumulation,
+    checkpoint: train.gradient_checkpointing,
+    seed: options.manual_seed,
+    nonFiniteLimit: train.non_finite_limit,
+  };
+}
+
+/**
+ * The run of an autoencoder that the options describe.
+ *
+ * @param perceptual Whether LPIPS is part of the loss where the options give it a weight.
+ */
+export function optionsVaeTrainer(options: TrainOptions, perceptual: boolean): VaeTrainerConfig {
+  const { models, train } = options, { optim_g, optim_d } = train;
+  const rates = ({ lr, weight_decay, betas: [first, second] }: typeof optim_g) => ({
+    lr,
+    betas: [first, second] as const,
+    weightDecay: weight_decay,
+  });
+  return {
+    model: optionsDcaeConfig(options)!,
+    ...rates(optim_g),
+    critic: rates(optim_d ?? optim_g),
+    perceptualWeight: perceptual && models.perceptual_weight > 0 ? models.perceptual_weight : null,
+    discriminatorWeight: models.disc_weight,
+    discriminatorStart: models.disc_start_iter,
     warmup: train.lr_scheduler === "constant" ? 0 : train.warmup_iter,
     maxGradNorm: train.max_grad_norm,
     emaDecay: train.ema_decay,

@@ -13,6 +13,7 @@ import { concat } from "../ops.ts";
 import type { Params } from "../params.ts";
 import { disposeAll, scope, type Tensor, unscoped } from "../tensor.ts";
 import { AdamW, type AdamWOptions, clipFactor, Ema, normsOf, squareSums } from "./adamw.ts";
+import { Ahead, tick } from "./ahead.ts";
 import {
   cutFrames,
   drawNoise,
@@ -61,6 +62,8 @@ export interface StepReport {
   readonly step: number;
   /** Mean loss of its batches. */
   readonly loss: number;
+  /** Terms of the loss by name, where there are several. */
+  readonly terms?: Readonly<Record<string, number>>;
   /** L2 norm of all gradients before clipping. */
   readonly gradientNorm: number;
   /** Learning rate that was used. */
@@ -93,6 +96,8 @@ export interface TrainerState {
   readonly updates: number;
   /** Steps in a row that were skipped. */
   readonly skippedInRow: number;
+  /** Updates of the discriminator, in the autoencoder's training. */
+  readonly criticUpdates?: number;
 }
 
 /** Saved tensors to go on from. */
@@ -104,11 +109,6 @@ export interface SavedTensors {
   /** Averaged weights. */
   readonly ema?: Record<string, Float32Array>;
 }
-
-/** A batch that is ready for the device. */
-type Prepared = LossInput;
-
-const tick = () => new Promise<void>((done) => setTimeout(done, 0));
 
 /**
  * Trains a model.
@@ -143,10 +143,9 @@ export class Trainer {
   readonly optimizer: AdamW;
   /** Averaged weights, if any. */
   readonly ema: Ema | null;
-  readonly #source: BatchSource;
+  readonly #batches: Ahead<LossInput>;
   #step: number;
   #skippedInRow: number;
-  #next: { readonly position: number; readonly batch: Promise<Prepared> } | null = null;
 
   private constructor(
     device: Device,
@@ -160,7 +159,9 @@ export class Trainer {
     this.device = device;
     this.params = params;
     this.config = config;
-    this.#source = source;
+    this.#batches = new Ahead(async (position) =>
+      prepareBatch(config, await source.batch(position), position)
+    );
     this.optimizer = optimizer;
     this.ema = ema;
     this.#step = state.step;
@@ -208,7 +209,8 @@ export class Trainer {
     const losses: Tensor[] = [], shapes: TrainBatch["shape"][] = [];
     let grads: Params | undefined;
     for (let i = 0; i < accumulate; i++) {
-      const input = await this.#take(this.#step * accumulate + i);
+      const position = this.#step * accumulate + i,
+        input = await this.#batches.take(position, i < accumulate - 1);
       const { value, grads: sum } = unscoped(() =>
         valueAndGrad(
           (p: Params) => flowMatchingLoss(p, device, { ...input, checkpoint: config.checkpoint }),
@@ -224,7 +226,7 @@ export class Trainer {
     const sums = unscoped(() => squareSums(grads!));
     const all = unscoped(() => scope(() => concat([...losses, sums.partial], 0)));
     device.flush();
-    this.#prefetch((this.#step + 1) * accumulate);
+    this.#batches.start((this.#step + 1) * accumulate);
     const values = await all.read();
     const count = values.length - sums.partial.size;
     const loss = values.subarray(0, count).reduce((a, b) => a + b, 0) / accumulate;
@@ -242,12 +244,7 @@ export class Trainer {
     if (device.info.name === "cpu") await tick();
     this.#skippedInRow = skipped === undefined ? 0 : this.#skippedInRow + 1;
     const step = this.#step++;
-    if (this.#skippedInRow >= config.nonFiniteLimit) {
-      throw new DivergedError(
-        `training: ${skipped} at step ${step}, the ${this.#skippedInRow}th step in a row that was not finite: ` +
-          "lower the learning rate, or go back to a checkpoint",
-      );
-    }
+    stopWhenDiverged(step, skipped, this.#skippedInRow, config.nonFiniteLimit);
     const clips = shapes.reduce((n, [B]) => n + B, 0), frames = shapes.reduce((n, [B, F]) => n + B * F, 0);
     return { step, loss, gradientNorm, lr, clips, frames, shapes, ...(skipped ? { skipped } : {}) };
   }
@@ -257,24 +254,6 @@ export class Trainer {
     this.optimizer.dispose();
     this.ema?.dispose();
     disposeAll(this.params);
-  }
-
-  #prefetch(position: number): void {
-    const batch = this.#prepare(position);
-    batch.catch(() => {}); // whoever takes it gets the error
-    this.#next = { position, batch };
-  }
-
-  #take(position: number): Promise<Prepared> {
-    const batch = this.#next?.position === position ? this.#next.batch : this.#prepare(position);
-    this.#next = null;
-    const { accumulate } = this.config;
-    if (position % accumulate < accumulate - 1) this.#prefetch(position + 1);
-    return batch;
-  }
-
-  async #prepare(position: number): Promise<Prepared> {
-    return prepareBatch(this.config, await this.#source.batch(position), position);
   }
 }
 
@@ -300,8 +279,22 @@ export function prepareBatch(
   };
 }
 
+/** Stops a run after too many steps in a row that changed nothing. */
+export function stopWhenDiverged(
+  step: number,
+  skipped: string | undefined,
+  inRow: number,
+  limit: number,
+): void {
+  if (inRow < limit) return;
+  throw new DivergedError(
+    `training: ${skipped} at step ${step}, the ${inRow}th step in a row that was not finite: ` +
+      "lower the learning rate, or go back to a checkpoint",
+  );
+}
+
 /** What is not finite, by name. */
-function notFinite(loss: number, norms: ReadonlyMap<string, number>): string | undefined {
+export function notFinite(loss: number, norms: ReadonlyMap<string, number>): string | undefined {
   const bad = [...norms].filter(([, norm]) => !Number.isFinite(norm)).map(([name]) => name);
   const more = bad.length > 3 ? ` and ${bad.length - 3} more` : "";
   if (!Number.isFinite(loss)) {

@@ -1,0 +1,203 @@
+/**
+ * What the training verbs share: flags, the folder of the run, its watching, Ctrl-C, the end.
+ *
+ * @module
+ */
+import type { Device } from "../kernels/device.ts";
+import { writeAtomic } from "../lib/io/atomic.ts";
+import { openTensorFile } from "../lib/io/open.ts";
+import { listSteps } from "../lib/io/run_folder.ts";
+import { stateDict } from "../lib/io/state_dict.ts";
+import type { FileTensor } from "../lib/io/tensor_file.ts";
+import type { LoopOptions, RunEnd } from "../lib/train/loop.ts";
+import { readOptions, type TrainOptions } from "../lib/train/options.ts";
+import { choice, path, texts, UsageError, type Values } from "./args.ts";
+import { linearRate } from "./doctor.ts";
+import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags.ts";
+import { InterruptListener } from "./interrupt.ts";
+import { Progress, progressMode } from "./progress.ts";
+import { bytes, duration, Interrupted } from "./report.ts";
+import { TrainLine } from "./train_line.ts";
+
+/** Flags of every training verb. */
+export const trainingFlags = {
+  config: path("option file (YAML), the authors' or one in the same schema"),
+  set: texts("replace an option: train.optim_g.lr=3e-4; may be given several times", { value: "PATH=VALUE" }),
+  out: path("folder of the run (default: out/train/NAME, with the name in the option file)"),
+  init: path("checkpoint (safetensors or .pth) whose weights a new run starts from, as far as they match"),
+  resume: choice(["auto", "never"], "go on with the run in the folder, or refuse a folder that has one", {
+    default: "auto",
+  }),
+  ...deviceFlags,
+  ...progressFlags,
+};
+
+/** Values of {@linkcode trainingFlags}. */
+export type TrainingFlags = Values<typeof trainingFlags>;
+
+/** A run that was read but not started. */
+export interface ReadRun {
+  readonly options: TrainOptions;
+  /** The run's folder. */
+  readonly folder: string;
+}
+
+/**
+ * Reads the option file of a run and looks at its folder.
+ *
+ * @param verb For messages.
+ * @param pipeline What the file must describe.
+ */
+export function readRun(
+  verb: string,
+  f: TrainingFlags,
+  pipeline: TrainOptions["train"]["train_pipeline"],
+): ReadRun {
+  if (f.config === undefined) throw new UsageError(`far.ts ${verb}: expected --config FILE, found nothing`);
+  const options = readOptions(f.config, f.set), found = options.train.train_pipeline;
+  if (found !== pipeline) {
+    const other = found === "FARTrainer" ? "train" : "train-vae";
+    throw new UsageError(
+      `${f.config}: describes a ${found}, expected a ${pipeline}; far.ts ${other} takes it`,
+    );
+  }
+  const folder = f.out ?? `out/train/${options.name}`;
+  if (f.resume === "never" && listSteps(`${folder}/checkpoints`).length > 0) {
+    throw new UsageError(`${folder}: holds a run already: take another --out, or leave --resume never out`);
+  }
+  return { options, folder };
+}
+
+/** A run that is ready to start. */
+export interface Planned {
+  /** Trained parameters. */
+  readonly parameters: number;
+  /** Shape of a batch. */
+  readonly shape: readonly number[];
+  /** Starts it. */
+  readonly run: (
+    loop: LoopOptions & { readonly init?: ReadonlyMap<string, FileTensor> },
+  ) => Promise<RunEnd>;
+}
+
+/** What a plan is made with. */
+export interface Setting {
+  readonly device: Device;
+  readonly progress: Progress;
+}
+
+/**
+ * Opens the device, plans, runs until the end or Ctrl-C, and says how it went.
+ *
+ * @param initFile Checkpoint that a new run starts from.
+ * @throws {Interrupted} After Ctrl-C: the last checkpoint holds the run.
+ */
+export async function runTraining(
+  f: TrainingFlags,
+  { options, folder }: ReadRun,
+  initFile: string | null,
+  plan: (setting: Setting) => Promise<Planned>,
+): Promise<void> {
+  const progress = new Progress(progressMode(f)), total = options.train.total_iter;
+  using initial = initFile === null ? null : openTensorFile(initFile);
+  const { device, reason } = await openChosen(f);
+  try {
+    progress.say(`device ${reason}`);
+    if (options.mixed_precision !== "no") {
+      progress.say(`mixed_precision ${options.mixed_precision}: computed in f32 here`);
+    }
+    const { parameters, shape, run } = await plan({ device, progress });
+    const peak = 1e9 * await linearRate(device, undefined, 3);
+    await writeAtomic(`${folder}/options.json`, JSON.stringify(options, null, 2) + "\n");
+    progress.say(
+      `${options.name}: ${
+        (parameters / 1e6).toFixed(1)
+      } M parameters, batches of [${shape}], ${total} steps, ` +
+        `${(peak / 1e9).toFixed(0)} GFLOP/s measured`,
+    );
+    using interrupt = new InterruptListener(
+      (line) => progress.say(line),
+      "finishing the step and saving a checkpoint",
+    );
+    using line = new TrainLine(progress, total);
+    const start = performance.now();
+    const end = await run({
+      device,
+      folder,
+      name: options.name,
+      steps: total,
+      logEvery: options.logger.print_freq,
+      saveEvery: options.logger.save_checkpoint_freq,
+      keep: options.logger.keep_checkpoints,
+      init: initial === null ? undefined : stateDict(initial).tensors,
+      peak,
+      onStart: ({ step, from, changes, match }) => {
+        if (from) progress.say(`going on from ${from}, step ${step}`);
+        for (const change of changes) progress.say(`  ${change}`);
+        if (match) describeMatch(initFile!, match).forEach((text) => progress.say(text));
+        progress.event("run", { folder, step, from, changes, match });
+      },
+      onStep: (p) => line.see(p),
+      onValidation: (step, losses) => {
+        const shown = Object.entries(losses).map(([name, loss]) =>
+          `${name.replaceAll("_", " ")} ${loss.toFixed(4)}`
+        );
+        if (shown.length > 0) line.say(`step ${step + 1}: ${shown.join(", ")}`);
+        progress.event("validation", { step, ...losses });
+      },
+      stop: () => interrupt.signal !== null,
+    });
+    line.say(
+      `${end.step} steps, ${
+        duration((performance.now() - start) / 1000)
+      }: ${end.checkpoint}, ${folder}/loss.svg`,
+    );
+    progress.event("end", { ...end });
+    if (!end.finished) {
+      throw new Interrupted(interrupt.signal!, `${end.checkpoint} holds the run; the same command goes on`);
+    }
+  } finally {
+    device.close();
+  }
+}
+
+/**
+ * Refuses what does not fit before it starts: bytes needed and available.
+ *
+ * @param peakBytes Device memory of a step.
+ * @param states Bytes of moments and averages, which the cpu device keeps outside.
+ */
+export function checkMemory(device: Device, peakBytes: number, states: number): void {
+  const cpu = device.info.name === "cpu";
+  const needed = cpu ? peakBytes : peakBytes + states; // the cpu device keeps moments and averages outside
+  const limit = device.info.limits.maxBytes, available = availableMemory();
+  const advice = "take a smaller model, fewer frames or clips a batch, or train.gradient_checkpointing=true";
+  if (limit !== undefined && needed > limit) {
+    throw new RangeError(
+      `training needs ${bytes(needed)} of device memory, the ${device.info.name} device has ${
+        bytes(limit)
+      }: ${advice}`,
+    );
+  }
+  if (cpu && available !== undefined && needed + states > available) {
+    throw new RangeError(
+      `training needs ${bytes(needed + states)} of memory, ${bytes(available)} are available: ${advice}`,
+    );
+  }
+}
+
+/** Whole lines about what the initial weights matched. */
+function describeMatch(
+  file: string,
+  match: { taken: readonly string[]; fresh: readonly string[]; unused: readonly string[] },
+): string[] {
+  const some = (names: readonly string[]) =>
+    names.slice(0, 20).join(", ") + (names.length > 20 ? ` and ${names.length - 20} more` : "");
+  return [
+    `${file}: ${match.taken.length} parameters taken`,
+    ...(match.fresh.length > 0 ? [`started fresh (${match.fresh.length}): ${some(match.fresh)}`] : []),
+    ...(match.unused.length > 0
+      ? [`not part of the model (${match.unused.length}): ${some(match.unused)}`]
+      : []),
+  ];
+}

@@ -1,0 +1,246 @@
+/**
+ * The loop of a training run in a folder, whatever is trained: it goes on where it stopped, logs, validates, saves
+ * checkpoints and draws its curve.
+ *
+ *     FOLDER/checkpoints/step-…   see checkpoint.ts
+ *            log.jsonl            one JSON object a line
+ *            tensorboard/         event files
+ *            loss.svg             the curve
+ *
+ * @module
+ */
+import type { Device } from "../../kernels/device.ts";
+import { writeAtomic } from "../io/atomic.ts";
+import { StepLog } from "../io/run_folder.ts";
+import { EventWriter } from "../io/tfevents.ts";
+import type { InitMatch } from "./init.ts";
+import { curvesSvg } from "./plot.ts";
+import type { StepReport, TrainerState } from "./trainer.ts";
+
+/** How a run is watched and kept. */
+export interface LoopOptions {
+  /** Where to compute. */
+  readonly device: Device;
+  /** The run's folder. */
+  readonly folder: string;
+  /** Title of the curve. */
+  readonly name: string;
+  /** Steps of the whole run. */
+  readonly steps: number;
+  /** Steps between two lines of the log. */
+  readonly logEvery: number;
+  /** Steps between two checkpoints; the end of the run is one too. */
+  readonly saveEvery: number;
+  /** Checkpoints that stay. */
+  readonly keep: number;
+  /** FLOP/s that the device reaches on a large matrix product, for the share of it that training uses. */
+  readonly peak?: number;
+  /** Is told how the run begins. */
+  readonly onStart?: (start: RunStart) => void;
+  /** Is told after every step. */
+  readonly onStep?: (progress: RunProgress) => void;
+  /** Is told what a validation measured. */
+  readonly onValidation?: (step: number, losses: Readonly<Record<string, number>>) => void;
+  /** When true after a step, the run saves a checkpoint and ends. */
+  readonly stop?: () => boolean;
+}
+
+/** What the loop needs of a trainer. */
+export interface Trainee {
+  /** Counters. */
+  readonly state: TrainerState;
+  /** One step. */
+  step(): Promise<StepReport>;
+  /** Gives its memory back. */
+  dispose(): void;
+}
+
+/** An encoded picture for TensorBoard. */
+export interface Picture {
+  readonly width: number;
+  readonly height: number;
+  /** PNG. */
+  readonly encoded: Uint8Array;
+}
+
+/** What a validation gives. */
+export interface Measured {
+  /** Losses and metrics by name. */
+  readonly losses: Readonly<Record<string, number>>;
+  /** Pictures by tag. */
+  readonly pictures?: Readonly<Record<string, Picture>>;
+}
+
+/** What is trained. */
+export interface Training<T extends Trainee> {
+  /** Starts, or goes on with the last checkpoint of a folder. */
+  readonly open: (checkpoints: string) => Promise<{ readonly trainer: T; readonly start: RunStart }>;
+  /** Saves a checkpoint and gives its folder. */
+  readonly save: (trainer: T, checkpoints: string, keep: number) => Promise<string>;
+  /** FLOP of a step, without what was computed twice. */
+  readonly flopsOf: (report: StepReport) => number;
+  /** Steps between two validations, and one of them; the end of the run is one too. */
+  readonly validation?: {
+    readonly every: number;
+    readonly measure: (trainer: T, step: number) => Promise<Measured>;
+  };
+}
+
+/** How a run begins. */
+export interface RunStart {
+  /** Steps that were done before. */
+  readonly step: number;
+  /** The checkpoint that it goes on from. */
+  readonly from?: string;
+  /** What the configuration changes about it. */
+  readonly changes: readonly string[];
+  /** What the initial weights matched, for a new run. */
+  readonly match?: InitMatch;
+}
+
+/** Where a run stands. */
+export interface RunProgress {
+  /** What the last step did. */
+  readonly report: StepReport;
+  /** Mean loss since the last line of the log. */
+  readonly loss: number;
+  /** Seconds of a step, over the last steps. */
+  readonly seconds: number;
+  /** Frames a second. */
+  readonly framesPerSecond: number;
+  /** Model FLOP/s: forward and backward as if nothing was computed twice. */
+  readonly flopsPerSecond: number;
+  /** Share of the device's peak, where that was measured. */
+  readonly share?: number;
+  /** Seconds until the end. */
+  readonly left: number;
+  /** Largest amount of device memory in use so far, in bytes. */
+  readonly memory: number;
+}
+
+/** How a run ended. */
+export interface RunEnd {
+  /** Steps done. */
+  readonly step: number;
+  /** False when it was told to stop before. */
+  readonly finished: boolean;
+  /** The last checkpoint. */
+  readonly checkpoint: string;
+}
+
+/** Steps over which time is averaged. */
+const RECENT = 20;
+
+/**
+ * Runs until `steps` steps are done, or until it is told to stop. A folder with checkpoints is gone on with: on one device
+ * the end has the same bits as that of a run that was never interrupted, however it was.
+ *
+ * @throws {DivergedError} If too many steps in a row were not finite; the last checkpoint is untouched then.
+ * @throws {FileFormatError} If the last checkpoint belongs to another model.
+ */
+export async function runLoop<T extends Trainee>(o: LoopOptions, training: Training<T>): Promise<RunEnd> {
+  const { folder } = o, checkpoints = `${folder}/checkpoints`, { validation } = training;
+  const { trainer, start } = await training.open(checkpoints);
+  try {
+    const log = new StepLog(`${folder}/log.jsonl`);
+    await log.cutFrom(start.step);
+    const events = new EventWriter(`${folder}/tensorboard`, start.step);
+    o.onStart?.(start);
+    const watch = new Watch(o, training.flopsOf);
+    const validate = async (step: number) => {
+      const { losses, pictures } = await validation!.measure(trainer, step + 1);
+      for (const [tag, picture] of Object.entries(pictures ?? {})) events.image(step, tag, picture);
+      if (Object.keys(losses).length > 0) {
+        log.append({ step, ...losses });
+        events.scalars(step, Object.fromEntries(Object.entries(losses).map(([k, v]) => [`val/${k}`, v])));
+      }
+      o.onValidation?.(step, losses);
+    };
+    let checkpoint = start.from ?? "", stopped = false;
+    while (trainer.state.step < o.steps && !stopped) {
+      const began = performance.now(), report = await trainer.step();
+      const done = report.step + 1, last = done === o.steps;
+      const progress = watch.see(report, (performance.now() - began) / 1000);
+      o.onStep?.(progress);
+      if (done % o.logEvery === 0 || last || report.step === 0 || report.skipped) {
+        const { step, lr, gradientNorm, skipped } = report,
+          { loss, seconds, framesPerSecond, flopsPerSecond } = progress;
+        const values = { loss, ...report.terms, gradientNorm, lr, seconds, framesPerSecond, flopsPerSecond };
+        log.append({
+          step,
+          time: Date.now() / 1000,
+          ...values,
+          memory: progress.memory,
+          ...(skipped ? { skipped } : {}),
+        });
+        const finite = Object.entries(values).filter(([, v]) => Number.isFinite(v));
+        events.scalars(step, Object.fromEntries(finite.map(([k, v]) => [`train/${k}`, v])));
+        watch.restart();
+      }
+      if (validation && (done % validation.every === 0 || last)) await validate(report.step);
+      stopped = o.stop?.() ?? false;
+      if (done % o.saveEvery === 0 || last || stopped) {
+        checkpoint = await training.save(trainer, checkpoints, o.keep);
+      }
+    }
+    await writeAtomic(`${folder}/loss.svg`, curvesSvg(o.name, curvesOf(log)));
+    return { step: trainer.state.step, finished: trainer.state.step >= o.steps, checkpoint };
+  } finally {
+    trainer.dispose();
+  }
+}
+
+function curvesOf(log: StepLog) {
+  const lines = log.lines();
+  return [["loss", "training loss"], ["validation_loss", "validation"], [
+    "validation_loss_ema",
+    "averaged weights",
+  ]]
+    .map(([key, name]) => ({
+      name,
+      points: lines.filter((l) => typeof l[key] === "number").map((l) => [l.step, l[key] as number] as const),
+    }))
+    .filter((c) => c.points.length > 0);
+}
+
+/** Rates over the last steps. */
+class Watch {
+  readonly #o: LoopOptions;
+  readonly #flopsOf: (report: StepReport) => number;
+  readonly #recent: { readonly seconds: number; readonly frames: number; readonly flops: number }[] = [];
+  #losses: number[] = [];
+
+  constructor(o: LoopOptions, flopsOf: (report: StepReport) => number) {
+    this.#o = o;
+    this.#flopsOf = flopsOf;
+  }
+
+  /** @param seconds What the step took; validation and checkpoints are not counted. */
+  see(report: StepReport, seconds: number): RunProgress {
+    const { device, steps, peak } = this.#o, recent = this.#recent;
+    if (Number.isFinite(report.loss)) this.#losses.push(report.loss);
+    recent.push({ seconds, frames: report.frames, flops: this.#flopsOf(report) });
+    if (recent.length > RECENT) recent.shift();
+    const total = (key: "seconds" | "frames" | "flops") => recent.reduce((n, e) => n + e[key], 0);
+    const elapsed = total("seconds"),
+      mean = elapsed / recent.length,
+      flopsPerSecond = total("flops") / elapsed;
+    return {
+      report,
+      loss: this.#losses.length > 0
+        ? this.#losses.reduce((a, b) => a + b, 0) / this.#losses.length
+        : report.loss,
+      seconds: mean,
+      framesPerSecond: total("frames") / elapsed,
+      flopsPerSecond,
+      ...(peak ? { share: flopsPerSecond / peak } : {}),
+      left: (steps - report.step - 1) * mean,
+      memory: device.stats.peakBytes,
+    };
+  }
+
+  /** Forgets the losses that were logged. */
+  restart(): void {
+    this.#losses = [];
+  }
+}

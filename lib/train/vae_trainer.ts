@@ -1,0 +1,372 @@
+/**
+ * The training loop of the autoencoder: L1 and LPIPS, from a given step a PatchGAN against the decoder (the authors' DC-AE
+ * trainer). Its checkpoints, batches, warm-up and skipping are those of the transformer's loop.
+ *
+ * @module
+ */
+import type { Device } from "../../kernels/device.ts";
+import type { DcaeConfig } from "../dcae/config.ts";
+import { dcaeShapes } from "../dcae/config.ts";
+import { discriminatorShapes, initialDiscriminator } from "../dcae/discriminator.ts";
+import { accumulate as addInto } from "../ops.ts";
+import { isBuffer, type Params, splitBuffers } from "../params.ts";
+import { disposeAll, scope, type Shape, Tensor, unscoped } from "../tensor.ts";
+import { AdamW, type AdamWOptions, clipFactor, Ema, normsOf, squareSums } from "./adamw.ts";
+import { Ahead, tick } from "./ahead.ts";
+import { entriesOf, latestState, momentsOf, readTensors, writeCheckpoint } from "./checkpoint.ts";
+import {
+  type BatchSource,
+  notFinite,
+  type SavedTensors,
+  type StepReport,
+  stopWhenDiverged,
+  type TrainerState,
+  warmupFactor,
+} from "./trainer.ts";
+import type { TrainBatch } from "./objective.ts";
+import {
+  adversarialStep,
+  reconstructionStep,
+  type VaeLosses,
+  type VaeObjective,
+  type VaeStep,
+} from "./vae_loss.ts";
+
+/** How the autoencoder is trained. */
+export interface VaeTrainerConfig extends AdamWOptions {
+  /** The autoencoder. */
+  readonly model: DcaeConfig;
+  /** Learning rate after the warm-up. */
+  readonly lr: number;
+  /** The discriminator's optimiser. */
+  readonly critic: AdamWOptions & { readonly lr: number };
+  /** Factor of LPIPS; null trains without it. */
+  readonly perceptualWeight: number | null;
+  /** Factor of the adversarial loss, before the adaptive weight. */
+  readonly discriminatorWeight: number;
+  /** First step with the discriminator; the encoder is frozen from then on. */
+  readonly discriminatorStart: number;
+  /** Steps of linear warm-up. */
+  readonly warmup: number;
+  /** Gradients of the autoencoder and of the discriminator are each scaled down to this L2 norm; null leaves them alone. */
+  readonly maxGradNorm: number | null;
+  /** Decay of the averaged weights and batch-norm statistics; null keeps none. */
+  readonly emaDecay: number | null;
+  /** Batches a step: their mean loss is differentiated. Batch norm sees each one alone. */
+  readonly accumulate: number;
+  /** Compute each block again on the way back instead of keeping its activations. */
+  readonly checkpoint: boolean;
+  /** Seed of everything random. */
+  readonly seed: number;
+  /** Steps in a row whose loss or gradient is not finite after which the run stops. */
+  readonly nonFiniteLimit: number;
+}
+
+/** What a step did. */
+export interface VaeStepReport extends StepReport {
+  /** Loss terms, means over the step's batches. */
+  readonly terms: VaeLosses;
+}
+
+/** What a run goes on from. */
+export interface SavedVae {
+  /** Where it was. */
+  readonly path: string;
+  /** Counters. */
+  readonly state: TrainerState;
+  /** Configuration of the run when it was saved. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** The autoencoder's weights and batch-norm statistics. */
+  readonly params: Readonly<Record<string, Float32Array>>;
+  /** Its moments and averages. */
+  readonly tensors: SavedTensors;
+  /** The discriminator: weights and statistics, moments. */
+  readonly critic: {
+    readonly params: Readonly<Record<string, Float32Array>>;
+    readonly m: Record<string, Float32Array>;
+    readonly v: Record<string, Float32Array>;
+  };
+}
+
+const NO_LOSSES: VaeLosses = {
+  reconstruction: 0,
+  perceptual: 0,
+  generator: 0,
+  adaptiveWeight: 0,
+  discriminator: 0,
+};
+
+/** A network with its optimiser. */
+interface Network {
+  readonly params: Params;
+  readonly buffers: Params;
+  readonly optimizer: AdamW;
+}
+
+/** Trains an autoencoder. */
+export class VaeTrainer {
+  /** Where it trains. */
+  readonly device: Device;
+  /** How. */
+  readonly config: VaeTrainerConfig;
+  /** The autoencoder's weights and batch-norm statistics, updated in place. */
+  readonly params: Params;
+  /** Averaged weights and statistics, if any. */
+  readonly ema: Ema | null;
+  readonly #autoencoder: Network;
+  readonly #critic: Network;
+  readonly #perceptual: Params | null;
+  readonly #batches: Ahead<TrainBatch>;
+  #step: number;
+  #skippedInRow: number;
+
+  private constructor(
+    device: Device,
+    config: VaeTrainerConfig,
+    networks: { readonly autoencoder: Network; readonly critic: Network; readonly perceptual: Params | null },
+    ema: Ema | null,
+    source: BatchSource,
+    state: TrainerState,
+  ) {
+    this.device = device;
+    this.config = config;
+    this.#autoencoder = networks.autoencoder;
+    this.#critic = networks.critic;
+    this.#perceptual = networks.perceptual;
+    this.params = { ...networks.autoencoder.params, ...networks.autoencoder.buffers };
+    this.ema = ema;
+    this.#batches = new Ahead((position) => source.batch(position));
+    this.#step = state.step;
+    this.#skippedInRow = state.skippedInRow;
+  }
+
+  /**
+   * Starts a run, or goes on with a saved one.
+   *
+   * @param params The autoencoder's weights and statistics, f32; the trainer owns them from now on.
+   * @param perceptual Weights of VGG16 and its heads, from `loadPerceptual`; the trainer owns them. Null where the
+   * configuration has no perceptual weight.
+   * @param source Frames in [-1, 1] as `latents` of its batches, `[B, F, 3, H, W]`.
+   * @throws {Error} If the configuration has a perceptual weight and there are no weights of VGG16.
+   */
+  static async start(
+    device: Device,
+    params: Params,
+    perceptual: Params | null,
+    config: VaeTrainerConfig,
+    source: BatchSource,
+    saved?: Pick<SavedVae, "state" | "tensors" | "critic">,
+  ): Promise<VaeTrainer> {
+    if (config.perceptualWeight !== null && !perceptual) {
+      throw new Error(
+        "VaeTrainer: perceptualWeight is set and the weights of VGG16 are missing: give them, or set it to null",
+      );
+    }
+    const state = saved?.state ?? { step: 0, updates: 0, skippedInRow: 0, criticUpdates: 0 };
+    const network = (
+      all: Params,
+      options: AdamWOptions,
+      steps: number,
+      moments?: Pick<SavedTensors, "m" | "v">,
+    ): Network => {
+      const { params, buffers } = splitBuffers(all);
+      return { params, buffers, optimizer: new AdamW(params, options, moments && { steps, ...moments }) };
+    };
+    const critic = saved
+      ? placed(device, discriminatorShapes(), saved.critic.params)
+      : initialDiscriminator(device, config.seed);
+    const networks = {
+      autoencoder: network(params, config, state.updates, saved?.tensors),
+      critic: network(critic, config.critic, state.criticUpdates ?? 0, saved?.critic),
+      perceptual,
+    };
+    const ema = config.emaDecay === null
+      ? null
+      : await Ema.start(averaged(params), config.emaDecay, saved?.tensors.ema);
+    return new VaeTrainer(device, config, networks, ema, source, state);
+  }
+
+  /** What to save beside the tensors. */
+  get state(): TrainerState {
+    return {
+      step: this.#step,
+      updates: this.#autoencoder.optimizer.steps,
+      skippedInRow: this.#skippedInRow,
+      criticUpdates: this.#critic.optimizer.steps,
+    };
+  }
+
+  /** What is constant in its losses. */
+  get objective(): VaeObjective {
+    const { model, perceptualWeight, discriminatorWeight, checkpoint } = this.config;
+    const perceptual = this.#perceptual && perceptualWeight !== null
+      ? { weights: this.#perceptual, weight: perceptualWeight }
+      : null;
+    return { config: model, perceptual, discriminatorWeight, checkpoint };
+  }
+
+  /** Learning rate of the autoencoder in the next step. */
+  get lr(): number {
+    return this.config.lr * warmupFactor(this.#step, this.config.warmup);
+  }
+
+  /**
+   * One step. When a loss or a gradient is not finite, nothing is changed and the report says what it was.
+   *
+   * @throws {DivergedError} After `nonFiniteLimit` such steps in a row: what was not finite.
+   */
+  async step(): Promise<VaeStepReport> {
+    const { config, device } = this, { accumulate } = config, lr = this.lr;
+    const adversarial = this.#step >= config.discriminatorStart, shapes: TrainBatch["shape"][] = [];
+    let terms = NO_LOSSES, last: VaeStep | undefined;
+    for (let i = 0; i < accumulate; i++) {
+      const batch = await this.#batches.take(this.#step * accumulate + i, i < accumulate - 1);
+      const next = await this.#batchStep(batch, adversarial, last);
+      if (i === accumulate - 1) this.#batches.start((this.#step + 1) * accumulate);
+      disposeAll([last?.running, last?.discriminator?.running]);
+      last = next;
+      terms = Object.fromEntries(
+        Object.entries(terms).map(([k, v]) => [k, v + next.losses[k as keyof VaeLosses] / accumulate]),
+      ) as unknown as VaeLosses;
+      shapes.push(batch.shape);
+      if (device.info.name === "cpu") await tick();
+    }
+    const loss = terms.reconstruction + (config.perceptualWeight ?? 0) * terms.perceptual +
+      terms.generator;
+    const norms = await normsByName(last!.grads), gradientNorm = Math.hypot(...norms.values());
+    const criticNorms = last!.discriminator && await normsByName(last!.discriminator.grads, "discriminator.");
+    const skipped = notFinite(loss + terms.discriminator, new Map([...norms, ...(criticNorms ?? [])]));
+    if (skipped === undefined) {
+      const clip = (norm: number) => config.maxGradNorm === null ? 1 : clipFactor(norm, config.maxGradNorm);
+      const { params, buffers, optimizer } = this.#autoencoder, critic = this.#critic;
+      const trained = Object.fromEntries(Object.keys(last!.grads).map((n) => [n, params[n]]));
+      await optimizer.step(trained, last!.grads, lr, clip(gradientNorm));
+      assign(buffers, last!.running);
+      if (last!.discriminator) {
+        const { grads, running } = last!.discriminator, norm = Math.hypot(...criticNorms!.values());
+        const rate = config.critic.lr * warmupFactor(this.#step, config.warmup);
+        await critic.optimizer.step(critic.params, grads, rate, clip(norm));
+        assign(critic.buffers, running);
+      }
+      await this.ema?.update(averaged(this.params));
+    }
+    disposeAll([last!.grads, last!.running, last!.discriminator]);
+    if (device.info.name === "cpu") await tick();
+    this.#skippedInRow = skipped === undefined ? 0 : this.#skippedInRow + 1;
+    const step = this.#step++;
+    stopWhenDiverged(step, skipped, this.#skippedInRow, config.nonFiniteLimit);
+    const clips = shapes.reduce((n, [B]) => n + B, 0), frames = shapes.reduce((n, [B, F]) => n + B * F, 0);
+    return { step, loss, terms, gradientNorm, lr, clips, frames, shapes, ...(skipped ? { skipped } : {}) };
+  }
+
+  /** Gradients of one batch, added to those of the step's earlier batches. */
+  async #batchStep(batch: TrainBatch, adversarial: boolean, before: VaeStep | undefined): Promise<VaeStep> {
+    const { config, objective } = this,
+      { params, buffers } = this.#autoencoder,
+      [B, F, C, H, W] = batch.shape;
+    using x = unscoped(() => Tensor.from(this.device, batch.latents, [B * F, C, H, W]));
+    const sums = {
+      scale: 1 / config.accumulate,
+      into: before && { grads: before.grads, discriminator: before.discriminator?.grads },
+    };
+    const statistics = { ...buffers, ...before?.running };
+    if (!adversarial) return await reconstructionStep(objective, params, statistics, x, sums);
+    const critic = {
+      params: this.#critic.params,
+      buffers: { ...this.#critic.buffers, ...before?.discriminator?.running },
+    };
+    return await adversarialStep(objective, { params, buffers: statistics }, critic, x, sums);
+  }
+
+  /**
+   * Saves the run between two steps, in the layout of the transformer's checkpoints, with `critic.safetensors` and
+   * `critic_optimizer.safetensors` beside it. `model` and `ema` hold the batch-norm statistics too, so either one is a
+   * whole autoencoder.
+   *
+   * @param folder Where the run's checkpoints are.
+   * @param keep Number of checkpoints that stay.
+   * @returns The folder of the new one.
+   */
+  async save(folder: string, keep = 3): Promise<string> {
+    const { params, ema } = this, critic = { ...this.#critic.params, ...this.#critic.buffers };
+    const averages = averaged(params);
+    const files = {
+      model: entriesOf(params, (name) => params[name].read()),
+      ...(ema
+        ? { ema: entriesOf(params, (name) => averages[name] ? ema.shadow.read(name) : params[name].read()) }
+        : {}),
+      optimizer: momentsOf(this.#autoencoder.params, this.#autoencoder.optimizer),
+      critic: entriesOf(critic, (name) => critic[name].read()),
+      critic_optimizer: momentsOf(this.#critic.params, this.#critic.optimizer),
+    };
+    return await writeCheckpoint(folder, files, this.state, this.config, keep);
+  }
+
+  /** Gives all tensors back, the weights too. */
+  dispose(): void {
+    for (const { optimizer, params, buffers } of [this.#autoencoder, this.#critic]) {
+      optimizer.dispose();
+      disposeAll([params, buffers]);
+    }
+    this.ema?.dispose();
+    disposeAll(this.#perceptual);
+  }
+}
+
+/** What the moving average follows: everything but the number of batches, which `save` copies. */
+const averaged = (params: Params): Params =>
+  Object.fromEntries(Object.entries(params).filter(([name]) => !name.endsWith(".num_batches_tracked")));
+
+/** Puts new statistics in the place of old ones. */
+function assign(buffers: Params, running: Params): void {
+  scope(() => Object.entries(running).forEach(([name, t]) => addInto(buffers[name], t, 1, 0)));
+}
+
+async function normsByName(grads: Params, prefix = ""): Promise<Map<string, number>> {
+  const sums = unscoped(() => squareSums(grads)), norms = normsOf(sums, await sums.partial.read());
+  sums.partial.dispose();
+  return new Map([...norms].map(([name, norm]) => [prefix + name, norm]));
+}
+
+/** Values on a device, under their names. */
+export function placed(
+  device: Device,
+  shapes: Readonly<Record<string, Shape>>,
+  values: Readonly<Record<string, Float32Array>>,
+): Params {
+  return unscoped(() =>
+    Object.fromEntries(
+      Object.entries(shapes).map(([name, shape]) => [name, Tensor.from(device, values[name], shape)]),
+    )
+  );
+}
+
+/**
+ * Reads the newest checkpoint of an autoencoder's run, or null where there is none.
+ *
+ * @param ema Whether averaged weights are wanted; a run that had none starts them from its weights.
+ * @throws {FileFormatError} If it is damaged or belongs to another model: who, expected, found.
+ */
+export function latestVae(folder: string, model: DcaeConfig, ema: boolean): SavedVae | null {
+  const last = latestState(folder);
+  if (!last) return null;
+  const shapes = dcaeShapes(model), critic = discriminatorShapes();
+  const trained = (all: Readonly<Record<string, Shape>>) =>
+    Object.fromEntries(Object.entries(all).filter(([name]) => !isBuffer(name)));
+  const read = (file: string, of: Readonly<Record<string, Shape>>, prefix = "") =>
+    readTensors(`${last.path}/${file}.safetensors`, of, prefix);
+  return {
+    ...last,
+    params: read("model", shapes),
+    tensors: {
+      m: read("optimizer", trained(shapes), "m."),
+      v: read("optimizer", trained(shapes), "v."),
+      ...(ema && last.config.emaDecay !== null ? { ema: read("ema", shapes) } : {}),
+    },
+    critic: {
+      params: read("critic", critic),
+      m: read("critic_optimizer", trained(critic), "m."),
+      v: read("critic_optimizer", trained(critic), "v."),
+    },
+  };
+}
