@@ -162,3 +162,12 @@ export {
   ssimMap,
 } from "./lib/metrics/pixel.ts";
 export { type Frames, makeFrames } from "./lib/io/frames.ts";
+export { type StepCost, stepCost } from "./lib/train/cost.ts";
+export {
+  type RunEnd,
+  type RunOptions,
+  type RunProgress,
+  type RunStart,
+  trainRun,
+  type Validation,
+} from "./lib/train/run.ts";
