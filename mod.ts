@@ -163,11 +163,5 @@ export {
 } from "./lib/metrics/pixel.ts";
 export { type Frames, makeFrames } from "./lib/io/frames.ts";
 export { type StepCost, stepCost } from "./lib/train/cost.ts";
-export {
-  type RunEnd,
-  type RunOptions,
-  type RunProgress,
-  type RunStart,
-  trainRun,
-  type Validation,
-} from "./lib/train/run.ts";
+export type { LoopOptions, Picture, RunEnd, RunProgress, RunStart } from "./lib/train/loop.ts";
+export { type RunOptions, trainRun, type Validation } from "./lib/train/run.ts";
