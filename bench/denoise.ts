@@ -173,6 +173,7 @@ if (import.meta.main) {
     await saveResults(name === "cpu" ? "denoise" : "denoise_webgpu", {
       what,
       ...await environment(),
+      load_average: load,
       checked,
       results,
     });
