@@ -11,7 +11,6 @@ import type { Clip, DataSet } from "../lib/data/clip.ts";
 import { latentSet, writeLatents } from "../lib/data/latents.ts";
 import { dataSetOf } from "../lib/data/options.ts";
 import { toPlanes } from "../lib/data/transform.ts";
-import { encode } from "../lib/dcae/autoencoder.ts";
 import { writeAtomic } from "../lib/io/atomic.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { fromFloat32, toFloat32 } from "../lib/io/host.ts";
