@@ -124,3 +124,41 @@ export {
   type TrainerState,
 } from "./lib/train/trainer.ts";
 export { latestCheckpoint, saveCheckpoint, type SavedRun } from "./lib/train/checkpoint.ts";
+export { type Batch, batches, type BatchOptions } from "./lib/data/batches.ts";
+export { checkSet, type Problem, type SetStats, statsOf } from "./lib/data/check.ts";
+export {
+  chooseFrames,
+  type Clip,
+  type ClipRange,
+  type DataSet,
+  type FrameFit,
+  type FrameRule,
+  type Latents,
+} from "./lib/data/clip.ts";
+export { Draws } from "./lib/data/draws.ts";
+export { type FolderOptions, folderSet } from "./lib/data/folder.ts";
+export { type LatentOptions, latentSet, writeLatents } from "./lib/data/latents.ts";
+export { type Block, dataSetOf, type OpenedSet } from "./lib/data/options.ts";
+export { bair, dmlab, minecraft, type PaperSetOptions, ucf101 } from "./lib/data/sets.ts";
+export { worldSet, type WorldSetOptions } from "./lib/data/world_set.ts";
+export type { Maze } from "./lib/data/world/maze.ts";
+export type { Pose } from "./lib/data/world/pose.ts";
+export { type Memory, memoryOf, type PlaceOptions, placeSeen, Views } from "./lib/data/world/seen.ts";
+export {
+  type Split,
+  type WorldClip,
+  worldClip,
+  type WorldFrame,
+  worldFrames,
+  type WorldOptions,
+} from "./lib/data/world/world.ts";
+export {
+  type FrameShape,
+  mse,
+  type PixelScores,
+  pixelScores,
+  psnr,
+  ssim,
+  ssimMap,
+} from "./lib/metrics/pixel.ts";
+export { type Frames, makeFrames } from "./lib/io/frames.ts";

@@ -63,6 +63,7 @@ export const autoencoderTraining: Runner = {
   device: true,
   recognises: (c) => c.config.model === "MyAutoencoderDC" && has(c, "x", "train.y", "train.l1_loss"),
   async run(c, device, differences) {
+    await autoencoder.run(c, device, differences);
     const config = dcaeConfig(c.config.config),
       all = paramsOf(device, c, dcaeShapes(config), { pack: false });
     const { params, buffers } = splitBuffers(all), x = upload(device, c, "x");

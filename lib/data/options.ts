@@ -49,7 +49,8 @@ export interface OpenedSet {
   readonly options: BatchOptions;
 }
 
-type Block = Readonly<Record<string, unknown>>;
+/** A mapping out of an option file. */
+export type Block = Readonly<Record<string, unknown>>;
 
 /** Reads typed values out of a block and says where a wrong one stands. */
 class Reader {

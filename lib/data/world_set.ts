@@ -4,7 +4,7 @@
  * @module
  */
 import { makeFrames } from "../io/frames.ts";
-import type { Clip, DataSet, FrameRange } from "./clip.ts";
+import type { Clip, ClipRange, DataSet } from "./clip.ts";
 import { takeRange } from "./clip.ts";
 import { type Split, worldClip, type WorldOptions } from "./world/world.ts";
 
@@ -41,7 +41,7 @@ export function worldSet(options: WorldSetOptions): DataSet {
     throw new RangeError(`world: clips must be a whole number of at least 1, found ${length}`);
   }
   const source = (index: number) => `world ${split} seed ${seed} walk ${index}`;
-  const read = (index: number, range: FrameRange = { start: 0, interval: 1, count: frames }): Clip => {
+  const read = (index: number, range: ClipRange = { start: 0, interval: 1, count: frames }): Clip => {
     if (!Number.isSafeInteger(index) || index < 0 || index >= length) {
       throw new RangeError(`world: expected a clip from 0 to ${length - 1}, found ${index}`);
     }
