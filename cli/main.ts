@@ -41,7 +41,6 @@ export const VERBS: readonly Verb[] = [
   trainVaeVerb,
   encodeVerb,
   decodeVerb,
-  trainVerb,
   weightsVerb,
   dataVerb,
   infoVerb,
