@@ -162,3 +162,6 @@ export {
   ssimMap,
 } from "./lib/metrics/pixel.ts";
 export { type Frames, makeFrames } from "./lib/io/frames.ts";
+export { type StepCost, stepCost } from "./lib/train/cost.ts";
+export type { LoopOptions, Picture, RunEnd, RunProgress, RunStart } from "./lib/train/loop.ts";
+export { type RunOptions, trainRun, type Validation } from "./lib/train/run.ts";
