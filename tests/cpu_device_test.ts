@@ -1,0 +1,252 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { attention } from "../kernels/attention.ts";
+import { CASES } from "../kernels/cases.ts";
+import { ALIGNMENT, Allocator } from "../kernels/cpu/allocator.ts";
+import { openCpuDevice } from "../kernels/cpu/device.ts";
+import type { Device } from "../kernels/device.ts";
+import { groupMean } from "../kernels/elementwise.ts";
+import { linear } from "../kernels/linear.ts";
+import { type Kernel, type Params, parseContract } from "../kernels/spec.ts";
+import { checkKernel, generator, type KernelCase } from "./helpers.ts";
+
+/** Threads outlive a test's promises, so resources are not counted. */
+function test(name: string, fn: () => Promise<void> | void): void {
+  Deno.test({ name, fn, sanitizeOps: false, sanitizeResources: false });
+}
+
+/** The bytes of every output of a case; `pack` lays out the weights that the kernel takes packed. */
+async function outputs(device: Device, { kernel, params, inputs, absent }: KernelCase, pack = false) {
+  const random = generator(3);
+  const weights = Object.keys(kernel.wasm.packed?.(params) ?? {});
+  const names = [...Object.keys(kernel.inputs), ...Object.keys(kernel.outputs)];
+  const storages = names.map((name) => {
+    if (absent?.includes(name)) return null;
+    const { letters, dtypes } = parseContract(kernel.inputs[name] ?? kernel.outputs[name]);
+    const shape = letters.map((l) => /^\d+$/.test(l) ? Number(l) : params[l]);
+    const count = shape.reduce((n, s) => n * s, 1), made = inputs?.[name]?.(params, random);
+    const values = Array.from({ length: count }, (_, i) => made ? made[i] : random() * 2 - 1);
+    const half = params.half === 1 && dtypes.includes("f16");
+    const data = dtypes[0] === "i32"
+      ? Int32Array.from(values)
+      : half
+      ? Float16Array.from(values)
+      : Float32Array.from(values);
+    const storage = device.alloc(data.byteLength);
+    device.write(storage, data);
+    if (pack && weights.includes(name)) {
+      const kind = shape.length === 2 ? "linear" : "conv2d";
+      device.pack(storage, { kind, shape, dtype: half ? "f16" : "f32" });
+    }
+    return storage;
+  });
+  device.run({ kernel, buffers: storages, params });
+  const made = storages.slice(Object.keys(kernel.inputs).length).filter((s) => s !== null);
+  const result = await Promise.all(made.map(async (s) => new Uint8Array(await device.read(s))));
+  storages.forEach((s) => s && device.free(s));
+  return result;
+}
+
+/** Runs a program in a process of its own with read access only. */
+async function run(program: string): Promise<{ code: number; text: string }> {
+  const file = await Deno.makeTempFile({ suffix: ".ts" });
+  const module = new URL("../kernels/cpu/device.ts", import.meta.url).href;
+  await Deno.writeTextFile(file, `import { openCpuDevice } from "${module}";\n${program}`);
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-config", "--no-check", "--allow-read", file],
+    env: { NO_COLOR: "1" },
+    signal: AbortSignal.timeout(60_000),
+  }).output();
+  await Deno.remove(file);
+  return { code, text: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
+}
+
+Deno.test("the allocator hands out aligned blocks that never overlap, and joins what it gets back", () => {
+  const limit = 1 << 20, first = 4096;
+  let length = 8192;
+  const allocator = new Allocator({
+    grow: (bytes) => bytes <= limit && (length = bytes, true),
+    get length() {
+      return length;
+    },
+  }, first);
+  const random = generator(7);
+  const live: { at: number; bytes: number }[] = [];
+  let refused = 0;
+  for (let step = 0; step < 5000; step++) {
+    if (random() < 0.55 || live.length === 0) {
+      const bytes = Math.floor(random() ** 4 * 60_000);
+      const at = allocator.alloc(bytes);
+      if (at < 0) {
+        refused++;
+        continue;
+      }
+      assertEquals(at % ALIGNMENT, 0);
+      assert(at >= first && at + bytes <= length);
+      for (const b of live) assert(at + Math.max(1, bytes) <= b.at || b.at + Math.max(1, b.bytes) <= at);
+      live.push({ at, bytes });
+    } else {
+      const [b] = live.splice(Math.floor(random() * live.length), 1);
+      allocator.free(b.at, b.bytes);
+    }
+  }
+  assert(refused > 0, "the limit was never met");
+  for (const b of live) allocator.free(b.at, b.bytes);
+  assertEquals(allocator.largest(limit), limit - first);
+  assertEquals(allocator.alloc(limit - first), first);
+  assertEquals(allocator.alloc(1), -1);
+});
+
+test("every kernel gives the same bits on one, two and three threads", async () => {
+  for (const simd of ["relaxed", "plain"] as const) {
+    const devices = await Promise.all([1, 2, 3].map((threads) => openCpuDevice({ threads, simd })));
+    for (const each of CASES) {
+      const results = [];
+      for (const device of devices) results.push(await outputs(device, each));
+      assertEquals(results[1], results[0], each.kernel.name);
+      assertEquals(results[2], results[0], each.kernel.name);
+    }
+    devices.forEach((d) => d.close());
+  }
+});
+
+test("packed weights give the same bits as row-major ones, f32 and f16", async () => {
+  const device = await openCpuDevice({ threads: 2 });
+  const cases = CASES.filter((c) => c.kernel.wasm.packed);
+  assert(cases.some((c) => c.params.half === 1) && cases.length > 10);
+  for (const each of cases) {
+    assertEquals(await outputs(device, each, true), await outputs(device, each), each.kernel.name);
+  }
+  device.close();
+});
+
+test("the build without relaxed SIMD passes every kernel case", async () => {
+  const device = await openCpuDevice({ threads: 2, simd: "plain" });
+  assert(!device.info.features.includes("relaxed-simd"));
+  for (const each of CASES) await checkKernel(device, each);
+  device.close();
+});
+
+test("a packed weight reads back row-major, whole or in part, and takes writes", async () => {
+  const device = await openCpuDevice({ threads: 1 });
+  const shapes = [["linear", [16, 24]], ["linear", [13, 7]], ["conv2d", [9, 5, 3, 3]], ["linear", [
+    1,
+    1,
+  ]]] as const;
+  for (const dtype of ["f32", "f16"] as const) {
+    for (const [kind, shape] of shapes) {
+      const count = shape.reduce((n: number, s) => n * s, 1), random = generator(count);
+      const values = Array.from({ length: count }, () => random() * 2 - 1);
+      const data = dtype === "f32" ? Float32Array.from(values) : Float16Array.from(values);
+      const storage = device.alloc(data.byteLength);
+      device.write(storage, data);
+      device.pack(storage, { kind, shape, dtype });
+      device.pack(storage, { kind, shape, dtype }); // does nothing
+      const bytes = new Uint8Array(data.buffer);
+      assertEquals(new Uint8Array(await device.read(storage)), bytes);
+      const from = 2 * Math.floor(count / 3), length = Math.min(bytes.length - from, 4);
+      assertEquals(
+        new Uint8Array(await device.read(storage, from, length)),
+        bytes.slice(from, from + length),
+      );
+      device.write(storage, Uint8Array.of(1, 2), from);
+      bytes.set([1, 2], from);
+      assertEquals(new Uint8Array(await device.read(storage)), bytes);
+      device.free(storage);
+    }
+  }
+  device.close();
+});
+
+test("packing holds a weight once", async () => {
+  const device = await openCpuDevice({ threads: 1 });
+  const bytes = 512 * 1024 * 4, storage = device.alloc(bytes);
+  device.pack(storage, { kind: "linear", shape: [512, 1024], dtype: "f32" });
+  assert(device.stats.peakBytes < bytes * 1.1, `${device.stats.peakBytes} bytes for ${bytes}`);
+  device.free(storage);
+  device.close();
+});
+
+test("a row of a linear layer and a query of attention do not depend on what is computed beside them", async () => {
+  const device = await openCpuDevice({ threads: 2 });
+  const random = generator(5);
+  const numbers = (count: number) => {
+    const data = Float32Array.from({ length: count }, () => random() * 4 - 2), s = device.alloc(count * 4);
+    device.write(s, data);
+    return s;
+  };
+  const M = 101, N = 40, K = 300, x = numbers(M * K), w = numbers(N * K), y = numbers(M * N);
+  const project = async (xRow: number, rows: number) => {
+    const p = { M: rows, N, K, G: 0, xRow, yRow: xRow, gateCol: 0 };
+    const params = { ...p, act: 2, hasBias: 0, hasGate: 0, hasResidual: 0, half: 0 };
+    device.run({ kernel: linear, buffers: [x, w, null, null, null, null, y], params });
+    return new Uint8Array(await device.read(y, xRow * N * 4, 4 * N));
+  };
+  const together = await project(0, M);
+  assertEquals(await project(0, 1), together);
+
+  const T = 70, S = 230, D = 64, q = numbers(T * D), k = numbers(S * D), v = numbers(S * D);
+  const out = numbers(T * D), ranges = device.alloc(T * 16);
+  const attend = async (of: (t: number) => number[], query: number) => {
+    device.write(ranges, Int32Array.from(Array.from({ length: T }, (_, t) => of(t)).flat()));
+    const params = { T, D, A: 1, scale: 0.125, slope: 0, hd: 64, hasSlope: 0, hasLse: 0 };
+    device.run({ kernel: attention, buffers: [q, k, v, ranges, null, null, out, null], params });
+    return new Uint8Array(await device.read(out, query * D * 4, D * 4));
+  };
+  const mine = [5, 150, 170, 229];
+  const alike = await attend(() => mine, 3);
+  assertEquals(await attend((t) => t === 3 ? mine : [0, 1 + t * 3, 0, 0], 3), alike);
+  assertEquals(await attend((t) => t === 3 ? mine : [t, S, 0, 0], 3), alike);
+  device.close();
+});
+
+test("what does not fit is refused in one line with bytes needed and available", async () => {
+  const device = await openCpuDevice({ threads: 1, maxBytes: 1 << 20 });
+  const kept = device.alloc(500_000);
+  const error = assertThrows(() => device.alloc(900_000), Error);
+  const found = error.message.match(/^cpu device: out of memory: 900000 bytes needed, (\d+) available.*$/);
+  assert(found, error.message);
+  const free = device.alloc(Number(found[1]));
+  device.free(free);
+  device.free(kept);
+  assertEquals(device.stats.liveBytes, 0);
+  device.close();
+});
+
+test("a kernel that traps on any thread is an error, and the device goes on", async () => {
+  const device = await openCpuDevice({ threads: 3 });
+  const broken: Kernel = {
+    ...groupMean,
+    name: "broken",
+    flops: () => 1e9,
+    wasm: { ...groupMean.wasm, tasks: (p: Params) => p.P },
+  };
+  const x = device.alloc(1024), y = device.alloc(1024);
+  for (let i = 0; i < 20; i++) {
+    const params = { P: 64, C: 4, O: 0, hasResidual: 0 }; // divides by zero in every task
+    assertThrows(() => device.run({ kernel: broken, buffers: [x, null, y], params }), Error, "broken");
+  }
+  for (const each of CASES.filter((c) => c.kernel === linear)) await checkKernel(device, each);
+  device.close();
+});
+
+test("a missing scalar, a freed buffer and a closed device are errors", async () => {
+  const device = await openCpuDevice({ threads: 1 });
+  const x = device.alloc(64), y = device.alloc(64);
+  const params = { P: 1, C: 4, O: 2 };
+  const launch = { kernel: groupMean, buffers: [x, null, y], params };
+  assertThrows(() => device.run(launch), RangeError, "hasResidual");
+  device.free(y);
+  assertThrows(() => device.free(y), Error, "freed");
+  await assertRejects(() => device.read(x, 60, 8), RangeError, "within 64 bytes");
+  device.close();
+  assertThrows(() => device.run({ ...launch, params: { ...params, hasResidual: 0 } }), Error, "closed");
+  await assertRejects(() => openCpuDevice({ threads: 0 }), RangeError, "threads");
+});
+
+test("a process that forgets close() ends, with read access alone", async () => {
+  const { code, text } = await run(`
+    const device = await openCpuDevice({ threads: 3 });
+    console.log(device.info.threads);
+  `);
+  assertEquals([code, text.trim()], [0, "3"]);
+});
