@@ -64,11 +64,10 @@ export function tile(
 
 /** `count` steps of a panel of halves as floats. */
 function widenPanel(from: usize, count: i32, to: usize): void {
-  const zero = i32x4.splat(0);
   for (; count > 0; count--) {
     const eight = v128.load(from);
-    v128.store(to, halves(i16x8.shuffle(eight, zero, 0, 8, 1, 8, 2, 8, 3, 8)));
-    v128.store(to, halves(i16x8.shuffle(eight, zero, 4, 8, 5, 8, 6, 8, 7, 8)), 16);
+    v128.store(to, halves(i32x4.extend_low_i16x8_u(eight)));
+    v128.store(to, halves(i32x4.extend_high_i16x8_u(eight)), 16);
     from += 16;
     to += 32;
   }
