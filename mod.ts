@@ -151,6 +151,7 @@ export {
   type WorldFrame,
   worldFrames,
   type WorldOptions,
+  type WorldRange,
 } from "./lib/data/world/world.ts";
 export {
   type FrameShape,

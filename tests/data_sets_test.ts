@@ -246,6 +246,8 @@ Deno.test("one's own folder holds videos, npz archives and folders of images wit
     assertEquals(await checkSet(set), []);
     const { value } = await batches(set, { batch: 3, frames: 3, split: "validation" }).next();
     assertEquals(value!.shape, [3, 3, 3, 32, 32]);
+    const one = folderSet({ folder: join(folder, "b/walk.mp4"), split: "test" });
+    assertEquals([one.length, [...(await one.read(0)).actions!]], [1, [1, 0, 2, 2, 1]]);
     Deno.removeSync(join(folder, "run.npy"));
     assertThrows(() => folderSet({ folder }), Error, "run.mp4: has no actions beside it");
   });
@@ -335,9 +337,14 @@ Deno.test("lists that are damaged, incomplete or elsewhere are refused in one li
   });
 });
 
-Deno.test("options of a data set are checked, with the nearest name", () => {
+Deno.test("options of a data set are checked, with the nearest name", async () => {
   const block = { type: "WorldDataset", split: "training", data_cfg: { num_frames: 16, resolution: 32 } };
   assertEquals(dataSetOf(block, "t").set.length, 40_000);
+  const short = dataSetOf({
+    ...block,
+    data_cfg: { ...block.data_cfg, clips: 7, clip_frames: 20, cells: [3, 5] },
+  }, "t");
+  assertEquals([short.set.length, await short.set.frames(0)], [7, 20]);
   const refused: [object, string][] = [
     [{ ...block, batchsize: 4 }, "t: unknown key batchsize"],
     [{ ...block, data_cfg: { ...block.data_cfg, frame_intervall: 2 } }, `did you mean "frame_interval"?`],

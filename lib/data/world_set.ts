@@ -5,7 +5,6 @@
  */
 import { makeFrames } from "../io/frames.ts";
 import type { Clip, ClipRange, DataSet } from "./clip.ts";
-import { takeRange } from "./clip.ts";
 import { type Split, worldClip, type WorldOptions } from "./world/world.ts";
 
 /** Which walks make up the set. */
@@ -49,12 +48,12 @@ export function worldSet(options: WorldSetOptions): DataSet {
     if (last >= frames) {
       throw new RangeError(`${source(index)}: has ${frames} frames, expected at least ${last + 1}`);
     }
-    const walk = worldClip({ seed, split, index, size, cells, frames: last + 1 });
-    const taken = takeRange(walk.frames, size * size * 3, range);
+    const { start, interval, count } = range;
+    const walk = worldClip({ seed, split, index, size, cells, frames: count, start, interval });
     return {
-      frames: makeFrames(range.count, size, size, taken),
-      actions: takeRange(walk.actions, 1, range),
-      poses: takeRange(walk.poses, 3, range),
+      frames: makeFrames(count, size, size, walk.frames),
+      actions: walk.actions,
+      poses: walk.poses,
       source: source(index),
     };
   };
