@@ -42,7 +42,7 @@ function command(out: string, more: readonly string[] = []): Deno.Command {
 /** Runs to the end, or kills the process `delay` ms after it has reported `killAt` steps. Returns the steps it reported. */
 async function run(
   out: string,
-  kill?: { readonly steps: number; readonly delay: number },
+  kill?: { readonly steps: number; readonly delay: number; readonly signal?: Deno.Signal },
 ): Promise<{ readonly code: number; readonly steps: number[] }> {
   const child = command(out).spawn(), steps: number[] = [];
   const errors = new Response(child.stderr).text();
@@ -54,7 +54,9 @@ async function run(
     for (const line of lines) {
       const event = JSON.parse(line);
       if (event.event === "step") steps.push(event.step);
-      if (kill && steps.length === kill.steps) setTimeout(() => child.kill("SIGKILL"), kill.delay);
+      if (kill && steps.length === kill.steps) {
+        setTimeout(() => child.kill(kill.signal ?? "SIGKILL"), kill.delay);
+      }
     }
   }
   const { code } = await child.status, said = await errors;
@@ -102,6 +104,25 @@ Deno.test({
       );
       assertEquals(names.length, 3);
       assert(Deno.readTextFileSync(`${folder}/killed/loss.svg`).includes("<polyline"));
+    } finally {
+      Deno.removeSync(folder, { recursive: true });
+    }
+  },
+});
+
+Deno.test({
+  name: "Ctrl-C finishes the step, saves it and ends with code 130",
+  ignore: Deno.build.os === "windows",
+  sanitizeOps: false,
+  sanitizeResources: false,
+  fn: async () => {
+    const folder = Deno.makeTempDirSync();
+    try {
+      const { code, steps } = await run(folder, { steps: 3, delay: 0, signal: "SIGINT" });
+      assertEquals(code, 130);
+      const [saved] = [...Deno.readDirSync(`${folder}/checkpoints`)].map((e) => e.name).sort().reverse();
+      assertEquals(saved, `step-${String(steps.length).padStart(8, "0")}`);
+      assertEquals((await run(folder)).steps[0], steps.length);
     } finally {
       Deno.removeSync(folder, { recursive: true });
     }
