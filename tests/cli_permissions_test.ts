@@ -93,7 +93,7 @@ Deno.test("no command asks for permission on a terminal, neither with -P nor wit
       encode: ["encode", ...encoder, "--to", `${folder}/z.safetensors`],
       decode: ["decode", `${folder}/z.safetensors`, ...encoder.slice(1), "--to", `${folder}/y.mp4`],
       weights: ["weights", "list"],
-      data: ["data", "list", "--root", folder],
+      data: ["data", "list"],
       info: ["info", "FAR_B", "--draw", `${folder}/drawings`],
       doctor: ["doctor", "--device", "cpu"],
       completion: ["completion", "zsh"],
