@@ -60,7 +60,9 @@ Deno.test("no command asks for permission on a terminal, neither with -P nor wit
     const flags = await tinyWorld(folder);
     const encoder = [flags[0], "--vae", `${folder}/dcae.json`, "--random-weights", "--device", "cpu"];
     const path = (name: string) => new URL(name, import.meta.url).pathname;
-    const data = `datasets.train.data_list=${path("../assets/dmlab_24.npz")}`;
+    const clips = `${folder}/clips`, data = `datasets.train.data_list=${clips}`;
+    await Deno.mkdir(clips);
+    await Deno.copyFile(path("../assets/dmlab_24.npz"), `${clips}/dmlab_24.npz`);
     const oneStep = ["--device", "cpu", "--set", "train.total_iter=1", "--set", data];
     const commands: Record<string, string[]> = {
       predict: ["predict", ...flags, "--ctx", "2", "--pred", "1", "--out", `${folder}/out`],
@@ -81,7 +83,7 @@ Deno.test("no command asks for permission on a terminal, neither with -P nor wit
         path("data/train_vae_clip.yml"),
         ...oneStep,
         "--set",
-        `datasets.sample.data_list=${path("../assets/dmlab_24.npz")}`,
+        `datasets.sample.data_list=${clips}`,
         "--set",
         `models.model_cfg.vae.from_config=${path("../experiments/configs/dcae_8x_tiny.json")}`,
         "--without-perceptual",

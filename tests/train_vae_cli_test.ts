@@ -18,9 +18,13 @@ const CONFIG = file("data/train_vae_clip.yml");
 const train = (out: string, ...more: string[]): Promise<Ran> =>
   far(["train-vae", "--config", CONFIG, "--out", out, "--device", "cpu", ...more], {}, "-P=train");
 
+const CLIPS = Deno.makeTempDirSync();
+Deno.copyFileSync(file("../assets/dmlab_24.npz"), `${CLIPS}/dmlab_24.npz`);
+globalThis.addEventListener("unload", () => Deno.removeSync(CLIPS, { recursive: true }));
+
 const SETS = [
-  `datasets.train.data_list=${file("../assets/dmlab_24.npz")}`,
-  `datasets.sample.data_list=${file("../assets/dmlab_24.npz")}`,
+  `datasets.train.data_list=${CLIPS}`,
+  `datasets.sample.data_list=${CLIPS}`,
   `models.model_cfg.vae.from_config=${file("../experiments/configs/dcae_8x_tiny.json")}`,
 ].flatMap((set) => ["--set", set]);
 
