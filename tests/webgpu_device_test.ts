@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { attention } from "../kernels/attention.ts";
+import { attention, attentionGradKey, attentionGradQuery } from "../kernels/attention.ts";
 import { conv2d, conv2dGradInput, conv2dGradWeight } from "../kernels/conv2d.ts";
 import type { Device, Storage } from "../kernels/device.ts";
 import { binary, unary } from "../kernels/elementwise.ts";
@@ -333,6 +333,21 @@ test("the adapter is described with its limits", async (device) => {
   assert(found!.limits.maxStorageBuffersPerShaderStage >= 8);
 });
 
+/** Bytes of the workgroup variables of a shader whose array sizes are sums and products of its constants. */
+function sharedBytes(wgsl: string): number {
+  const constants: Record<string, number> = {};
+  const value = (text: string): number =>
+    new Function(...Object.keys(constants), `return ${text.replace(/\b(\d+)u\b/g, "$1")}`)(
+      ...Object.values(constants),
+    );
+  for (const [, name, text] of wgsl.matchAll(/^const (\w+) = ([^;]+u?);/gm)) {
+    constants[name] = Math.floor(value(text));
+  }
+  const sizes: Record<string, number> = { f32: 4, u32: 4, vec4f: 16 };
+  return [...wgsl.matchAll(/^var<workgroup> \w+: array<(\w+), ([^>]+)>/gm)]
+    .reduce((sum, [, type, count]) => sum + sizes[type] * value(count), 0);
+}
+
 /** Kernels that choose a shader by the adapter. */
 const VARIED = [
   ...[linear, linearQkv, linearGradInput, linearGradWeight],
@@ -346,6 +361,19 @@ for (const variant of ["hardware", "software"] as const) {
     }
   }, { variant });
 }
+
+test("attention and its gradients fit into the least shared memory that WebGPU promises", async (device) => {
+  const least: Target = { software: false, sharedBytes: 16_384 };
+  for (const kernel of [attention, attentionGradQuery, attentionGradKey]) {
+    const { source } = kernel.wgsl;
+    if (typeof source === "string") throw new Error(`${kernel.name} has one text for all sizes`);
+    const small: Kernel = { ...kernel, wgsl: { ...kernel.wgsl, source: (p) => source(p, least) } };
+    for (const c of CASES.filter((c) => c.kernel === kernel)) {
+      assert(sharedBytes(source(c.params, least)) <= least.sharedBytes, `${kernel.name} hd ${c.params.hd}`);
+      await checkKernel(device, { ...c, kernel: small });
+    }
+  }
+});
 
 test("large products take the large tile and agree with the reference", async (device) => {
   // 18 x 16 tiles of 64, edges on both sides, K a few tile steps and a rest.
