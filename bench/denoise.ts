@@ -102,7 +102,7 @@ if (import.meta.main) {
     checked = JSON.parse(new TextDecoder().decode(check.stdout));
     console.log("peer, worst error on recorded cases:", JSON.stringify(checked));
   }
-  const results = [];
+  const results = [], load = Deno.loadavg(); // other work on the machine when the run began
   for (const threads of name === "cpu" ? numberList("threads") ?? [1, navigator.hardwareConcurrency] : [0]) {
     const { device } = await openDevice(name === "cpu" ? { device: name, threads } : { device: name });
     const params = randomParams(device, farShapes(config), 0);
@@ -173,6 +173,7 @@ if (import.meta.main) {
     await saveResults(name === "cpu" ? "denoise" : "denoise_webgpu", {
       what,
       ...await environment(),
+      load_average: load,
       checked,
       results,
     });

@@ -13,9 +13,10 @@ import { openTensorFile } from "../lib/io/open.ts";
 import { writeSafetensors } from "../lib/io/safetensors.ts";
 import { probeVideo, readFrames } from "../lib/io/video.ts";
 import { VIDEO_ENDINGS, writeVideo } from "../lib/io/video_write.ts";
-import { integer, path, real, UsageError, type Values, verb } from "./args.ts";
+import { choice, integer, path, real, texts, UsageError, type Values, verb } from "./args.ts";
 import { clipFlags, readClip } from "./clip.ts";
 import { dcaeCost, framesPerBatch, measureRates, refuseTooLarge, secondsAt } from "./estimate.ts";
+import { encodeSet, setToEncode } from "./encode_set.ts";
 import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags.ts";
 import { InterruptListener } from "./interrupt.ts";
 import { chooseDcae, modelFlags } from "./models.ts";
@@ -32,7 +33,11 @@ const vaeFlags = {
 const { actions: _actions, ...frameFlags } = clipFlags;
 
 const encodeFlags = {
-  to: path("file for the latents, .safetensors or .npz", { default: "latents.safetensors" }),
+  to: path("file for the latents, .safetensors or .npz; a folder for those of a data set", {
+    default: "latents.safetensors",
+  }),
+  part: choice(["train", "sample"], "data set of an option file", { default: "train" }),
+  set: texts("replace an option of the file; may be given several times", { value: "PATH=VALUE" }),
   count: integer("at most so many frames (default: all)", { min: 1 }),
   ...frameFlags,
   ...vaeFlags,
@@ -245,8 +250,10 @@ export const encodeVerb = verb({
   summary: "Encode a clip into latents",
   about:
     "Writes the latents of a video, a folder of images or an npz as `latents` [frames, channels, height, width], multiplied by the " +
-    "autoencoder's scaling factor, as the transformer takes them. Videos of any length are streamed.",
-  operands: [{ name: "CLIP", help: "npz, npy, video or folder of images" }],
+    "autoencoder's scaling factor, as the transformer takes them. Videos of any length are streamed.\n\n" +
+    "Given the option file of a training run, encodes its whole data set into the folder --to, which LatentDataset reads " +
+    "(docs/training.md). Interrupted, the same command goes on with the first clip that is missing.",
+  operands: [{ name: "CLIP", help: "npz, npy, video or folder of images; or an option file (YAML)" }],
   flags: encodeFlags,
   examples: [
     {
@@ -258,7 +265,13 @@ export const encodeVerb = verb({
       line: "encode holiday.mp4 --vae-weights dcae.pth --size 64 --to holiday.safetensors",
     },
   ],
-  run: ({ flags, operands: [clip] }) => encodeClip(clip, flags),
+  run: ({ flags, operands: [clip] }) => {
+    if (!/\.ya?ml$/i.test(clip)) return encodeClip(clip, flags);
+    const { part, set, to } = flags as Values<typeof encodeFlags>, vae = chooseDcae(flags);
+    const clips = setToEncode({ file: clip, part, set });
+    vae.weights.verify();
+    return within(flags, (at) => encodeSet(at, vae, clips, to));
+  },
 });
 
 /** `far.ts decode`. */

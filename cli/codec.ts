@@ -53,6 +53,18 @@ async function inBatches(
   return { values: joined, shape: out };
 }
 
+/** Latents of images `[N, 3, H, W]` with colours from 0 to 1, as the encoder gives them: not multiplied by anything. */
+export async function encodeImages(
+  device: Device,
+  config: DcaeConfig,
+  encoder: Params,
+  images: Float32Array,
+  shape: readonly [number, number, number, number],
+): Promise<{ readonly values: Float32Array; readonly shape: readonly number[] }> {
+  const [, , H, W] = shape, scaled = images.map((v) => v * 2 - 1);
+  return await inBatches(device, scaled, shape, framesPerBatch(H, W), (x) => encode(encoder, config, x));
+}
+
 /** The part of an autoencoder whose names start with `prefix`. */
 function loadPart(device: Device, config: DcaeConfig, path: string, prefix: string): Params {
   using file = openTensorFile(path);
@@ -75,14 +87,7 @@ export function latentCodec(device: Device, config: DcaeConfig, path: string): C
       if (batch.holds === "latents") return await stored(batch);
       const [B, F, , H, W] = batch.shape;
       encoder ??= loadPart(device, config, path, "encoder.");
-      const images = batch.data.map((v) => v * 2 - 1); // [B·F, 3, H, W]
-      const { values, shape } = await inBatches(
-        device,
-        images,
-        [B * F, 3, H, W],
-        framesPerBatch(H, W),
-        (x) => encode(encoder!, config, x),
-      );
+      const { values, shape } = await encodeImages(device, config, encoder, batch.data, [B * F, 3, H, W]);
       const [C, h, w] = shape;
       return await stored({ ...batch, data: values, shape: [B, F, C, h, w] });
     },

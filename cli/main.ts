@@ -9,6 +9,7 @@ import { completionScript, overview, verbHelp } from "./help.ts";
 import { checkPermissions } from "./permissions.ts";
 import { report } from "./report.ts";
 import { decodeVerb, encodeVerb } from "./autoencode.ts";
+import { dataVerb } from "./data.ts";
 import { doctor } from "./doctor.ts";
 import { infoVerb } from "./info.ts";
 import { generateVerb } from "./generate.ts";
@@ -41,6 +42,7 @@ export const VERBS: readonly Verb[] = [
   encodeVerb,
   decodeVerb,
   weightsVerb,
+  dataVerb,
   infoVerb,
   doctor,
   completion,

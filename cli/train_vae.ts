@@ -96,8 +96,13 @@ async function trainVae(call: Call<Flags>): Promise<void> {
     }
     const trained = Object.entries(dcaeShapes(config.model)).filter(([name]) => !isBuffer(name));
     const parameters = countParameters(Object.fromEntries(trained));
-    const adversarial = config.discriminatorStart < options.train.total_iter;
-    const { peakBytes } = await vaeStepCost(config, shape, adversarial);
+    const { discriminatorStart } = config,
+      kinds = [
+        ...(discriminatorStart > 0 ? [false] : []),
+        ...(discriminatorStart < options.train.total_iter ? [true] : []),
+      ];
+    const costs = await Promise.all(kinds.map((adversarial) => vaeStepCost(config, shape, adversarial)));
+    const peakBytes = Math.max(...costs.map((c) => c.peakBytes));
     checkMemory(device, peakBytes, (config.emaDecay === null ? 2 : 3) * 4 * parameters);
     if (files === null) progress.say("loss: L1 without LPIPS, as told");
     const opened = (files ?? []).map(openTensorFile);

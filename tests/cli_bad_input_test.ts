@@ -36,7 +36,12 @@ Deno.test("a clip that is too short, absent or no clip is refused", async () => 
     await refused(out, [`${folder}/none.npz`, ...models], 1, /none\.npz: .*no such file/);
     await refused(out, [`${folder}/none.mp4`, ...models], 1, /none\.mp4: .*no such file/);
     await refused(out, models, 2, /expected CLIP/);
-    await refused(out, [...flags, "--model", `${folder}/none.json`], 1, /none\.json: cannot open: no such file/);
+    await refused(
+      out,
+      [...flags, "--model", `${folder}/none.json`],
+      1,
+      /none\.json: cannot open: no such file/,
+    );
     await refused(out, ["--from", `${folder}/none.json`], 1, /none\.json: cannot open: no such file/);
     await refused(
       out,

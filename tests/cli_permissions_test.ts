@@ -59,6 +59,9 @@ Deno.test("no command asks for permission on a terminal, neither with -P nor wit
   await inFolder(async (folder) => {
     const flags = await tinyWorld(folder);
     const encoder = [flags[0], "--vae", `${folder}/dcae.json`, "--random-weights", "--device", "cpu"];
+    const path = (name: string) => new URL(name, import.meta.url).pathname;
+    const data = `datasets.train.data_list=${path("../assets/dmlab_24.npz")}`;
+    const oneStep = ["--device", "cpu", "--set", "train.total_iter=1", "--set", data];
     const commands: Record<string, string[]> = {
       predict: ["predict", ...flags, "--ctx", "2", "--pred", "1", "--out", `${folder}/out`],
       generate: [
@@ -71,9 +74,24 @@ Deno.test("no command asks for permission on a terminal, neither with -P nor wit
         "--out",
         `${folder}/generated`,
       ],
+      train: ["train", "--config", path("data/train_clip.yml"), ...oneStep, "--out", `${folder}/run`],
+      "train-vae": [
+        "train-vae",
+        "--config",
+        path("data/train_vae_clip.yml"),
+        ...oneStep,
+        "--set",
+        `datasets.sample.data_list=${path("../assets/dmlab_24.npz")}`,
+        "--set",
+        `models.model_cfg.vae.from_config=${path("../experiments/configs/dcae_8x_tiny.json")}`,
+        "--without-perceptual",
+        "--out",
+        `${folder}/vae`,
+      ],
       encode: ["encode", ...encoder, "--to", `${folder}/z.safetensors`],
       decode: ["decode", `${folder}/z.safetensors`, ...encoder.slice(1), "--to", `${folder}/y.mp4`],
       weights: ["weights", "list"],
+      data: ["data", "make", "world", "--clips", "1", "--frames", "2", "--out", `${folder}/world`],
       info: ["info", "FAR_B", "--draw", `${folder}/drawings`],
       doctor: ["doctor", "--device", "cpu"],
       completion: ["completion", "zsh"],

@@ -89,24 +89,22 @@ export const autoencoderLosses: Runner = {
     const config = dcaeConfig(c.config.config);
     const autoencoder = splitBuffers(paramsOf(device, c, dcaeShapes(config), { pack: false }));
     const objective = { config, perceptual: { weights, weight: 1 }, discriminatorWeight: 0.5 };
-    for (const checkpoint of [false, true]) {
-      const step = await adversarialStep({ ...objective, checkpoint }, autoencoder, critic, x);
-      const { losses: l } = step, generator = l.reconstruction + l.perceptual + l.generator;
-      const terms = {
-        rec_loss: l.reconstruction,
-        perceptual_loss: l.perceptual,
-        g_loss: l.generator,
-        total_loss_g: generator,
-        total_loss_d: l.discriminator,
-        total_loss: generator + l.discriminator,
-      };
-      for (const [name, value] of Object.entries(terms)) {
-        differences.check(`step.${name}`, [value], floats(c, `step.${name}`), "forward");
-      }
-      await checkGradients(c, step.grads, differences, "step.grad");
-      await checkHeads(c, step.discriminator!.grads, differences);
-      disposeAll([step.grads, step.running, step.discriminator]);
+    const step = await adversarialStep(objective, autoencoder, critic, x);
+    const { losses: l } = step, generator = l.reconstruction + l.perceptual + l.generator;
+    const terms = {
+      rec_loss: l.reconstruction,
+      perceptual_loss: l.perceptual,
+      g_loss: l.generator,
+      total_loss_g: generator,
+      total_loss_d: l.discriminator,
+      total_loss: generator + l.discriminator,
+    };
+    for (const [name, value] of Object.entries(terms)) {
+      differences.check(`step.${name}`, [value], floats(c, `step.${name}`), "forward");
     }
+    await checkGradients(c, step.grads, differences, "step.grad");
+    await checkHeads(c, step.discriminator!.grads, differences);
+    disposeAll([step.grads, step.running, step.discriminator]);
     disposeAll([weights, x, y, autoencoder, critic]);
   },
 };
@@ -123,35 +121,34 @@ function checkDistances(
 }
 
 /** LPIPS with AlexNet: features, layers, distances of pictures and of the frames of clips. */
-export const perceptualMetric: Runner = {
-  kind: "LPIPS",
-  device: true,
-  recognises: (c) => has(c, "img.pred", "img.gt", "lpips.total", "lpips.per_layer"),
-  async run(c, device, differences) {
-    using file = openSafetensors(`${c.folder}/weights.safetensors`);
-    const weights = loadPerceptual(device, "alex", [file]);
-    const [x, y] = ["img.pred", "img.gt"].map((name) => upload(device, c, name));
-    const features = scope(() => perceptualFeatures(weights, "alex", x));
-    for (const [i, feature] of features.entries()) {
-      const [B, h, w, C] = feature.shape, got = await feature.read(), name = `lpips.feat${i}`;
-      const recorded = shapeOf(c, name)[0] / B * got.length;
-      const planes = Float32Array.from({ length: recorded }, (_, at) => {
-        const column = at % w, row = Math.floor(at / w) % h, channel = Math.floor(at / (w * h)) % C;
-        return got[((Math.floor(at / (w * h * C)) * h + row) * w + column) * C + channel];
-      });
-      differences.check(name, planes, floats(c, name), "forward");
-    }
-    const layers = scope(() => lpipsLayers(weights, "alex", x, y)), B = x.shape[0];
-    for (const [i, layer] of layers.entries()) {
-      const want = floats(c, "lpips.per_layer").subarray(i * B, (i + 1) * B);
-      checkDistances(differences, `lpips.per_layer ${i}`, await layer.read(), want);
-    }
-    const total = scope(() => lpips(weights, "alex", x, y));
-    checkDistances(differences, "lpips.total", await total.read(), floats(c, "lpips.total"));
-    await checkClips(c, device, weights, differences);
-    disposeAll([weights, x, y, features, layers, total]);
-  },
-};
+export async function checkPerceptualMetric(
+  c: GoldenCase,
+  device: Device,
+  differences: Differences,
+): Promise<void> {
+  using file = openSafetensors(`${c.folder}/weights.safetensors`);
+  const weights = loadPerceptual(device, "alex", [file]);
+  const [x, y] = ["img.pred", "img.gt"].map((name) => upload(device, c, name));
+  const features = scope(() => perceptualFeatures(weights, "alex", x));
+  for (const [i, feature] of features.entries()) {
+    const [B, h, w, C] = feature.shape, got = await feature.read(), name = `lpips.feat${i}`;
+    const recorded = shapeOf(c, name)[0] / B * got.length;
+    const planes = Float32Array.from({ length: recorded }, (_, at) => {
+      const column = at % w, row = Math.floor(at / w) % h, channel = Math.floor(at / (w * h)) % C;
+      return got[((Math.floor(at / (w * h * C)) * h + row) * w + column) * C + channel];
+    });
+    differences.check(name, planes, floats(c, name), "forward");
+  }
+  const layers = scope(() => lpipsLayers(weights, "alex", x, y)), B = x.shape[0];
+  for (const [i, layer] of layers.entries()) {
+    const want = floats(c, "lpips.per_layer").subarray(i * B, (i + 1) * B);
+    checkDistances(differences, `lpips.per_layer ${i}`, await layer.read(), want);
+  }
+  const total = scope(() => lpips(weights, "alex", x, y));
+  checkDistances(differences, "lpips.total", await total.read(), floats(c, "lpips.total"));
+  await checkClips(c, device, weights, differences);
+  disposeAll([weights, x, y, features, layers, total]);
+}
 
 /** Distances of the frames that follow the context. */
 async function checkClips(

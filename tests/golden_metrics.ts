@@ -7,13 +7,14 @@ import { assertEquals } from "@std/assert";
 import { toFloat32 } from "../lib/io/host.ts";
 import { mse, pixelScores, psnr, ssim, ssimMap } from "../lib/metrics/pixel.ts";
 import type { Runner } from "./golden_case.ts";
+import { checkPerceptualMetric } from "./golden_losses.ts";
 
-/** PSNR, SSIM and MSE of frames and of every trajectory of a batch of videos. */
+/** PSNR, SSIM, MSE and LPIPS of frames and of every trajectory of a batch of videos. */
 export const metrics: Runner = {
   kind: "metrics",
-  device: false,
+  device: true,
   recognises: (c) => c.io?.tensors.has("img.pred") === true && c.io.tensors.has("ssim_map"),
-  run(c, _device, differences) {
+  async run(c, device, differences) {
     const floats = (name: string) => toFloat32(c.io!.read(name));
     const shapeOf = (name: string) => [...c.io!.tensors.get(name)!.shape];
     const [B, C, H, W] = shapeOf("img.pred"), size = C * H * W;
@@ -40,6 +41,7 @@ export const metrics: Runner = {
     differences.check("vid.ssim_each", predictedOnly("ssim"), floats("vid.ssim_each"), "ssim");
     assertEquals(mse(frame(truth, 0), frame(truth, 0)), 0);
     assertEquals(psnr(frame(truth, 0), frame(truth, 0)), Infinity);
-    console.log(`  ${c.name}: mse, psnr and ssim compared; lpips and fvd are not compared yet`);
+    await checkPerceptualMetric(c, device, differences);
+    console.log(`  ${c.name}: mse, psnr, ssim and lpips compared; fvd is not compared yet`);
   },
 };

@@ -18,8 +18,6 @@ import { openPth } from "../lib/io/pth.ts";
 import { axpby } from "../lib/ops.ts";
 import type { Params } from "../lib/params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
-import { metrics } from "./golden_metrics.ts";
-
 import {
   type Differences,
   farOf,
@@ -32,7 +30,8 @@ import {
   shapeOf,
   upload,
 } from "./golden_case.ts";
-import { autoencoderLosses, perceptualMetric } from "./golden_losses.ts";
+import { autoencoderLosses } from "./golden_losses.ts";
+import { metrics } from "./golden_metrics.ts";
 import { training } from "./golden_train.ts";
 import { autoencoder, autoencoderTraining } from "./golden_vae.ts";
 
@@ -377,7 +376,6 @@ export const RUNNERS: readonly Runner[] = [
   forward,
   rollout,
   autoencoderLosses,
-  perceptualMetric,
   autoencoderTraining,
   autoencoder,
   scheduler,

@@ -246,13 +246,14 @@ testOnDevices(
   },
 );
 
-testOnDevices("steps free everything that they make", async (device) => {
+testOnDevices("steps free everything that they make, and wait for a GPU once each", async (device) => {
   const config = tinyConfig();
   const trainer = await tinyTrainer(device, config, madeUp(config.model, [1, 3, 2, 4, 4]));
   await trainer.step();
-  const live = device.stats.liveBytes;
+  const { liveBytes, waits } = device.stats;
   for (let i = 0; i < 3; i++) await trainer.step();
-  assertEquals(device.stats.liveBytes, live);
+  assertEquals(device.stats.liveBytes, liveBytes);
+  if (device.info.name === "webgpu") assertEquals(device.stats.waits - waits, 3);
   trainer.dispose();
 });
 

@@ -31,7 +31,7 @@ export interface Clip {
 }
 
 /** Which frames of a clip to read: `start`, `start + interval`, and so on. */
-export interface FrameRange {
+export interface ClipRange {
   /** First frame. */
   readonly start: number;
   /** Frames from one to the next. */
@@ -89,7 +89,7 @@ export interface DataSet {
    * @throws {FileFormatError} If the file is broken or has no such frames.
    * @throws {FileAccessError} If it cannot be opened.
    */
-  read(index: number, range?: FrameRange): Promise<Clip>;
+  read(index: number, range?: ClipRange): Promise<Clip>;
 }
 
 /**
@@ -112,7 +112,7 @@ export function chooseFrames(
   count: number,
   interval: number,
   draws?: Draws,
-): FrameRange {
+): ClipRange {
   const starts = total - (count - 1) * interval, chance = draws?.next() ?? 0;
   const { short, consecutiveValidation } = set.rule;
   if (starts >= 1 && !(draws === undefined && consecutiveValidation)) {
@@ -128,7 +128,7 @@ export function chooseFrames(
 }
 
 /** The frames of a range that a clip of `total` frames really has. */
-export function framesThere(range: FrameRange, total: number): number {
+export function framesThere(range: ClipRange, total: number): number {
   return Math.max(0, Math.min(range.count, Math.ceil((total - range.start) / range.interval)));
 }
 
@@ -136,7 +136,7 @@ export function framesThere(range: FrameRange, total: number): number {
 export function takeRange<T extends Uint8Array | Float32Array | Int32Array>(
   from: T,
   size: number,
-  range: FrameRange,
+  range: ClipRange,
 ): T {
   const total = from.length / size, there = framesThere(range, total);
   if (range.interval === 1 && there === range.count) {

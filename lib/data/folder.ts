@@ -16,9 +16,9 @@ const IMAGE = /\.(png|jpe?g|webp|bmp|tiff?)$/i;
 
 /** What to make of a folder. */
 export interface FolderOptions {
-  /** The folder. */
+  /** The folder, or a single clip. */
   readonly folder: string;
-  /** Part of the clips; all when absent. */
+  /** Part of the clips; all when absent. A single clip belongs to every part. */
   readonly split?: Split;
   /** Shares of validation and test; 0.05 each unless given. */
   readonly shares?: readonly [validation: number, test: number];
@@ -50,6 +50,25 @@ function list(folder: string): Deno.DirEntry[] {
 /** The file of actions beside a clip: the same name with another ending. */
 function beside(files: ReadonlySet<string>, name: string): string | undefined {
   return ACTION_ENDINGS.map((ending) => name + ending).find((file) => files.has(file));
+}
+
+/** A single file instead of a folder. */
+function single(path: string): Found[] | undefined {
+  try {
+    if (!Deno.statSync(path).isFile) return undefined;
+  } catch (error) {
+    throw accessError(path, "cannot open", error);
+  }
+  if (path.endsWith(".npz")) return [{ name: "", kind: "npz" }];
+  const stem = path.slice(0, path.length - extname(path).length);
+  const actions = ACTION_ENDINGS.map((ending) => stem + ending).find((file) => {
+    try {
+      return Deno.statSync(file).isFile;
+    } catch {
+      return false;
+    }
+  });
+  return [{ name: "", kind: "video", actions }];
 }
 
 function* search(folder: string, below: string): Generator<Found> {
@@ -117,11 +136,13 @@ export function folderSet(options: FolderOptions): DataSet {
       `folder: expected shares of validation and test below 1 in all, found ${shares.join(" and ")}`,
     );
   }
-  const all = [...search(folder, "")];
+  const file = single(folder), all = file ?? [...search(folder, "")];
   if (all.length === 0) {
     throw new FileFormatError(folder, "expected videos, npz archives or folders of images, found none");
   }
-  const chosen = split === undefined ? all : all.filter(({ name }) => splitOf(name, shares) === split);
+  const chosen = split === undefined || file
+    ? all
+    : all.filter(({ name }) => splitOf(name, shares) === split);
   if (chosen.length === 0) {
     throw new FileFormatError(
       folder,

@@ -10,7 +10,7 @@ import { openTensorFile } from "../io/open.ts";
 import type { FileTensor, TensorFile } from "../io/tensor_file.ts";
 import { collectFrames, imageNames, probeVideo, readFrames } from "../io/video.ts";
 import { actionsOf, readActionFile } from "./actions.ts";
-import { type Clip, type DataSet, type FrameRange, framesThere, takeRange } from "./clip.ts";
+import { type Clip, type ClipRange, type DataSet, framesThere, takeRange } from "./clip.ts";
 
 /** A clip that is still in its file. */
 export interface Item {
@@ -21,7 +21,7 @@ export interface Item {
   /** Number of frames. */
   frames(): Promise<number>;
   /** Reads a range of frames; all when absent. */
-  read(range?: FrameRange): Promise<Clip>;
+  read(range?: ClipRange): Promise<Clip>;
 }
 
 /** What stands beside a clip. */
@@ -33,14 +33,14 @@ export interface Beside {
 }
 
 /** The actions of a range, which must be there for every frame that is. */
-function actionsIn(path: string, all: Int32Array, total: number, range: FrameRange): Int32Array {
+function actionsIn(path: string, all: Int32Array, total: number, range: ClipRange): Int32Array {
   if (all.length < total) {
     throw new FileFormatError(path, `expected ${total} actions, one a frame, found ${all.length}`);
   }
   return takeRange(all.subarray(0, total), 1, range);
 }
 
-const whole = (total: number): FrameRange => ({ start: 0, interval: 1, count: total });
+const whole = (total: number): ClipRange => ({ start: 0, interval: 1, count: total });
 
 /** Frames with black ones behind them up to the wanted number. */
 function padded(frames: Frames, count: number): Frames {

@@ -12,7 +12,7 @@ import { writeFolderAtomic } from "../io/atomic.ts";
 import { accessError, FileFormatError, show } from "../io/errors.ts";
 import { fromFloat32, type HostTensor, toFloat32, toInt32 } from "../io/host.ts";
 import { openSafetensors, writeSafetensors } from "../io/safetensors.ts";
-import { type Clip, type DataSet, type FrameRange, takeRange } from "./clip.ts";
+import { type Clip, type ClipRange, type DataSet, takeRange } from "./clip.ts";
 
 const INDEX = "index.json";
 const SHARD_BYTES = 256 * 2 ** 20;
@@ -151,7 +151,7 @@ export function latentSet(folder: string): DataSet {
     return shape;
   };
   const source = (index: number) => `${folder} clip ${index}`;
-  const read = (index: number, asked?: FrameRange): Clip => {
+  const read = (index: number, asked?: ClipRange): Clip => {
     using file = open(index);
     const [F, C, H, W] = shapeOf(file, index), range = asked ?? { start: 0, interval: 1, count: F };
     const data = takeRange(toFloat32(file.read(`${index}.latents`)), C * H * W, range);

@@ -27,7 +27,7 @@ type TypeName = keyof typeof TYPES;
 const KEYS = ["type", "data_list", "split", "use_latent", "data_cfg", "batch_size_per_gpu", "num_sample"];
 const CFG_KEYS = [
   ...["n_frames", "num_frames", "frame_interval", "frame_skip", "resolution", "use_flip", "evaluation_type"],
-  ...["seed", "part", "clips", "cells", "shares"],
+  ...["seed", "part", "clips", "clip_frames", "cells", "shares"],
 ];
 
 /** Keys of `data_cfg` that only some types know. */
@@ -37,6 +37,7 @@ const ONLY: Readonly<Record<string, readonly TypeName[]>> = {
   seed: ["WorldDataset", "UCFDataset"],
   part: ["WorldDataset", "FolderDataset"],
   clips: ["WorldDataset"],
+  clip_frames: ["WorldDataset"],
   cells: ["WorldDataset"],
   shares: ["FolderDataset"],
 };
@@ -49,7 +50,8 @@ export interface OpenedSet {
   readonly options: BatchOptions;
 }
 
-type Block = Readonly<Record<string, unknown>>;
+/** A mapping out of an option file. */
+export type Block = Readonly<Record<string, unknown>>;
 
 /** Reads typed values out of a block and says where a wrong one stands. */
 class Reader {
@@ -110,7 +112,7 @@ function openSet(type: TypeName, top: Reader, cfg: Reader, training: boolean): D
     const clips = cfg.whole(["clips"], 1) ?? (training ? undefined : samples), size = resolution;
     const frames = cfg.whole(["n_frames", "num_frames"], 1)!;
     const interval = cfg.whole(["frame_interval", "frame_skip"], 1) ?? 1;
-    const length = Math.max(300, (frames - 1) * interval + 1);
+    const length = cfg.whole(["clip_frames"], 1) ?? Math.max(300, (frames - 1) * interval + 1);
     const cells = cfg.pair("cells");
     return worldSet({ seed: cfg.whole(["seed"], 0), split: part, clips, size, cells, frames: length });
   }
@@ -129,7 +131,7 @@ function openSet(type: TypeName, top: Reader, cfg: Reader, training: boolean): D
  * Opens a data set as an option file describes it.
  *
  * Types are the authors' `UCFDataset`, `BairDataset`, `MinecraftDataset`, `DMLabDataset`, with their keys, and three of
- * ours: `WorldDataset` (no `data_list`; `seed`, `part`, `clips`, `cells` in `data_cfg`), `FolderDataset` (`data_list` is the
+ * ours: `WorldDataset` (no `data_list`; `seed`, `part`, `clips`, `clip_frames`, `cells` in `data_cfg`), `FolderDataset` (`data_list` is the
  * folder; `part`, `shares`) and `LatentDataset` (`data_list` is the folder that `writeLatents` made). `n_frames` and
  * `num_frames` mean the same, and so do `frame_interval` and `frame_skip`, which the authors' autoencoder options write.
  * `num_sample` counts in validation; the authors' training sets have none.

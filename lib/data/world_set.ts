@@ -4,8 +4,7 @@
  * @module
  */
 import { makeFrames } from "../io/frames.ts";
-import type { Clip, DataSet, FrameRange } from "./clip.ts";
-import { takeRange } from "./clip.ts";
+import type { Clip, ClipRange, DataSet } from "./clip.ts";
 import { type Split, worldClip, type WorldOptions } from "./world/world.ts";
 
 /** Which walks make up the set. */
@@ -41,7 +40,7 @@ export function worldSet(options: WorldSetOptions): DataSet {
     throw new RangeError(`world: clips must be a whole number of at least 1, found ${length}`);
   }
   const source = (index: number) => `world ${split} seed ${seed} walk ${index}`;
-  const read = (index: number, range: FrameRange = { start: 0, interval: 1, count: frames }): Clip => {
+  const read = (index: number, range: ClipRange = { start: 0, interval: 1, count: frames }): Clip => {
     if (!Number.isSafeInteger(index) || index < 0 || index >= length) {
       throw new RangeError(`world: expected a clip from 0 to ${length - 1}, found ${index}`);
     }
@@ -49,12 +48,12 @@ export function worldSet(options: WorldSetOptions): DataSet {
     if (last >= frames) {
       throw new RangeError(`${source(index)}: has ${frames} frames, expected at least ${last + 1}`);
     }
-    const walk = worldClip({ seed, split, index, size, cells, frames: last + 1 });
-    const taken = takeRange(walk.frames, size * size * 3, range);
+    const { start, interval, count } = range;
+    const walk = worldClip({ seed, split, index, size, cells, frames: count, start, interval });
     return {
-      frames: makeFrames(range.count, size, size, taken),
-      actions: takeRange(walk.actions, 1, range),
-      poses: takeRange(walk.poses, 3, range),
+      frames: makeFrames(count, size, size, walk.frames),
+      actions: walk.actions,
+      poses: walk.poses,
       source: source(index),
     };
   };

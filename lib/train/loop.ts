@@ -57,7 +57,9 @@ export interface Trainee {
 
 /** An encoded picture for TensorBoard. */
 export interface Picture {
+  /** Columns. */
   readonly width: number;
+  /** Rows. */
   readonly height: number;
   /** PNG. */
   readonly encoded: Uint8Array;

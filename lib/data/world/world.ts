@@ -104,33 +104,40 @@ export function worldScene(options: WorldOptions): Scene {
  * console.assert(first.frame.length === 64 * 64 * 3);
  * ```
  */
-export function* worldFrames(options: WorldOptions): Generator<WorldFrame, never> {
-  const { size = 64 } = options, scene = worldScene(options);
-  return yield* walk(options, scene, () => new Uint8Array(size * size * 3));
+export function* worldFrames(options: WorldOptions): Generator<WorldFrame, void> {
+  const { size = 64 } = options, scene = worldScene(options), renderer = new Renderer(scene, size);
+  for (const step of walk(options, scene)) {
+    const frame = new Uint8Array(size * size * 3);
+    renderer.draw(step.pose, frame);
+    yield { ...step, frame };
+  }
 }
 
-/** Draws each frame of a walk into what `room` gives. */
-function* walk(
-  options: WorldOptions,
-  scene: Scene,
-  room: (index: number) => Uint8Array,
-): Generator<WorldFrame, never> {
-  const { maze } = scene, renderer = new Renderer(scene, options.size ?? 64);
+/** Walks without looking: drawing takes nearly all of the time, so frames that nobody asks for are not drawn. */
+function* walk(options: WorldOptions, { maze }: Scene): Generator<Omit<WorldFrame, "frame">, never> {
   const draws = drawsOf(options, "walk"), walker = new Walker(maze, draws);
   let pose = cellPose(maze, draws.below(maze.walls.length), draws.below(4) * HEADINGS / 4);
   for (let index = 0;; index++) {
-    const frame = room(index);
-    renderer.draw(pose, frame);
     const action = walker.next(pose);
-    yield { index, frame, action, pose };
+    yield { index, action, pose };
     pose = move(maze, pose, action);
   }
 }
 
+/** Which frames of a walk to keep. */
+export interface WorldRange {
+  /** Number of frames; 300 in the DMLab clips. */
+  readonly frames: number;
+  /** First frame; 0 unless given. */
+  readonly start?: number;
+  /** Frames from one to the next; 1 unless given. */
+  readonly interval?: number;
+}
+
 /**
- * Walks for so many frames.
+ * Walks for so many frames. Only the frames that are kept are drawn.
  *
- * @param options Which walk, and how many frames (300 in the DMLab clips).
+ * @param options Which walk, and which of its frames.
  * @throws {RangeError} If an option is out of range.
  *
  * @example
@@ -140,19 +147,29 @@ function* walk(
  * console.assert(clip.frames.length === 20 * 64 * 64 * 3 && clip.actions.length === 20);
  * ```
  */
-export function worldClip(options: WorldOptions & { readonly frames: number }): WorldClip {
-  const { frames: count, size = 64 } = options;
-  if (!Number.isSafeInteger(count) || count < 1) {
-    throw new RangeError(`world: frames must be a whole number of at least 1, found ${count}`);
+export function worldClip(options: WorldOptions & WorldRange): WorldClip {
+  const { frames: count, start = 0, interval = 1, size = 64 } = options;
+  for (
+    const [name, value, least] of [["frames", count, 1], ["start", start, 0], [
+      "interval",
+      interval,
+      1,
+    ]] as const
+  ) {
+    if (!Number.isSafeInteger(value) || value < least) {
+      throw new RangeError(`world: ${name} must be a whole number of at least ${least}, found ${value}`);
+    }
   }
-  const scene = worldScene(options), bytes = size * size * 3;
+  const scene = worldScene(options), renderer = new Renderer(scene, size), bytes = size * size * 3;
   const frames = new Uint8Array(count * bytes); // [F, H, W, 3]
   const actions = new Int32Array(count), poses = new Int32Array(count * 3);
-  const room = (index: number) => frames.subarray(index * bytes, (index + 1) * bytes);
-  for (const { index, action, pose } of walk(options, scene, room)) {
-    actions[index] = action;
-    poses.set([pose.x, pose.y, pose.heading], index * 3);
-    if (index === count - 1) break;
+  for (const { index, action, pose } of walk(options, scene)) {
+    if (index < start || (index - start) % interval !== 0) continue;
+    const at = (index - start) / interval;
+    renderer.draw(pose, frames, at * bytes);
+    actions[at] = action;
+    poses.set([pose.x, pose.y, pose.heading], at * 3);
+    if (at === count - 1) break;
   }
   return { frames, actions, poses, maze: scene.maze, size };
 }
