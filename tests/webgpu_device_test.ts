@@ -386,6 +386,9 @@ test("large products take the large tile and agree with the reference", async (d
   const absent = ["modulation", "rows", "residual"];
   await checkKernel(device, { kernel: linear, params: { ...sizes, ...flags }, absent });
   await checkKernel(device, { kernel: linear, params: { ...sizes, ...flags, half: 1, K: 24 }, absent });
+  const back = { ...sizes, Z: 1021, zCol: 0, accumulate: 0, half: 0, hasBias: 1 };
+  await checkKernel(device, { kernel: linearGradInput, params: { ...back, N: 37, K: 1021, Z: 37 } });
+  await checkKernel(device, { kernel: linearGradWeight, params: { ...back, M: 37, K: 1091, X: 37, Y: 37 } });
   const image = { B: 2, H: 66, W: 67, I: 9, O: 130, KH: 3, KW: 3, OH: 66, OW: 67, stride: 1, pad: 1 };
   await checkKernel(device, { kernel: conv2d, params: { ...image, act: 1, hasBias: 1, half: 0 } });
   const turned = { ...image, I: 130, O: 9, accumulate: 0 };
