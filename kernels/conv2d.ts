@@ -176,6 +176,7 @@ export const conv2dGradInput: Kernel = {
     sections(wgsl, "params", "blocks", "gradInput"),
     (p) => ({ rows: p.B * p.H * p.W, columns: p.I, depth: channelDepth(p, p.O) }),
     (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p.O) }),
+    { right: true },
   ),
   wasm: {
     fn: "conv2dGradInput",
@@ -205,6 +206,7 @@ export const conv2dGradWeight: Kernel = {
       depth: Math.ceil(p.B * p.OH * p.OW / 4),
     }),
     (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW }),
+    { left: true, right: true },
   ),
   wasm: {
     fn: "conv2dGradWeight",

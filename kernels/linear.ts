@@ -157,6 +157,8 @@ export const linearGradInput: Kernel = {
   wgsl: gemmSide(
     sections(wgsl, "gradInput"),
     (p) => ({ rows: p.M, columns: p.K, depth: Math.ceil(p.N / 4) }),
+    undefined,
+    { right: true },
   ),
   wasm: {
     fn: "linearGradInput",
@@ -186,6 +188,8 @@ export const linearGradWeight: Kernel = {
   wgsl: gemmSide(
     sections(wgsl, "gradWeight"),
     (p) => ({ rows: p.N, columns: p.K + p.hasBias, depth: Math.ceil(p.M / 4) }),
+    undefined,
+    { left: true, right: true },
   ),
   wasm: {
     fn: "linearGradWeight",

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { attention } from "../kernels/attention.ts";
+import { attention, attentionGradKey, attentionGradQuery } from "../kernels/attention.ts";
 import { conv2d, conv2dGradInput, conv2dGradWeight } from "../kernels/conv2d.ts";
 import type { Device, Storage } from "../kernels/device.ts";
 import { binary, unary } from "../kernels/elementwise.ts";
@@ -333,6 +333,21 @@ test("the adapter is described with its limits", async (device) => {
   assert(found!.limits.maxStorageBuffersPerShaderStage >= 8);
 });
 
+/** Bytes of the workgroup variables of a shader whose array sizes are sums and products of its constants. */
+function sharedBytes(wgsl: string): number {
+  const constants: Record<string, number> = {};
+  const value = (text: string): number =>
+    new Function(...Object.keys(constants), `return ${text.replace(/\b(\d+)u\b/g, "$1")}`)(
+      ...Object.values(constants),
+    );
+  for (const [, name, text] of wgsl.matchAll(/^const (\w+) = ([^;]+u?);/gm)) {
+    constants[name] = Math.floor(value(text));
+  }
+  const sizes: Record<string, number> = { f32: 4, u32: 4, vec4f: 16 };
+  return [...wgsl.matchAll(/^var<workgroup> \w+: array<(\w+), ([^>]+)>/gm)]
+    .reduce((sum, [, type, count]) => sum + sizes[type] * value(count), 0);
+}
+
 /** Kernels that choose a shader by the adapter. */
 const VARIED = [
   ...[linear, linearQkv, linearGradInput, linearGradWeight],
@@ -347,6 +362,19 @@ for (const variant of ["hardware", "software"] as const) {
   }, { variant });
 }
 
+test("attention and its gradients fit into the least shared memory that WebGPU promises", async (device) => {
+  const least: Target = { software: false, sharedBytes: 16_384 };
+  for (const kernel of [attention, attentionGradQuery, attentionGradKey]) {
+    const { source } = kernel.wgsl;
+    if (typeof source === "string") throw new Error(`${kernel.name} has one text for all sizes`);
+    const small: Kernel = { ...kernel, wgsl: { ...kernel.wgsl, source: (p) => source(p, least) } };
+    for (const c of CASES.filter((c) => c.kernel === kernel)) {
+      assert(sharedBytes(source(c.params, least)) <= least.sharedBytes, `${kernel.name} hd ${c.params.hd}`);
+      await checkKernel(device, { ...c, kernel: small });
+    }
+  }
+});
+
 test("large products take the large tile and agree with the reference", async (device) => {
   // 18 x 16 tiles of 64, edges on both sides, K a few tile steps and a rest.
   const sizes = { M: 1091, N: 1021, K: 37, X: 1091, Y: 1091, G: 0, xRow: 0, yRow: 0, gateCol: 0 };
@@ -358,6 +386,9 @@ test("large products take the large tile and agree with the reference", async (d
   const absent = ["modulation", "rows", "residual"];
   await checkKernel(device, { kernel: linear, params: { ...sizes, ...flags }, absent });
   await checkKernel(device, { kernel: linear, params: { ...sizes, ...flags, half: 1, K: 24 }, absent });
+  const back = { ...sizes, Z: 1021, zCol: 0, accumulate: 0, half: 0, hasBias: 1 };
+  await checkKernel(device, { kernel: linearGradInput, params: { ...back, N: 37, K: 1021, Z: 37 } });
+  await checkKernel(device, { kernel: linearGradWeight, params: { ...back, M: 37, K: 1091, X: 37, Y: 37 } });
   const image = { B: 2, H: 66, W: 67, I: 9, O: 130, KH: 3, KW: 3, OH: 66, OW: 67, stride: 1, pad: 1 };
   await checkKernel(device, { kernel: conv2d, params: { ...image, act: 1, hasBias: 1, half: 0 } });
   const turned = { ...image, I: 130, O: 9, accumulate: 0 };

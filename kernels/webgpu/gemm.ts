@@ -6,6 +6,7 @@
 import gemm from "./gemm.wgsl" with { type: "text" };
 import type { Params, Target, WgslSide } from "../spec.ts";
 import { sections } from "./sections.ts";
+import { specialise } from "./specialise.ts";
 
 /** Rows, columns and steps of four k of a matrix product. */
 export interface GemmSizes {
@@ -35,16 +36,22 @@ function tileOf(sizes: GemmSizes, target: Target): Tile {
  * @param text What kernels/webgpu/gemm.wgsl asks for: bindings, sizes, `left`, `right`, `store`.
  * @param sizes Sizes of the product, from the sizes of a launch.
  * @param constants See {@linkcode WgslSide}.
+ * @param byRow Operands whose neighbouring rows, not k, lie side by side in storage: a tile loads them in that order.
  */
 export function gemmSide(
   text: string,
   sizes: (p: Params) => GemmSizes,
   constants?: WgslSide["constants"],
+  byRow: { readonly left?: boolean; readonly right?: boolean } = {},
 ): WgslSide {
+  const common = specialise(sections(gemm, "common"), {
+    LEFT_BY_ROW: byRow.left ? 1 : 0,
+    RIGHT_BY_ROW: byRow.right ? 1 : 0,
+  });
   const sources: Record<Tile, string> = {
-    tile64: text + sections(gemm, "common", "tile64"),
-    tile32: text + sections(gemm, "common", "tile32"),
-    plain: text + sections(gemm, "common", "plain"),
+    tile64: text + common + sections(gemm, "tile64"),
+    tile32: text + common + sections(gemm, "tile32"),
+    plain: text + common + sections(gemm, "plain"),
   };
   return {
     source: (p, target) => sources[tileOf(sizes(p), target)],

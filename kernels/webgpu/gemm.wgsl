@@ -5,10 +5,20 @@
 //     four consecutive k (4k … 4k+3), zero beyond the end; any value where m or n is beyond its count
 //   fn store(m: u32, n: u32, sum: f32)
 //
-// Operands lie K-major, so tiles hold vec4 along k; the 4x4 transposition below only renames registers. Accumulators
+// Operands of a forward pass lie K-major, and so do tiles, which hold vec4 along k; the 4x4 transposition below only renames registers. Accumulators
 // are indexed by literals while they are summed up (a variable index would move them to memory).
 
 //# common
+// Whether rows that follow each other (not k) lie side by side in storage, for either operand; set by gemm.ts.
+const LEFT_BY_ROW = 0u;
+const RIGHT_BY_ROW = 0u;
+
+// Row and step that invocation i of a tile of so many rows and steps loads: neighbours read what lies side by side.
+fn loaded(i: u32, byRow: u32, rows: u32, steps: u32) -> vec2u {
+  if (byRow == 1u) { return vec2u(i % rows, i / rows); }
+  return vec2u(i / steps, i % steps);
+}
+
 fn tileOrigin(group: vec3u, groups: vec3u, size: u32) -> vec2u {
   let tile = group.y * groups.x + group.x;
   let across = (columnCount() + size - 1u) / size;
@@ -46,8 +56,10 @@ fn tile64(
   var c = array<vec4f, 16>();
   for (var k0 = 0u; k0 < depth(); k0 += 4u) {
     for (var i = lane; i < 256u; i += 64u) {
-      a[(i / 4u) * 5u + i % 4u] = left(origin.x + i / 4u, k0 + i % 4u);
-      b[(i / 4u) * 5u + i % 4u] = right(origin.y + i / 4u, k0 + i % 4u);
+      let l = loaded(i, LEFT_BY_ROW, 64u, 4u);
+      let r = loaded(i, RIGHT_BY_ROW, 64u, 4u);
+      a[l.x * 5u + l.y] = left(origin.x + l.x, k0 + l.y);
+      b[r.x * 5u + r.y] = right(origin.y + r.x, k0 + r.y);
     }
     workgroupBarrier();
     for (var k = 0u; k < 4u; k++) {
@@ -118,8 +130,10 @@ fn tile32(
   var c3 = vec4f();
   for (var k0 = 0u; k0 < depth(); k0 += 16u) {
     for (var i = lane; i < 512u; i += 256u) {
-      a[slot(i / 16u, i % 16u)] = left(origin.x + i / 16u, k0 + i % 16u);
-      b[slot(i / 16u, i % 16u)] = right(origin.y + i / 16u, k0 + i % 16u);
+      let l = loaded(i, LEFT_BY_ROW, 32u, 16u);
+      let r = loaded(i, RIGHT_BY_ROW, 32u, 16u);
+      a[slot(l.x, l.y)] = left(origin.x + l.x, k0 + l.y);
+      b[slot(r.x, r.y)] = right(origin.y + r.x, k0 + r.y);
     }
     workgroupBarrier();
     for (var k = part * 4u; k < part * 4u + 4u; k++) {
