@@ -120,7 +120,7 @@ async function encodeClip(file: string, f: Values<typeof encodeFlags>): Promise<
   if (!/\.(safetensors|npz)$/i.test(f.to)) {
     throw new UsageError(`--to: expected a name ending in .safetensors or .npz, found ${f.to}`);
   }
-  const vae = chooseDcae(f), side = f.size ?? 8 * downsampling(vae.config);
+  const vae = chooseDcae(f), side = f.size ?? vae.side;
   vae.weights.verify();
   await within(f, async (at) => {
     let batches: Iterable<Frames> | AsyncIterable<Frames>, total: number | undefined, fps: number | undefined;

@@ -8,7 +8,7 @@ import { decode, encode } from "../lib/dcae/autoencoder.ts";
 import { type DcaeConfig, dcaeShapes, downsampling } from "../lib/dcae/config.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
-import { type Frames, makeFrames } from "../lib/io/frames.ts";
+import type { Frames } from "../lib/io/frames.ts";
 import { fromPlanes } from "../lib/io/planes.ts";
 import { loadParams, type Params } from "../lib/params.ts";
 import { scope, sizeOf, Tensor } from "../lib/tensor.ts";
@@ -65,6 +65,21 @@ export async function encodeImages(
   return await inBatches(device, scaled, shape, framesPerBatch(H, W), (x) => encode(encoder, config, x));
 }
 
+/** Planes of about [-1, 1], `[N, 3, H, W]`, of latents `[N, C, h, w]` as the encoder gives them. */
+export async function decodeImages(
+  device: Device,
+  config: DcaeConfig,
+  decoder: Params,
+  latents: Float32Array,
+  [C, h, w]: readonly [number, number, number],
+): Promise<Float32Array> {
+  const count = latents.length / (C * h * w), r = downsampling(config);
+  if (count === 0) return new Float32Array(0);
+  const batch = framesPerBatch(h * r, w * r);
+  return (await inBatches(device, latents, [count, C, h, w], batch, (x) => decode(decoder, config, x)))
+    .values;
+}
+
 /** The part of an autoencoder whose names start with `prefix`. */
 function loadPart(device: Device, config: DcaeConfig, path: string, prefix: string): Params {
   using file = openTensorFile(path);
@@ -93,15 +108,8 @@ export function latentCodec(device: Device, config: DcaeConfig, path: string): C
     },
     async show(latents, [C, h, w]) {
       decoder ??= loadPart(device, config, path, "decoder.");
-      const z = latents.map((v) => v / config.scalingFactor), count = latents.length / (C * h * w);
-      if (count === 0) return makeFrames(0, h * r, w * r);
-      const { values } = await inBatches(
-        device,
-        z,
-        [count, C, h, w],
-        framesPerBatch(h * r, w * r),
-        (x) => decode(decoder!, config, x),
-      );
+      const z = latents.map((v) => v / config.scalingFactor);
+      const values = await decodeImages(device, config, decoder, z, [C, h, w]);
       return fromPlanes(values, h * r, w * r);
     },
   };

@@ -126,6 +126,7 @@ export async function encodeSet(
   } finally {
     disposeAll(params);
   }
+  let count = 0, sum = 0, squares = 0;
   const clips = function* (): Generator<Clip> {
     for (let i = 0; i < set.length; i++) {
       using file = openSafetensors(clipFile(part, i));
@@ -135,12 +136,12 @@ export async function encodeSet(
       if (shape.length !== 4) {
         throw new FileFormatError(clipFile(part, i), `expected latents [F, C, H, W], found [${shape}]`);
       }
+      const data = toFloat32(file.read("latents"));
+      count += data.length;
+      for (const v of data) [sum, squares] = [sum + v, squares + v * v];
       yield {
         source: set.source(i),
-        latents: {
-          shape: shape as unknown as [number, number, number, number],
-          data: toFloat32(file.read("latents")),
-        },
+        latents: { shape: shape as unknown as [number, number, number, number], data },
         actions: values("actions"),
         label: values("label")?.[0],
       };
@@ -149,8 +150,14 @@ export async function encodeSet(
   await writeLatents(to, clips(), { classes: set.classes, about });
   latentSet(to); // reads every head once: what was written can be trained on
   Deno.removeSync(part, { recursive: true });
-  at.progress.event("done", { path: to, clips: set.length, seconds: at.seconds });
+  const mean = sum / count, deviation = Math.sqrt(Math.max(0, squares / count - mean * mean));
+  at.progress.event("done", { path: to, clips: set.length, mean, deviation, seconds: at.seconds });
   at.progress.say(
-    `wrote ${to}: latents of ${set.length} clips${vae.weights.path === null ? ", RANDOM WEIGHTS" : ""}`,
+    `wrote ${to}: latents of ${set.length} clips${
+      vae.weights.path === null ? ", RANDOM WEIGHTS" : ""
+    }; mean ` +
+      `${mean.toFixed(4)}, deviation ${deviation.toFixed(4)} (a scaling_factor of ${
+        (1 / deviation).toFixed(4)
+      } makes it 1)`,
   );
 }

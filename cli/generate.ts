@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { downsampling } from "../lib/dcae/config.ts";
 import { makeFrames } from "../lib/io/frames.ts";
 import { type Call, type Flags, integer, path, UsageError, type Values, verb } from "./args.ts";
 import { checkActions, readActions } from "./clip.ts";
@@ -35,7 +34,7 @@ const flags = {
 async function generate(call: Call<Flags>): Promise<void> {
   const f = readSettings("generate", call).flags as Values<typeof flags>;
   const vae = chooseDcae(f), far = chooseFar(f), { condition } = far.config;
-  const side = f.size ?? 8 * downsampling(vae.config);
+  const side = f.size ?? vae.side;
   if (condition?.type !== "label" && f.label !== undefined) {
     throw new UsageError(
       `--label: ${far.name} has no labels${condition ? `, its condition is ${condition.type}` : ""}`,

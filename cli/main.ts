@@ -10,6 +10,7 @@ import { checkPermissions } from "./permissions.ts";
 import { report } from "./report.ts";
 import { decodeVerb, encodeVerb } from "./autoencode.ts";
 import { dataVerb } from "./data.ts";
+import { evaluateVerb } from "./evaluate.ts";
 import { doctor } from "./doctor.ts";
 import { infoVerb } from "./info.ts";
 import { generateVerb } from "./generate.ts";
@@ -39,6 +40,7 @@ export const VERBS: readonly Verb[] = [
   generateVerb,
   trainVerb,
   trainVaeVerb,
+  evaluateVerb,
   encodeVerb,
   decodeVerb,
   weightsVerb,

@@ -5,7 +5,7 @@
  */
 import { readText } from "./files.ts";
 import type { Device } from "../kernels/device.ts";
-import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
+import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes, downsampling } from "../lib/dcae/config.ts";
 import { countParameters, FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { openTensorFile } from "../lib/io/open.ts";
@@ -16,22 +16,26 @@ import { didYouMean } from "../lib/nearest.ts";
 import { checkShapes, loadParams, type Params, randomParams } from "../lib/params.ts";
 import type { Shape } from "../lib/tensor.ts";
 import { choice, integer, path, text, toggle, UsageError } from "./args.ts";
+import { BOX, BOX_SIDE, boxFile, type BoxPart } from "./box.ts";
 import { checkpointPath } from "./zoo.ts";
 
 /** Which models to use. */
 export const modelFlags = {
   model: text(
-    `${Object.keys(FAR_MODELS).join(", ")}, or a JSON file with the authors' keys (type and config)`,
-    {
-      default: "FAR_B_Long",
-      value: "NAME|FILE",
-    },
+    `${BOX.join(", ")} (in the box, with weights), ${
+      Object.keys(FAR_MODELS).join(", ")
+    }, or a JSON file with the ` +
+      "authors' keys (type and config)",
+    { default: BOX[0], value: "NAME|FILE" },
   ),
   weights: path("checkpoint of the model (safetensors or pth), or the name of a pulled one"),
-  vae: text("autoencoder: 8x, 16x, 32x, or a JSON file with the authors' keys", {
-    default: "8x",
-    value: "NAME|FILE",
-  }),
+  vae: text(
+    `autoencoder: ${BOX.join(", ")} (in the box), ${
+      Object.keys(DCAE_MODELS).join(", ")
+    }, or a JSON file with the ` +
+      "authors' keys (default: that of a model in the box, 8x for others)",
+    { value: "NAME|FILE" },
+  ),
   "vae-weights": path("checkpoint of the autoencoder (safetensors or pth), or the name of a pulled one"),
   entry: text("dictionary to take from a nested checkpoint of the model, such as params_ema"),
   "random-weights": toggle("use random weights where no checkpoint is given; stamped on every output"),
@@ -44,7 +48,7 @@ export const modelFlags = {
 export interface ModelFlags {
   readonly model: string;
   readonly weights?: string;
-  readonly vae: string;
+  readonly vae?: string;
   readonly "vae-weights"?: string;
   readonly entry?: string;
   readonly "random-weights": boolean;
@@ -92,9 +96,10 @@ function readJson(file: string): Record<string, unknown> {
 
 /** A configuration by name or out of a JSON file: `{"type": …, "config": {…}}` or the keys alone. */
 export function resolveFar(given: string, more: Record<string, unknown>): FarConfig {
+  if (BOX.includes(given)) return resolveFar(boxFile(given, "far", "config"), more);
   if (!/\.json$/i.test(given)) {
     if (!FAR_MODELS[given]) {
-      const known = Object.keys(FAR_MODELS);
+      const known = [...BOX, ...Object.keys(FAR_MODELS)];
       throw new UsageError(
         `--model: expected ${known.join(", ")} or a JSON file, found ${given}${didYouMean(given, known)}`,
       );
@@ -108,12 +113,13 @@ export function resolveFar(given: string, more: Record<string, unknown>): FarCon
 }
 
 function resolveDcae(given: string): DcaeConfig {
+  if (BOX.includes(given)) return resolveDcae(boxFile(given, "dcae", "config"));
   if (DCAE_MODELS[given]) return DCAE_MODELS[given];
   if (/\.json$/i.test(given)) {
     const json = readJson(given);
     return dcaeConfig(json.config as Record<string, unknown> | undefined ?? json);
   }
-  const known = Object.keys(DCAE_MODELS);
+  const known = [...BOX, ...Object.keys(DCAE_MODELS)];
   throw new UsageError(
     `--vae: expected ${known.join(", ")} or a JSON file, found ${given}${didYouMean(given, known)}`,
   );
@@ -192,6 +198,17 @@ function weightsOf(
   );
 }
 
+/** The checkpoint that a flag names, or the one in the box unless random weights are asked for. */
+function checkpointOf(
+  given: string | undefined,
+  name: string,
+  part: BoxPart,
+  flags: Pick<ModelFlags, "random-weights">,
+): string | undefined {
+  return given ??
+    (BOX.includes(name) && !flags["random-weights"] ? boxFile(name, part, "weights") : undefined);
+}
+
 /** Random weights are the same in every run, whatever seed the noise has. */
 const RANDOM_WEIGHTS_SEED = 0;
 
@@ -219,9 +236,10 @@ function conditionOf(path: string, entry: string | undefined): Record<string, un
 export function chooseFar(flags: ModelFlags, actions?: number): Model<FarConfig> {
   const more: Record<string, unknown> = {};
   if (flags.window !== undefined) more.short_term_ctx_winsize = flags.window;
-  const plain = resolveFar(flags.model, more);
-  if (flags.weights !== undefined) {
-    Object.assign(more, conditionOf(checkpointPath(flags.weights), flags.entry));
+  const plain = resolveFar(flags.model, more),
+    weights = checkpointOf(flags.weights, flags.model, "far", flags);
+  if (weights !== undefined) {
+    Object.assign(more, conditionOf(checkpointPath(weights), flags.entry));
   } else if (plain.condition === null) {
     const classes = flags["action-classes"] ??
       (plain.long && actions !== undefined ? Math.max(4, actions + 1) : undefined);
@@ -232,21 +250,26 @@ export function chooseFar(flags: ModelFlags, actions?: number): Model<FarConfig>
   return {
     name: flags.model,
     config,
-    weights: weightsOf(flags.model, "weights", flags.weights, flags, shapes, flags.entry),
+    weights: weightsOf(flags.model, "weights", weights, flags, shapes, flags.entry),
   };
 }
 
-/** The autoencoder that the flags name. See {@linkcode chooseFar}. */
+/** An autoencoder with its weights. */
+export interface Autoencoder extends Model<DcaeConfig> {
+  /** Rows and columns of the frames that it was trained on, as far as that is known. */
+  readonly side: number;
+}
+
+/** The autoencoder that the flags name; without a name that of the model in the box, or 8x. See {@linkcode chooseFar}. */
 export function chooseDcae(
-  flags: Pick<ModelFlags, "vae" | "vae-weights" | "random-weights" | "dtype">,
-): Model<DcaeConfig> {
-  const config = resolveDcae(flags.vae);
-  const weights = weightsOf(
-    `DC-AE ${flags.vae}`,
-    "vae-weights",
-    flags["vae-weights"],
-    flags,
-    dcaeShapes(config),
-  );
-  return { name: `DC-AE ${flags.vae}`, config, weights };
+  flags:
+    & Pick<ModelFlags, "vae" | "vae-weights" | "random-weights" | "dtype">
+    & Partial<Pick<ModelFlags, "model">>,
+): Autoencoder {
+  const { model = BOX[0] } = flags,
+    vae = flags.vae ?? (BOX.includes(model) ? model : "8x"),
+    name = `DC-AE ${vae}`;
+  const config = resolveDcae(vae), weights = checkpointOf(flags["vae-weights"], vae, "dcae", flags);
+  const side = BOX.includes(vae) ? BOX_SIDE : 8 * downsampling(config);
+  return { name, config, side, weights: weightsOf(name, "vae-weights", weights, flags, dcaeShapes(config)) };
 }

@@ -19,10 +19,10 @@ import { checkActions, type Clip, clipFlags, readActions, readClip } from "./cli
 import { deviceFlags, progressFlags } from "./flags.ts";
 import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
 import { labelNumber } from "./labels.ts";
-import { downsampling } from "../lib/dcae/config.ts";
 import { sliceFrames } from "../lib/io/frames.ts";
 import { runPrediction, type Task } from "./run_prediction.ts";
 import { readSettings } from "./settings.ts";
+import { isWorld, readWorldClip } from "./world_clip.ts";
 
 /** Flags of `predict`; `generate` takes most of them too. */
 export const predictFlags = {
@@ -59,16 +59,18 @@ export const predictFlags = {
 };
 
 async function predict(call: Call<Flags>): Promise<void> {
-  const { flags: raw, operands: [operand] } = readSettings("predict", call);
+  const { flags: raw, operands: [operand = "world"] } = readSettings("predict", call);
   const flags = raw as Values<typeof predictFlags>;
-  if (operand === undefined) throw new UsageError("far.ts predict: expected CLIP (a clip), found nothing");
   const vae = chooseDcae(flags);
   chooseFar(flags); // a model that is not there is said before a long video is read
-  const clip = await readClip(operand, flags, {
+  const request = {
     count: flags.take === "end" ? flags.ctx : flags.ctx + flags.pred,
     last: flags.take === "end",
-    side: 8 * downsampling(vae.config),
-  });
+    side: vae.side,
+  };
+  const clip = isWorld(operand)
+    ? readWorldClip(operand, flags, request)
+    : await readClip(operand, flags, request);
   if (clip.frames.frames < flags.ctx) {
     throw new RangeError(
       `${operand}: has ${clip.frames.frames} frames to give, expected at least --ctx ${flags.ctx}`,
@@ -133,12 +135,17 @@ export const predictVerb = verb({
     "result.json (settings, timings, MSE and PSNR of each frame) into the folder --out.\n\n" +
     "Ctrl-C finishes the frame; the same command then goes on where it stopped. The folder OUT.part holds what is needed " +
     "for that until the result stands.",
-  operands: [{ name: "CLIP", help: "npz, npy, video or folder of images", optional: true }],
+  operands: [{
+    name: "CLIP",
+    help:
+      "npz, npy, video or folder of images, or world:N, the N-th test walk of the built-in world (default: world:0)",
+    optional: true,
+  }],
   flags: predictFlags,
   examples: [
     {
-      does: "try the whole program on the clip in the box, without trained weights",
-      line: "predict assets/dmlab_24.npz --random-weights --ctx 20 --pred 4 --steps 4",
+      does: "a walk through the built-in world with the model in the box",
+      line: "predict world:3 --ctx 144 --pred 16",
     },
     {
       does: "the authors' DMLab model on its own kind of clip",

@@ -1,0 +1,324 @@
+/**
+ * `far.ts evaluate`: scores of a model on held-out clips, beside simple baselines and itself with a short context.
+ *
+ * @module
+ */
+import { type Batch, batches } from "../lib/data/batches.ts";
+import type { DataSet } from "../lib/data/clip.ts";
+import { dataSetOf } from "../lib/data/options.ts";
+import { type Memory, memoryOf, Views } from "../lib/data/world/seen.ts";
+import { worldScene } from "../lib/data/world/world.ts";
+import { worldSet } from "../lib/data/world_set.ts";
+import { writeAtomic, writeFolderAtomic } from "../lib/io/atomic.ts";
+import { writePng } from "../lib/io/image.ts";
+import { readJsonObject } from "../lib/io/run_folder.ts";
+import { fromPlanes } from "../lib/io/planes.ts";
+import { contactSheet } from "../lib/io/sheet.ts";
+import { disposeAll } from "../lib/tensor.ts";
+import { readOptions } from "../lib/train/options.ts";
+import { type Call, type Flags, integer, path, real, UsageError, type Values, verb } from "./args.ts";
+import { memoryRows, memoryTable, methodRows, methodTable } from "./evaluate_table.ts";
+import {
+  type ClipScores,
+  type Loaded,
+  methodName,
+  predictBatch,
+  type Predicted,
+  type Protocol,
+  scoreClip,
+} from "./evaluation.ts";
+import { deviceFlags, openChosen, progressFlags } from "./flags.ts";
+import { fileHash } from "./hash.ts";
+import { InterruptListener } from "./interrupt.ts";
+import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
+import { checkOut, SCORE_PROTOCOL, writeResult } from "./outputs.ts";
+import { Progress, progressMode } from "./progress.ts";
+import { duration, Interrupted } from "./report.ts";
+
+const evaluateFlags = {
+  clips: integer("clips to score", { default: 32, min: 1, max: 100_000 }),
+  ctx: integer("context frames that the model is given", { default: 144, min: 1, max: 100_000 }),
+  pred: integer("frames to predict and score", { default: 156, min: 1, max: 100_000 }),
+  short: integer("context frames of the second row, the last ones of --ctx", { default: 16, min: 1 }),
+  ...modelFlags,
+  steps: integer("Euler steps a frame", { default: 50, min: 1, max: 1000 }),
+  guidance: real("classifier-free guidance: above 1 guides, -1 drops every condition", {
+    default: 1,
+    min: -1,
+    max: 100,
+  }),
+  seed: integer("seed of the noise", { default: 0, min: 0 }),
+  batch: integer("clips that are predicted together", { default: 8, min: 1, max: 256 }),
+  sheets: integer("clips whose frames are shown", { default: 4, min: 0, max: 1000 }),
+  out: path("folder for the result; replaced only if it is an earlier result", { default: "out/evaluate" }),
+  ...deviceFlags,
+  ...progressFlags,
+};
+
+type EvaluateFlags = Values<typeof evaluateFlags>;
+
+/** The clips, and for the built-in world where each frame's place was seen. */
+interface Clips {
+  readonly set: DataSet;
+  readonly interval: number;
+  readonly memory?: (clip: number) => Promise<readonly Memory[]>;
+}
+
+function clipsOf(what: string, f: EvaluateFlags, size: number): Clips {
+  const frames = f.ctx + f.pred;
+  if (/\.ya?ml$/i.test(what)) {
+    const block = readOptions(what).datasets.sample;
+    if (block === null) throw new UsageError(`${what}: has no datasets.sample`);
+    const { set, options } = dataSetOf({ ...block }, `${what}: datasets.sample`);
+    if (set.holds === "latents") throw new UsageError(`${what}: ${set.name} holds latents, expected frames`);
+    return { set, interval: options.interval ?? 1 };
+  }
+  if (what !== "world") throw new UsageError(`expected world or an option file (yml), found ${what}`);
+  const set = worldSet({ split: "test", size, clips: f.clips, frames });
+  const memory = async (index: number) => {
+    const { maze } = worldScene({ seed: 0, split: "test", index });
+    return memoryOf(new Views(maze, (await set.read(index)).poses!), f.ctx, frames, f.short);
+  };
+  return { set, interval: 1, memory };
+}
+
+const clipFile = (part: string, index: number) => `${part}/clip-${String(index).padStart(5, "0")}.json`;
+const sheetFile = (index: number) => `sheet_${index}.png`;
+
+function exists(file: string): boolean {
+  try {
+    return Deno.statSync(file).isFile;
+  } catch {
+    return false;
+  }
+}
+
+/** Scores of clips that an interrupted run has made, or an empty folder for them. */
+async function openPart(part: string, settings: string): Promise<void> {
+  const file = `${part}/settings.json`;
+  if (exists(file) && Deno.readTextFileSync(file) === settings) return;
+  try {
+    Deno.removeSync(part, { recursive: true });
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  Deno.mkdirSync(part, { recursive: true });
+  await writeAtomic(file, settings);
+}
+
+/** Truth and predictions of one clip in one picture. */
+async function writeSheet(
+  file: string,
+  batch: Batch,
+  b: number,
+  predicted: Predicted,
+  f: EvaluateFlags,
+): Promise<void> {
+  const [, F, , H, W] = batch.shape, image = 3 * H * W, shown = Math.min(4, f.ctx);
+  const clip = batch.data.subarray(b * F * image, (b + 1) * F * image);
+  const frames = (after: Float32Array) => {
+    const planes = new Float32Array((shown + f.pred) * image);
+    planes.set(clip.subarray((f.ctx - shown) * image, f.ctx * image));
+    planes.set(after, shown * image);
+    return fromPlanes(planes.map((v) => v * 2 - 1), H, W);
+  };
+  const rows = [
+    { label: `truth, from frame ${f.ctx - shown}`, frames: frames(clip.subarray(f.ctx * image)) },
+    ...(["model", "short", "autoencoder"] as const).map((method) => ({
+      label: methodName(method, f),
+      frames: frames(predicted[method]),
+      predictedFrom: shown,
+    })),
+  ];
+  await writePng(file, contactSheet(rows));
+}
+
+async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Promise<void> {
+  const f = flags as EvaluateFlags, progress = new Progress(progressMode(f));
+  if (f.short > f.ctx) throw new UsageError(`--short: expected at most --ctx ${f.ctx}, found ${f.short}`);
+  checkOut(f.out);
+  const far = chooseFar(f), vae = chooseDcae(f), { set, interval, memory } = clipsOf(what, f, vae.side);
+  const count = Math.min(f.clips, set.length), frames = f.ctx + f.pred;
+  if (far.config.condition?.type === "action" && !set.actions) {
+    throw new UsageError(`${set.name}: has no actions and ${far.name} needs one a frame`);
+  }
+  far.weights.verify();
+  vae.weights.verify();
+  const random = far.weights.path === null || vae.weights.path === null;
+  const models = {
+    far: { name: far.name, sha256: fileHash(far.weights.path), config: far.config },
+    vae: { name: vae.name, sha256: fileHash(vae.weights.path), config: vae.config },
+  };
+  const { device, reason } = await openChosen(f);
+  using interrupts = new InterruptListener((line) => progress.say(line), "stopping after this frame");
+  try {
+    progress.say(`device: ${device.info.description} (${reason})`);
+    const protocol: Protocol = f;
+    const decides = {
+      data: set.name,
+      ...{ ctx: f.ctx, pred: f.pred, short: f.short, steps: f.steps, guidance: f.guidance, seed: f.seed },
+      ...{ clips: count, interval, batch: f.batch, sheets: f.sheets, dtype: f.dtype, models },
+      device: device.info.description.replace(/\d+ threads?/, "threads"),
+    };
+    const part = `${f.out.replace(/[/\\]+$/, "")}.part`;
+    await openPart(part, `${JSON.stringify(decides, null, 2)}\n`);
+    const loaded: Loaded = {
+      ...{ device, far, vae },
+      transformer: far.weights.load(device),
+      autoencoder: vae.weights.load(device),
+    };
+    const seconds = await scoreAll(
+      loaded,
+      protocol,
+      { set, count, frames, interval, part, f, progress },
+      async () => {
+        await new Promise((resolve) => setTimeout(resolve));
+        if (interrupts.signal) {
+          throw new Interrupted(interrupts.signal, `${part} holds what is done; the same command goes on`);
+        }
+      },
+    );
+    disposeAll([loaded.transformer, loaded.autoencoder]);
+
+    const clips = Array.from(
+      { length: count },
+      (_, i) => readJsonObject(clipFile(part, i)) as unknown as ClipScores,
+    );
+    const kinds = memory && await Promise.all(clips.map((_, i) => memory(i)));
+    const methods = methodRows(clips), seen = kinds && memoryRows(clips, kinds);
+    const ends = [16, 64, f.pred].filter((end, i, all) => end <= f.pred && all.indexOf(end) === i);
+    const spans = ends.map((to, i) => [i === 0 ? 0 : ends[i - 1], to] as const);
+    const tables = [
+      `${random ? "RANDOM WEIGHTS. " : ""}${set.name}, ${count} clips, frames ${f.ctx} to ${
+        frames - 1
+      }; ${far.name}, ` +
+      `${f.steps} Euler steps, guidance ${f.guidance}, seed ${f.seed}; mean ± standard error over clips.\n`,
+      methodTable(methods, f),
+      ...(seen ? [memoryTable(seen, f)] : []),
+    ].join("\n");
+    await writeFolderAtomic(f.out, async (folder) => {
+      await writeAtomic(`${folder}/table.md`, tables);
+      for (let i = 0; i < Math.min(f.sheets, count); i++) {
+        Deno.copyFileSync(`${part}/${sheetFile(i)}`, `${folder}/${sheetFile(i)}`);
+      }
+      await writeResult(folder, {
+        settings: { verb: "evaluate", operands: [what], flags: f },
+        random_weights: random,
+        ...decides,
+        protocol: {
+          scores: `${SCORE_PROTOCOL}; SSIM with a Gaussian window of 11 by 11, sigma 1.5`,
+          means:
+            "over predicted frames of a clip, then over clips; errors are standard errors over clips, differences paired",
+          sampler: `Euler, ${f.steps} steps, guidance ${f.guidance}, seed ${f.seed}, one trajectory a clip`,
+          ...(memory
+            ? { seen: "half of a frame's columns of wall (within 4 cells) in sight; lib/data/world/seen.ts" }
+            : {}),
+        },
+        seconds,
+        methods,
+        by_frame: spans.map(([from, to]) => ({
+          from: f.ctx + from,
+          to: f.ctx + to,
+          methods: methodRows(clips, from, to),
+        })),
+        ...(seen ? { memory: seen } : {}),
+        clip_scores: clips.map((c, i) => ({ ...c, ...(kinds ? { seen: kinds[i] } : {}) })),
+      });
+    });
+    Deno.removeSync(part, { recursive: true });
+    progress.event("done", { out: f.out, methods, memory: seen ?? null, seconds });
+    progress.say(`took ${duration(seconds)}; wrote ${f.out}: table.md, result.json, sheets`);
+    if (progress.mode === "bar" || progress.mode === "lines") console.log(tables);
+  } finally {
+    device.close();
+  }
+}
+
+/** Scores every clip that has no scores yet; returns the seconds that this took. */
+async function scoreAll(
+  loaded: Loaded,
+  protocol: Protocol,
+  { set, count, frames, interval, part, f, progress }: {
+    readonly set: DataSet;
+    readonly count: number;
+    readonly frames: number;
+    readonly interval: number;
+    readonly part: string;
+    readonly f: EvaluateFlags;
+    readonly progress: Progress;
+  },
+  pause: () => Promise<void>,
+): Promise<number> {
+  const start = performance.now(), perBatch = 2 * f.pred;
+  const done = (index: number) =>
+    exists(clipFile(part, index)) && (index >= f.sheets || exists(`${part}/${sheetFile(index)}`));
+  let first = 0;
+  while (first < count && done(first)) first++;
+  const position = Math.floor(first / f.batch), total = Math.ceil(count / f.batch);
+  using stage = progress.stage("evaluate", total * perBatch, "step", position * perBatch);
+  let steps = position * perBatch;
+  const options = { batch: f.batch, frames, interval, split: "validation", position } as const;
+  for await (const all of batches(set, options)) {
+    const batch = firstClips(all, count - all.indices[0]);
+    if (batch === null) break;
+    const predicted = await predictBatch(loaded, protocol, batch, async () => {
+      stage.update(++steps);
+      await pause();
+    });
+    const [, F, , H, W] = batch.shape, image = 3 * H * W;
+    for (const [b, index] of batch.indices.entries()) {
+      const truth = batch.data.subarray((b * F + f.ctx) * image, (b + 1) * F * image);
+      if (index < f.sheets) await writeSheet(`${part}/${sheetFile(index)}`, batch, b, predicted[b], f);
+      const scores = scoreClip(batch.sources[b], predicted[b], truth, [3, H, W]);
+      await writeAtomic(clipFile(part, index), `${JSON.stringify(scores)}\n`);
+      await pause();
+    }
+  }
+  return (performance.now() - start) / 1000;
+}
+
+/** The first clips of a batch, at most `count`; null where none is left. */
+function firstClips(batch: Batch, count: number): Batch | null {
+  const [B, ...rest] = batch.shape;
+  if (count <= 0) return null;
+  if (count >= B) return batch;
+  const part = <T extends Float32Array | Int32Array>(values: T) =>
+    values.subarray(0, values.length / B * count) as T;
+  return {
+    ...batch,
+    data: part(batch.data),
+    shape: [count, ...rest],
+    ...(batch.actions ? { actions: part(batch.actions) } : {}),
+    ...(batch.label ? { label: part(batch.label) } : {}),
+    indices: batch.indices.slice(0, count),
+    sources: batch.sources.slice(0, count),
+  };
+}
+
+/** `far.ts evaluate`. */
+export const evaluateVerb = verb({
+  name: "evaluate",
+  summary: "Score a model on held-out clips, beside baselines and a short context",
+  about:
+    "Predicts clips that were not trained on and scores every frame (PSNR, SSIM): the model, the model with the last --short " +
+    "frames of context only, the last frame repeated, the mean of the context, and the truth through the autoencoder, which " +
+    "bounds them all. Differences are paired by clip and come with their standard error. For the built-in world, frames are " +
+    "also sorted by where the context has shown their place: near, only long ago, or never.\n\n" +
+    "Writes table.md, result.json (every score of every frame, with the protocol) and contact sheets into --out. Ctrl-C " +
+    "keeps the clips that are done; the same command then goes on.",
+  operands: [{
+    name: "SET",
+    help: "world (default), or an option file (yml), of which datasets.sample is taken",
+    optional: true,
+  }],
+  flags: evaluateFlags,
+  examples: [
+    { does: "the model in the box on 32 test walks of the built-in world", line: "evaluate world" },
+    {
+      does: "the authors' DMLab model on clips of an option file",
+      line:
+        "evaluate train_FAR_B_Long_dmlab.yml --model FAR_B_Long --weights far_b_long.pth --vae-weights dcae.pth",
+    },
+  ],
+  run: evaluate,
+});

@@ -1,0 +1,194 @@
+/**
+ * Predictions of held-out clips and their scores beside simple baselines: what `far.ts evaluate` computes.
+ *
+ * @module
+ */
+import type { Device } from "../kernels/device.ts";
+import type { Batch } from "../lib/data/batches.ts";
+import type { FarConfig } from "../lib/far/config.ts";
+import type { DcaeConfig } from "../lib/dcae/config.ts";
+import { sample } from "../lib/far/sample.ts";
+import { pixelScores } from "../lib/metrics/pixel.ts";
+import { normal, streamOf } from "../lib/random.ts";
+import type { Params } from "../lib/params.ts";
+import { decodeImages, encodeImages } from "./codec.ts";
+import type { Model } from "./models.ts";
+
+/** Methods that are compared, by their names in results. `model` is what all others are compared with. */
+export const METHODS = ["model", "short", "last", "mean", "autoencoder"] as const;
+
+/** One of {@linkcode METHODS}. */
+export type Method = typeof METHODS[number];
+
+/** What each method is, in words. */
+export function methodName(
+  method: Method,
+  { ctx, short }: { readonly ctx: number; readonly short: number },
+): string {
+  return {
+    model: `the model, ${ctx} frames of context`,
+    short: `the same model, the last ${short} of them`,
+    last: "repeat the last frame",
+    mean: "mean of the context",
+    autoencoder: "the truth through the autoencoder",
+  }[method];
+}
+
+/** Scores of one clip's predicted frames. */
+export interface ClipScores {
+  /** The file or walk. */
+  readonly source: string;
+  /** `[pred]` in dB, by method. */
+  readonly psnr: Readonly<Record<Method, readonly number[]>>;
+  /** `[pred]`, by method. */
+  readonly ssim: Readonly<Record<Method, readonly number[]>>;
+}
+
+/** Frames of one clip as a method predicts them, `[pred, 3, H, W]`, 0 to 1. */
+export type Predicted = Readonly<Record<Method, Float32Array>>;
+
+/** How clips are predicted. */
+export interface Protocol {
+  /** Frames of context. */
+  readonly ctx: number;
+  /** Frames that are predicted and scored. */
+  readonly pred: number;
+  /** Frames of context of the second row. */
+  readonly short: number;
+  /** Euler steps a frame. */
+  readonly steps: number;
+  /** Classifier-free guidance. */
+  readonly guidance: number;
+  /** Seed of the noise. */
+  readonly seed: number;
+}
+
+/** The models on their device. */
+export interface Loaded {
+  readonly device: Device;
+  readonly far: Model<FarConfig>;
+  readonly vae: Model<DcaeConfig>;
+  /** Parameters of the transformer. */
+  readonly transformer: Params;
+  /** Parameters of the whole autoencoder. */
+  readonly autoencoder: Params;
+}
+
+/** Copies frames `from` to `to` - 1 of every clip of `[B, F, each]`. */
+function cut(values: Float32Array, clips: number, from: number, to: number): Float32Array {
+  const frames = values.length / clips, out = new Float32Array(clips * (to - from));
+  for (let b = 0; b < clips; b++) {
+    out.set(values.subarray(b * frames + from, b * frames + to), b * (to - from));
+  }
+  return out;
+}
+
+/** Colours 0 to 1 of decoded planes; what lies outside is clamped, as in a picture. */
+const colours = (planes: Float32Array) => planes.map((v) => Math.min(1, Math.max(0, v / 2 + 0.5)));
+
+/** The mean of frames `[F, each]`, or the last one, as often as there are frames to predict. */
+function baselines(
+  context: Float32Array,
+  each: number,
+  pred: number,
+): { last: Float32Array; mean: Float32Array } {
+  const F = context.length / each, last = new Float32Array(pred * each), mean = new Float32Array(pred * each);
+  for (let i = 0; i < each; i++) {
+    let sum = 0;
+    for (let f = 0; f < F; f++) sum += context[f * each + i];
+    for (let f = 0; f < pred; f++) {
+      last[f * each + i] = context[(F - 1) * each + i];
+      mean[f * each + i] = sum / F;
+    }
+  }
+  return { last, mean };
+}
+
+/**
+ * Predicts a batch of clips with every method.
+ *
+ * Noise is a function of seed, clip and frame, so both contexts see the same noise, and a clip's prediction does not depend on
+ * its neighbours in the batch.
+ *
+ * @param onFrame Told after each frame of the batch, twice `pred` times.
+ */
+export async function predictBatch(
+  loaded: Loaded,
+  protocol: Protocol,
+  batch: Batch,
+  onFrame: () => Promise<void>,
+): Promise<Predicted[]> {
+  const { device, far, vae, transformer, autoencoder } = loaded, { ctx, pred, short } = protocol;
+  const [B, F, , H, W] = batch.shape, image = 3 * H * W, scale = vae.config.scalingFactor;
+  const encoded = await encodeImages(device, vae.config, autoencoder, batch.data, [B * F, 3, H, W]);
+  const [C, h, w] = encoded.shape, each = C * h * w, raw = encoded.values; // [B, F, C, h, w]
+  const latents = raw.map((v) => v * scale);
+  const toFrames = async (z: Float32Array) =>
+    colours(await decodeImages(device, vae.config, autoencoder, z, [C, h, w]));
+
+  const rollOut = async (given: number) => {
+    const made = new Float32Array(B * pred * each), noise = new Float32Array(B * pred * each);
+    for (const [b, index] of batch.indices.entries()) {
+      noise.set(normal(streamOf(protocol.seed, `noise of clip ${index}`), pred * each), b * pred * each);
+    }
+    const known = {
+      label: batch.label,
+      actions: batch.actions && sliceActions(batch.actions, B, ctx - given),
+    };
+    const run = sample({
+      device,
+      params: transformer,
+      config: far.config,
+      frameShape: [B, C, h, w],
+      context: cut(latents, B, (ctx - given) * each, ctx * each),
+      predict: pred,
+      ...(far.config.condition ? known : {}),
+      steps: protocol.steps,
+      guidance: protocol.guidance,
+      noise,
+    });
+    for await (const { frame, latents } of run) {
+      for (let b = 0; b < B; b++) {
+        const z = latents.subarray(b * each, (b + 1) * each).map((v) => v / scale);
+        made.set(z, (b * pred + frame - given) * each);
+      }
+      await onFrame();
+    }
+    return await toFrames(made); // [B, pred, 3, H, W]
+  };
+
+  const model = await rollOut(ctx), shorter = await rollOut(short);
+  const through = await toFrames(cut(raw, B, ctx * each, F * each));
+  return Array.from({ length: B }, (_, b) => {
+    const of = (all: Float32Array) => all.slice(b * pred * image, (b + 1) * pred * image);
+    const context = batch.data.subarray(b * F * image, (b * F + ctx) * image);
+    return {
+      model: of(model),
+      short: of(shorter),
+      ...baselines(context, image, pred),
+      autoencoder: of(through),
+    };
+  });
+}
+
+/** Actions `[B, F]` from frame `first` of each clip on. */
+function sliceActions(actions: Int32Array, clips: number, first: number): Int32Array {
+  const F = actions.length / clips;
+  return Int32Array.from({ length: clips * (F - first) }, (_, i) => {
+    const b = Math.floor(i / (F - first));
+    return actions[b * F + first + i % (F - first)];
+  });
+}
+
+/** Scores every method's frames of one clip against the truth, `[pred, 3, H, W]`, 0 to 1. */
+export function scoreClip(
+  source: string,
+  predicted: Predicted,
+  truth: Float32Array,
+  shape: readonly [number, number, number],
+): ClipScores {
+  const scores = Object.fromEntries(METHODS.map((m) => [m, pixelScores(predicted[m], truth, shape)]));
+  const each = (metric: "psnr" | "ssim") =>
+    Object.fromEntries(METHODS.map((m) => [m, [...scores[m][metric]]])) as Record<Method, number[]>;
+  return { source, psnr: each("psnr"), ssim: each("ssim") };
+}
