@@ -10,7 +10,7 @@ import type { Device } from "../kernels/device.ts";
 import type { Clip, DataSet } from "../lib/data/clip.ts";
 import { latentSet, writeLatents } from "../lib/data/latents.ts";
 import { dataSetOf } from "../lib/data/options.ts";
-import { toPlanes } from "../lib/data/transform.ts";
+import { transformFrames } from "../lib/data/transform.ts";
 import { writeAtomic } from "../lib/io/atomic.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { fromFloat32, toFloat32 } from "../lib/io/host.ts";
@@ -57,7 +57,7 @@ async function encodeClip(
   const frames = clip.frames!, size = set.fit.resolution;
   const H = size ?? frames.height, W = size ?? frames.width;
   const planes = new Float32Array(frames.frames * 3 * H * W);
-  toPlanes(frames, planes, { resolution: size }); // cut in the middle: nothing random is in stored latents
+  transformFrames(frames, planes, { resolution: size }); // cut in the middle: nothing random is in stored latents
   const { values, shape: [C, h, w] } = await encodeImages(device, vae.config, params, planes, [
     frames.frames,
     3,
