@@ -9,7 +9,7 @@ import { elements, toFloat32 } from "../io/host.ts";
 import { openTensorFile } from "../io/open.ts";
 import type { FileTensor, TensorFile } from "../io/tensor_file.ts";
 import { collectFrames, imageNames, probeVideo, readFrames } from "../io/video.ts";
-import { actionsOf, readActionFile } from "./actions.ts";
+import { namedActions, readActionFile } from "./actions.ts";
 import { type Clip, type ClipRange, type DataSet, framesThere, takeRange } from "./clip.ts";
 
 /** A clip that is still in its file. */
@@ -124,8 +124,8 @@ export function npzItem(path: string, beside: Beside = {}): Item {
         using file = openTensorFile(path);
         const tensor = videoArray(file), [total, height, width] = tensor.shape, range = asked ?? whole(total);
         const values = elements(tensor.read()) as Uint8Array;
-        const own = file.tensors.has("actions") ? actionsOf(file) : undefined;
-        const actions = own ?? (beside.actions === undefined ? undefined : readActionFile(beside.actions));
+        const actions = namedActions(file) ??
+          (beside.actions === undefined ? undefined : readActionFile(beside.actions));
         return {
           frames: makeFrames(range.count, height, width, takeRange(values, height * width * 3, range)),
           actions: actions && actionsIn(beside.actions ?? path, actions, total, range),
