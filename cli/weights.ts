@@ -155,7 +155,7 @@ function inspect(file: string, f: WeightsFlags): void {
   for (const [key, value] of Object.entries(report.metadata)) {
     console.log(`metadata ${key}: ${value.slice(0, 100)}`);
   }
-  console.log(`${report.parameters.toLocaleString("en-US")} elements`);
+  console.log(`${report.parameters.toLocaleString("en-US")} parameters`);
   if (report.fits.length > 0) console.log(`fits ${report.fits.join(" and ")}`);
   else if (report.nearest) {
     const { model, differences, first } = report.nearest;
