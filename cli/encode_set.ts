@@ -14,6 +14,7 @@ import { transformFrames } from "../lib/data/transform.ts";
 import { writeAtomic } from "../lib/io/atomic.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { fromFloat32, toFloat32 } from "../lib/io/host.ts";
+import { isFile } from "../lib/io/paths.ts";
 import { readJsonObject } from "../lib/io/run_folder.ts";
 import { openSafetensors, writeSafetensors } from "../lib/io/safetensors.ts";
 import type { Params } from "../lib/params.ts";
@@ -37,14 +38,6 @@ export interface SetToEncode {
 
 const clipFile = (folder: string, index: number) =>
   `${folder}/clip-${String(index).padStart(7, "0")}.safetensors`;
-
-function there(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch {
-    return false;
-  }
-}
 
 /** Latents of one clip, all frames, not multiplied by the scaling factor. */
 async function encodeClip(
@@ -100,7 +93,7 @@ export async function encodeSet(
     weights: fileHash(vae.weights.path) ?? "RANDOM WEIGHTS",
   };
   const part = `${to}.part`, settings = `${part}/settings.json`;
-  if (there(settings)) {
+  if (isFile(settings)) {
     if (JSON.stringify(readJsonObject(settings)) !== JSON.stringify(about)) {
       throw new UsageError(
         `${part}: holds clips of another set or autoencoder: remove it, or take another --to`,
@@ -112,7 +105,7 @@ export async function encodeSet(
   try {
     using stage = at.progress.stage("encode", set.length, "clip");
     for (let i = 0; i < set.length; i++) {
-      if (!there(clipFile(part, i))) {
+      if (!isFile(clipFile(part, i))) {
         const { latents, actions, label } = await encodeClip(at.device, vae, params, set, await set.read(i));
         await writeSafetensors(clipFile(part, i), {
           latents: fromFloat32(latents!.data, latents!.shape),

@@ -1,5 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { crc32, deflateSync } from "node:zlib";
+import { generator } from "../kernels/check.ts";
 import { CELL, drawText, stampFrames, wrapText } from "../lib/io/font.ts";
 import {
   concatFrames,
@@ -15,10 +16,10 @@ import { encodePng, readPng, writeGif, writePng } from "../lib/io/image.ts";
 import { fromPlanes, toPlanes, writePlanes } from "../lib/io/planes.ts";
 import { encodeSafetensors, openSafetensors } from "../lib/io/safetensors.ts";
 import { contactSheet, sideBySide } from "../lib/io/sheet.ts";
-import { assertRefused, inFolder, pick, seeded } from "./io_helpers.ts";
+import { assertRefused, inFolder, pick } from "./io_helpers.ts";
 
 function noise(seed: number, frames: number, height: number, width: number): Frames {
-  const random = seeded(seed);
+  const random = generator(seed);
   return makeFrames(
     frames,
     height,
