@@ -35,7 +35,8 @@ function ours(device: Device, params: Params) {
     for (const [i, t] of [...cache.store.k, ...cache.store.v].entries()) {
       device.write(t.storage, normal(streamOf(2, `layer ${i}`), t.size));
     }
-    const layout = layoutOf(config, cache.noisyStep(FRAMES)), uploaded = uploadLayout(device, config, layout);
+    const layout = layoutOf(config, cache.noisyStep(FRAMES));
+    const uploaded = uploadLayout(device, config, layout, "last");
     const x = Tensor.from(device, normal(streamOf(1, "x"), 32 * SIDE * SIDE), [1, 1, 32, SIDE, SIDE]);
     const tables = Array.from({ length: STEPS }, (_, k) => {
       const table = new ConditionRows();

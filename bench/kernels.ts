@@ -59,9 +59,21 @@ function attentionCase(T: number, S: number, A: number, hd: number): Case {
   return {
     name: `attention ${T} queries ${S} keys ${A} heads of ${hd}`,
     kernel: attention,
-    params: { T, S, A, hd, D: A * hd, keys: S, scale: 1 / Math.sqrt(hd), slope: 0, hasSlope: 0, hasLse: 0 },
-    absent: ["queryFrames", "keyFrames", "lse"],
-    indices: { ranges: (i) => i % 4 === 1 ? S : 0 },
+    params: {
+      T,
+      S,
+      A,
+      hd,
+      D: A * hd,
+      V: 4 * T,
+      keys: S,
+      scale: 1 / Math.sqrt(hd),
+      slope: 0,
+      hasSlope: 0,
+      hasLse: 0,
+    },
+    absent: ["lse"],
+    indices: { visible: (i) => i % 4 === 1 ? S : 0 },
   };
 }
 
@@ -85,6 +97,7 @@ function causalCases(T: number, n: number, A: number, hd: number): Case[] {
       A2: 2 * A,
       hd,
       D: A * hd,
+      V: 4 * T,
       keys,
       scale: 1 / Math.sqrt(hd),
       slope: 0,
@@ -96,8 +109,8 @@ function causalCases(T: number, n: number, A: number, hd: number): Case[] {
     name: `${kernel.name} ${T / n} frames of ${n} tokens, ${A} heads of ${hd}`,
     kernel,
     params,
-    absent: ["queryFrames", "keyFrames", "lse"],
-    indices: { ranges: (i) => i % 4 === 1 ? (Math.floor((i >> 2) / n) + 1) * n : 0 },
+    absent: ["lse"],
+    indices: { visible: (i) => i % 4 === 1 ? (Math.floor((i >> 2) / n) + 1) * n : 0 },
   }));
 }
 

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { readText } from "./files.ts";
+import { ACTION_FILE, namedActions, readActionFile } from "../lib/data/actions.ts";
 import { type Fit, fitFrames, type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
-import { elements, type HostTensor, toInt32 } from "../lib/io/host.ts";
+import { elements } from "../lib/io/host.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import type { TensorFile } from "../lib/io/tensor_file.ts";
 import { collectFrames, probeVideo, readFrames } from "../lib/io/video.ts";
@@ -20,7 +20,7 @@ export const clipFlags = {
   size: integer("side of the square that frames are brought to, in pixels", { min: 8, max: 4096 }),
   fit: choice(["crop", "pad", "stretch"], "how frames fill that square", { default: "crop" }),
   actions: text(
-    "FILE (npz, npy, txt or json with one whole number a frame), or a pattern such as 0*36,2*12,1",
+    "FILE (npz, npy, csv, txt or json with one whole number a frame), or a pattern such as 0*36,2*12,1",
     {
       value: "FILE|PATTERN",
     },
@@ -49,7 +49,6 @@ export interface Clip {
 }
 
 const FRAME_NAMES = ["video", "frames", "clip", "images", "arr_0"];
-const ACTION_NAMES = ["actions", "action"];
 const TENSOR_ENDING = /\.(npz|npy|safetensors)$/i;
 
 /** What to read. */
@@ -102,12 +101,10 @@ function readTensorClip(file: string, flags: ClipFlags, request: ClipRequest): C
     }
   }
   const side = flags.size;
-  const name = ACTION_NAMES.find((n) => open.tensors.has(n));
-  const actions = name === undefined ? undefined : oneDimension(open, name);
   return {
     path: file,
     frames: side === undefined ? frames : fitFrames(frames, { height: side, width: side }, flags.fit),
-    actions: actions?.subarray(first).filter((_, i) => i % every === 0),
+    actions: namedActions(open)?.subarray(first).filter((_, i) => i % every === 0),
   };
 }
 
@@ -135,18 +132,6 @@ function framesOf(file: TensorFile): Frames {
   return makeFrames(shape[0], shape[1], shape[2], values);
 }
 
-function oneDimension(file: TensorFile, name: string): Int32Array {
-  const tensor: HostTensor = file.read(name);
-  const shape = tensor.shape.filter((size) => size !== 1);
-  if (shape.length > 1 || /^(F|BF)/.test(tensor.dtype)) {
-    throw new FileFormatError(
-      file.path,
-      `${name}: expected one whole number a frame, found ${tensor.dtype} [${tensor.shape}]`,
-    );
-  }
-  return toInt32(tensor);
-}
-
 /**
  * Actions as `--actions` gives them: a file, or a pattern like `0*36,2*12,1`, which repeats from its start until there
  * are enough.
@@ -154,6 +139,7 @@ function oneDimension(file: TensorFile, name: string): Int32Array {
  * @param given The flag's value.
  * @param count Actions needed.
  * @throws {UsageError} If the pattern makes no sense.
+ * @throws {FileFormatError} If the file holds anything but one whole number a frame.
  */
 export function readActions(given: string, count: number): Int32Array {
   if (/^\d+(\*\d+)?(,\d+(\*\d+)?)*$/.test(given)) {
@@ -166,23 +152,13 @@ export function readActions(given: string, count: number): Int32Array {
     });
     return Int32Array.from({ length: count }, (_, i) => once[i % once.length]);
   }
-  if (TENSOR_ENDING.test(given)) {
-    using file = openTensorFile(given);
-    const name = [...ACTION_NAMES, "arr_0"].find((n) => file.tensors.has(n)) ?? [...file.tensors.keys()][0];
-    return oneDimension(file, name);
-  }
-  if (!/\.(json|txt)$/i.test(given)) {
+  if (!ACTION_FILE.test(given)) {
     throw new UsageError(
-      `--actions: expected a file (npz, npy, txt, json) or a pattern such as 0*36,2, found ${given}`,
+      "--actions: expected a file (csv, json, npy, npz, safetensors, txt) or a pattern such as 0*36,2, " +
+        `found ${given}`,
     );
   }
-  const content = readText(given);
-  const words = content.replace(/[[\],]/g, " ").split(/\s+/).filter((w) => w !== "");
-  const wrong = words.find((w) => !/^\d+$/.test(w));
-  if (wrong !== undefined || words.length === 0) {
-    throw new FileFormatError(given, `expected whole numbers, found ${wrong ?? "none"}`);
-  }
-  return Int32Array.from(words, Number);
+  return readActionFile(given);
 }
 
 /**

@@ -11,6 +11,7 @@ import { type Block, dataSetOf } from "../lib/data/options.ts";
 import { worldSet } from "../lib/data/world_set.ts";
 import { SPLITS } from "../lib/data/world/world.ts";
 import { writeWorld } from "../lib/data/world/write.ts";
+import { isFile, isFolder } from "../lib/io/paths.ts";
 import { readYaml } from "../lib/io/yaml.ts";
 import { choice, integer, path, toggle, UsageError, type Values, verb } from "./args.ts";
 import { progressFlags } from "./flags.ts";
@@ -107,22 +108,6 @@ function typeOf(what: string, f: DataFlags): string {
   if (name !== undefined) return READERS[name];
   if (/world_\w+\.json$/.test(what)) return READERS.dmlab;
   throw new UsageError(`far.ts data: the path ${what} does not tell what kind of list it is: give --type`);
-}
-
-function isFolder(what: string): boolean {
-  try {
-    return Deno.statSync(what).isDirectory;
-  } catch {
-    return false;
-  }
-}
-
-function isFile(file: string): boolean {
-  try {
-    return Deno.statSync(file).isFile;
-  } catch {
-    return false;
-  }
 }
 
 /** The data sets that an operand means: the world, a folder, a list, or all of an option file. */

@@ -10,10 +10,11 @@ import type { Device } from "../kernels/device.ts";
 import type { Clip, DataSet } from "../lib/data/clip.ts";
 import { latentSet, writeLatents } from "../lib/data/latents.ts";
 import { dataSetOf } from "../lib/data/options.ts";
-import { toPlanes } from "../lib/data/transform.ts";
+import { transformFrames } from "../lib/data/transform.ts";
 import { writeAtomic } from "../lib/io/atomic.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { fromFloat32, toFloat32 } from "../lib/io/host.ts";
+import { isFile } from "../lib/io/paths.ts";
 import { readJsonObject } from "../lib/io/run_folder.ts";
 import { openSafetensors, writeSafetensors } from "../lib/io/safetensors.ts";
 import type { Params } from "../lib/params.ts";
@@ -38,14 +39,6 @@ export interface SetToEncode {
 const clipFile = (folder: string, index: number) =>
   `${folder}/clip-${String(index).padStart(7, "0")}.safetensors`;
 
-function there(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch {
-    return false;
-  }
-}
-
 /** Latents of one clip, all frames, not multiplied by the scaling factor. */
 async function encodeClip(
   device: Device,
@@ -57,7 +50,7 @@ async function encodeClip(
   const frames = clip.frames!, size = set.fit.resolution;
   const H = size ?? frames.height, W = size ?? frames.width;
   const planes = new Float32Array(frames.frames * 3 * H * W);
-  toPlanes(frames, planes, { resolution: size }); // cut in the middle: nothing random is in stored latents
+  transformFrames(frames, planes, { resolution: size }); // cut in the middle: nothing random is in stored latents
   const { values, shape: [C, h, w] } = await encodeImages(device, vae.config, params, planes, [
     frames.frames,
     3,
@@ -100,7 +93,7 @@ export async function encodeSet(
     weights: fileHash(vae.weights.path) ?? "RANDOM WEIGHTS",
   };
   const part = `${to}.part`, settings = `${part}/settings.json`;
-  if (there(settings)) {
+  if (isFile(settings)) {
     if (JSON.stringify(readJsonObject(settings)) !== JSON.stringify(about)) {
       throw new UsageError(
         `${part}: holds clips of another set or autoencoder: remove it, or take another --to`,
@@ -112,7 +105,7 @@ export async function encodeSet(
   try {
     using stage = at.progress.stage("encode", set.length, "clip");
     for (let i = 0; i < set.length; i++) {
-      if (!there(clipFile(part, i))) {
+      if (!isFile(clipFile(part, i))) {
         const { latents, actions, label } = await encodeClip(at.device, vae, params, set, await set.read(i));
         await writeSafetensors(clipFile(part, i), {
           latents: fromFloat32(latents!.data, latents!.shape),

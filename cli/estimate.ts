@@ -184,10 +184,7 @@ export async function measureRates(device: Device): Promise<Rates> {
     image: zeros(1, 32, 32, 256),
     kernel: zeros(256, 256, 3, 3).pack("conv2d"),
     keys: zeros(1536, 768),
-    ranges: Tensor.from(device, Int32Array.from({ length: 64 * 4 }, (_, i) => i % 4 === 1 ? 1536 : 0), [
-      64,
-      4,
-    ]),
+    ranges: Tensor.from(device, Int32Array.from({ length: 64 * 4 }, (_, i) => i % 4 === 1 ? 1536 : 0)),
   }));
   const { many, few, w, image, kernel, keys, ranges } = made;
   const time = (body: () => unknown) => secondsOf(device, () => void scope(() => void body()));
@@ -203,7 +200,7 @@ export async function measureRates(device: Device): Promise<Rates> {
       linearFew: 2 * 64 * 768 * 768 / await time(() => linear(few, w)),
       conv: 2 * 1024 * 256 * 256 * 9 / await time(() => conv2d(image, kernel)),
       attention: 4 * 64 * 1536 * 768 /
-        await time(() => attention(few, keys, keys, 64, { ranges, keys: 1536 })),
+        await time(() => attention(few, keys, keys, 64, { table: ranges, keys: 1536 })),
       bytes: 2 * keys.size * 4 /
         await time(() =>
           copyStrided(keys, Tensor.empty(device, keys.shape), { sizes: [keys.size], from: [1], to: [1] })

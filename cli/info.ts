@@ -15,7 +15,7 @@ import { choice, integer, path, real, toggle, type Values, verb } from "./args.t
 import { toPixels, toSvg } from "./drawing.ts";
 import { dcaeCost, flopsOf, framesPerBatch, sampleCost } from "./estimate.ts";
 import { budgetDrawing, cacheDrawing, maskDrawing, tokensOf } from "./info_drawings.ts";
-import { parametersOf, resolveFar } from "./models.ts";
+import { resolveFar } from "./models.ts";
 import { bytes } from "./report.ts";
 
 const flags = {
@@ -50,7 +50,7 @@ function byPart(shapes: Readonly<Record<string, Shape>>, parts: readonly (readon
   const out: Record<string, number> = {};
   for (const [name, shape] of Object.entries(shapes)) {
     const [part] = parts.find(([, pattern]) => pattern.test(name))!;
-    out[part] = (out[part] ?? 0) + parametersOf({ [name]: shape });
+    out[part] = (out[part] ?? 0) + countParameters({ [name]: shape });
   }
   return out;
 }
@@ -84,7 +84,7 @@ async function infoFar(given: string, f: InfoFlags): Promise<Record<string, unkn
   const dryUncached = await sampleCost(config, { ...request, cache: false, steps: 1 }, f.dtype);
   const result = {
     model: given,
-    parameters: { total: parametersOf(shapes), ...byPart(shapes, PARTS) },
+    parameters: { total: countParameters(shapes), ...byPart(shapes, PARTS) },
     weights_bytes: { f32: 4 * countParameters(shapes), f16: 2 * countParameters(shapes) },
     tokens: {
       frame: near,
@@ -172,7 +172,7 @@ function infoDcae(given: string, f: InfoFlags): Record<string, unknown> {
   const encode = cost("encode"), decode = cost("decode");
   const result = {
     model: `DC-AE ${given}`,
-    parameters: { total: parametersOf(shapes), ...byPart(shapes, DCAE_PARTS) },
+    parameters: { total: countParameters(shapes), ...byPart(shapes, DCAE_PARTS) },
     latent: [config.latentChannels, side / r, side / r],
     flops_per_frame: { encode: flopsOf(encode) / batch, decode: flopsOf(decode) / batch },
     device_bytes: { encode: encode.memory, decode: decode.memory, batch },

@@ -31,7 +31,7 @@ import {
 import { availableMemory, openChosen } from "./flags.ts";
 import { fileHash } from "./hash.ts";
 import { InterruptListener } from "./interrupt.ts";
-import { type Model, parametersOf } from "./models.ts";
+import type { Model } from "./models.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { bytes, duration, Interrupted } from "./report.ts";
 import { RunState, type SavedLatents } from "./resume.ts";
@@ -211,7 +211,7 @@ export async function runPrediction(task: Task): Promise<void> {
 
     const scores = values.map((v) => scoreFrames(v, task.truth, context.frames));
     const took = grouped(at.seconds);
-    const parameters = { far: parametersOf(far.weights.shapes), vae: parametersOf(vae.weights.shapes) };
+    const parameters = { far: countParameters(far.weights.shapes), vae: countParameters(vae.weights.shapes) };
     const random = far.weights.path === null || vae.weights.path === null;
     let files: string[] = [];
     await writeFolderAtomic(out, async (folder) => {

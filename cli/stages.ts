@@ -10,6 +10,7 @@ import { type DcaeConfig, downsampling } from "../lib/dcae/config.ts";
 import type { FarConfig } from "../lib/far/config.ts";
 import { sample } from "../lib/far/sample.ts";
 import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
+import { fromPlanes, toPlanes } from "../lib/io/planes.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { disposeAll, scope, Tensor } from "../lib/tensor.ts";
 import { framesPerBatch } from "./estimate.ts";
@@ -94,7 +95,7 @@ export async function* encodeBatches(
     for await (const batch of batches) {
       latentSize(config, batch);
       const latents = await timed(at, "encode", async () => {
-        const images = planes(batch, 0, batch.frames), shape = [batch.frames, 3, batch.height, batch.width];
+        const images = toPlanes(batch), shape = [batch.frames, 3, batch.height, batch.width];
         const z = scope(() => encode(params, config, Tensor.from(device, images, shape)));
         const read = await z.read();
         z.dispose();
@@ -108,19 +109,6 @@ export async function* encodeBatches(
     disposeAll(params);
     device.trim();
   }
-}
-
-/** Colours 0 to 255, `[F, H, W, 3]`, as planes in [-1, 1], `[F, 3, H, W]`. */
-function planes(frames: Frames, first: number, count: number): Float32Array {
-  const pixels = frames.height * frames.width, out = new Float32Array(count * 3 * pixels);
-  for (let f = 0; f < count; f++) {
-    for (let i = 0; i < pixels; i++) {
-      for (let c = 0; c < 3; c++) {
-        out[(f * 3 + c) * pixels + i] = frames.data[((first + f) * pixels + i) * 3 + c] / 255 * 2 - 1;
-      }
-    }
-  }
-  return out;
 }
 
 /** Decoded frames. */
@@ -172,7 +160,8 @@ export async function* decodeBatches(
         );
         const y = await images.read(); // [B, 3, H, W]
         images.dispose();
-        return colours(y, n, H, W);
+        const values = new Float32Array(y.length);
+        return { frames: fromPlanes(y, H, W, values), values };
       });
       stage.update(first + n);
       yield decoded;
@@ -182,23 +171,6 @@ export async function* decodeBatches(
     disposeAll(params);
     device.trim();
   }
-}
-
-/** Planes of about [-1, 1], `[F, 3, H, W]`, as colours. */
-function colours(planes: Float32Array, count: number, height: number, width: number): Decoded {
-  const frames = makeFrames(count, height, width), pixels = height * width;
-  const values = new Float32Array(count * pixels * 3);
-  for (let f = 0; f < count; f++) {
-    for (let i = 0; i < pixels; i++) {
-      for (let c = 0; c < 3; c++) {
-        const value = Math.min(1, Math.max(0, planes[(f * 3 + c) * pixels + i] / 2 + 0.5));
-        const to = (f * pixels + i) * 3 + c;
-        values[to] = value;
-        frames.data[to] = Math.round(value * 255);
-      }
-    }
-  }
-  return { frames, values };
 }
 
 /** What to predict. */

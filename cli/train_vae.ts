@@ -11,7 +11,6 @@ import { writeAtomic } from "../lib/io/atomic.ts";
 import { fromPlanes } from "../lib/io/planes.ts";
 import { contactSheet } from "../lib/io/sheet.ts";
 import { loadPerceptual } from "../lib/metrics/perceptual.ts";
-import { isBuffer } from "../lib/params.ts";
 import type { Shape } from "../lib/tensor.ts";
 import { optionsVaeTrainer, type TrainOptions } from "../lib/train/options.ts";
 import { OptionError } from "../lib/train/schema.ts";
@@ -94,8 +93,7 @@ async function trainVae(call: Call<Flags>): Promise<void> {
         `datasets.train.data_cfg.resolution: expected a multiple of ${r}, found ${H}x${W}`,
       );
     }
-    const trained = Object.entries(dcaeShapes(config.model)).filter(([name]) => !isBuffer(name));
-    const parameters = countParameters(Object.fromEntries(trained));
+    const parameters = countParameters(dcaeShapes(config.model));
     const { discriminatorStart } = config,
       kinds = [
         ...(discriminatorStart > 0 ? [false] : []),

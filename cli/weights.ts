@@ -5,6 +5,7 @@
  */
 import { fromFloat32, type HostTensor, type LazyTensor, toFloat32 } from "../lib/io/host.ts";
 import { openTensorFile } from "../lib/io/open.ts";
+import { isFile } from "../lib/io/paths.ts";
 import { writePth } from "../lib/io/pth_write.ts";
 import { writeSafetensors } from "../lib/io/safetensors.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
@@ -41,19 +42,11 @@ function zooModel(name: string): ZooModel {
   );
 }
 
-function exists(file: string): boolean {
-  try {
-    return Deno.statSync(file).isFile;
-  } catch {
-    return false;
-  }
-}
-
 function list(f: WeightsFlags): void {
   const folder = f.into ?? cacheFolder();
   const rows = ZOO.map((m) => ({
     ...m,
-    pulled: exists(cachedPath(m, folder)) ? cachedPath(m, folder) : null,
+    pulled: isFile(cachedPath(m, folder)) ? cachedPath(m, folder) : null,
   }));
   if (f.json) return console.log(JSON.stringify(rows, null, 2));
   const cells = [
@@ -77,7 +70,7 @@ function list(f: WeightsFlags): void {
 async function pull(name: string, f: WeightsFlags): Promise<void> {
   const model = zooModel(name), target = cachedPath(model, f.into ?? cacheFolder());
   const progress = new Progress(progressMode(f));
-  if (exists(target)) {
+  if (isFile(target)) {
     const { matches, found } = hashMatches(target, model.sha8);
     if (matches) {
       progress.event("done", { path: target });
@@ -155,7 +148,7 @@ function inspect(file: string, f: WeightsFlags): void {
   for (const [key, value] of Object.entries(report.metadata)) {
     console.log(`metadata ${key}: ${value.slice(0, 100)}`);
   }
-  console.log(`${report.parameters.toLocaleString("en-US")} elements`);
+  console.log(`${report.parameters.toLocaleString("en-US")} parameters`);
   if (report.fits.length > 0) console.log(`fits ${report.fits.join(" and ")}`);
   else if (report.nearest) {
     const { model, differences, first } = report.nearest;
@@ -212,7 +205,7 @@ async function convert(from: string, to: string, f: WeightsFlags): Promise<void>
 
 /** A zoo name stands for its pulled file. */
 function pathOf(given: string, f: WeightsFlags): string {
-  const model = exists(given) ? undefined : ZOO.find((m) => m.name === given);
+  const model = isFile(given) ? undefined : ZOO.find((m) => m.name === given);
   return model ? cachedPath(model, f.into ?? cacheFolder()) : given;
 }
 

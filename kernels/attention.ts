@@ -27,34 +27,40 @@ function tileOf(hd: number, target: Target): { KEYS: number; LANES: number; PART
   return tiles.find((tile) => bytes(tile) <= target.sharedBytes) ?? tiles.at(-1)!;
 }
 
+/** What the temporal decay adds to the score of query t and key s. */
+const decay = (visible: ArrayLike<number>, t: number, s: number, p: Params): number =>
+  p.hasSlope ? p.slope * (visible[5 * p.T + s] - visible[4 * p.T + t]) : 0;
+
 /**
- * y[t] = softmax(q[t] kᵀ * scale + slope * (keyFrame - queryFrame)) v, per head.
+ * y[t] = softmax(q[t] kᵀ * scale + slope * (key frame - query frame)) v, per head.
  *
- * Query t sees the rows `[ranges[t,0], ranges[t,1])` and `[ranges[t,2], ranges[t,3])` of `k` and `v`; the second range
- * may be empty. With tokens sorted by frame, the frame-causal mask is such a prefix: distant frames (L2) in one
- * range, near frames (L1) in the other; clips of a batch are ranges too, so the kernel knows no batch. Blocks of keys
- * that no query of a tile sees are skipped. `lse` (log of the softmax denominator, `[T, A]`) is kept for the gradient.
+ * The first 4T words of `visible` are ranges: query t sees the rows from word 4t to before word 4t+1 of `k` and `v`, and
+ * those from word 4t+2 to before word 4t+3; the second range may be empty. With a slope, the frames of the T queries and
+ * then those of the S keys follow: one buffer for all three keeps the gradients within what every adapter binds. With
+ * tokens sorted by frame, the frame-causal mask is such a prefix: distant frames (L2) in one range, near frames (L1) in
+ * the other; clips of a batch are ranges too, so the kernel knows no batch. Blocks of keys that no query of a tile sees
+ * are skipped. `lse` (log of the softmax denominator, `[T, A]`) is kept for the gradient.
  */
 export const attention: Kernel = {
   name: "attention",
-  inputs: { q: "T D", k: "S D", v: "S D", ranges: "T 4:i32", queryFrames: "T:i32?", keyFrames: "S:i32?" },
+  inputs: { q: "T D", k: "S D", v: "S D", visible: "V:i32" },
   outputs: { y: "T D", lse: "T A?" },
   params: { T: "u32", D: "u32", A: "u32", scale: "f32", slope: "f32" },
   flags: ["hd", "hasSlope", "hasLse"],
   // `keys` is the mean number of visible keys of a query, when the caller knows it.
   flops: (p) => 4 * p.T * (p.keys ?? 0) * p.D,
   reference: (io, p) => {
-    const { q, k, v, ranges, y } = io;
+    const { q, k, v, visible, y } = io;
     for (let t = 0; t < p.T; t++) {
       const keys: number[] = [];
-      for (let s = ranges![4 * t]; s < ranges![4 * t + 1]; s++) keys.push(s);
-      for (let s = ranges![4 * t + 2]; s < ranges![4 * t + 3]; s++) keys.push(s);
+      for (let s = visible![4 * t]; s < visible![4 * t + 1]; s++) keys.push(s);
+      for (let s = visible![4 * t + 2]; s < visible![4 * t + 3]; s++) keys.push(s);
       for (let head = 0; head < p.A; head++) {
         const at = head * p.hd;
         const scores = keys.map((s) => {
           let dot = 0;
           for (let d = 0; d < p.hd; d++) dot += q![t * p.D + at + d] * k![s * p.D + at + d];
-          return dot * p.scale + (p.hasSlope ? p.slope * (io.keyFrames![s] - io.queryFrames![t]) : 0);
+          return dot * p.scale + decay(visible!, t, s, p);
         });
         const max = scores.reduce((a, b) => Math.max(a, b), -Infinity);
         let sum = 0;
@@ -125,10 +131,10 @@ function eachPair(
   p: Params,
   visit: (t: number, s: number, at: number, w: number, ds: number) => void,
 ) {
-  const { q, k, v, ranges, dy, stats } = io;
+  const { q, k, v, visible, dy, stats } = io;
   for (let t = 0; t < p.T; t++) {
     for (const r of [0, 2]) {
-      for (let s = ranges![4 * t + r]; s < ranges![4 * t + r + 1]; s++) {
+      for (let s = visible![4 * t + r]; s < visible![4 * t + r + 1]; s++) {
         for (let head = 0; head < p.A; head++) {
           const at = head * p.hd;
           let dot = 0, up = 0;
@@ -136,7 +142,7 @@ function eachPair(
             dot += q![t * p.D + at + d] * k![s * p.D + at + d];
             up += dy![t * p.D + at + d] * v![s * p.D + at + d];
           }
-          const score = dot * p.scale + (p.hasSlope ? p.slope * (io.keyFrames![s] - io.queryFrames![t]) : 0);
+          const score = dot * p.scale + decay(visible!, t, s, p);
           const weight = Math.exp(score - stats![t * 2 * p.A + head]);
           visit(t, s, at, weight, weight * (up - stats![t * 2 * p.A + p.A + head]));
         }
@@ -149,9 +155,7 @@ const GRAD_INPUTS = {
   q: "T D",
   k: "S D",
   v: "S D",
-  ranges: "T 4:i32",
-  queryFrames: "T:i32?",
-  keyFrames: "S:i32?",
+  visible: "V:i32",
   stats: "T A2",
   dy: "T D",
 } as const;

@@ -140,14 +140,14 @@ function merge(out: usize, stride: usize, decay: usize, tile: usize): void {
 }
 
 export function attention(args: usize, task: i32, scratch: usize): void {
-  const T = <i32>word(args, 8), D = <i32>word(args, 9), A = <i32>word(args, 10);
-  const scale = real(args, 11), slope: f32 = real(args, 12) * LOG2E;
-  const hd = <i32>word(args, 13), hasSlope = word(args, 14), hasLse = word(args, 15);
+  const T = <i32>word(args, 6), D = <i32>word(args, 7), A = <i32>word(args, 8);
+  const scale = real(args, 9), slope: f32 = real(args, 10) * LOG2E;
+  const hd = <i32>word(args, 11), hasSlope = word(args, 12), hasLse = word(args, 13);
   const q0 = task / A * QUERIES, queries = min(QUERIES, T - q0), lanes = (queries + 15) & ~15;
   const column = <usize>(task % A * hd) << 2, rowBytes = <usize>D << 2;
   const q = <usize>word(args, 0) + column, k = <usize>word(args, 1) + column, v = <usize>word(args, 2) + column;
   const ranges = <usize>word(args, 3);
-  const keyFrames = hasSlope ? <usize>word(args, 5) : 0;
+  const queryFrames = ranges + (<usize>T << 4), keyFrames = hasSlope ? queryFrames + (<usize>T << 2) : 0;
   const width = (hd + 7) & ~7, outBytes = <usize>width << 2;
   const queryPanels = scratch + BLOCKS;
   const scores = queryPanels + (<usize>hd << 8);
@@ -185,9 +185,7 @@ export function attention(args: usize, task: i32, scratch: usize): void {
         high = max(high, to);
       }
     }
-    const frame: f32 = hasSlope && i < queries
-      ? <f32>load<i32>(<usize>word(args, 4) + (<usize>(q0 + i) << 2))
-      : 0.0;
+    const frame: f32 = hasSlope && i < queries ? <f32>load<i32>(queryFrames + (<usize>(q0 + i) << 2)) : 0.0;
     store<f32>(at, frame, FRAMES);
   }
   v128.store(scratch + DECAY, f32x4.splat(0.0), 256);
@@ -241,7 +239,7 @@ export function attention(args: usize, task: i32, scratch: usize): void {
     }
   }
 
-  const y = <usize>word(args, 6) + column, lse = <usize>word(args, 7);
+  const y = <usize>word(args, 4) + column, lse = <usize>word(args, 5);
   for (let i = 0; i < queries; i++) {
     const at = scratch + (<usize>i << 2);
     const sum = load<f32>(at, SUM);

@@ -24,21 +24,22 @@ struct Params { T: u32, D: u32, A: u32, scale: f32, slope: f32 }
 @group(0) @binding(0) var<storage, read> q: array<vec4f>; // [T, D]
 @group(0) @binding(1) var<storage, read> k: array<vec4f>; // [S, D]
 @group(0) @binding(2) var<storage, read> v: array<vec4f>;
-@group(0) @binding(3) var<storage, read> ranges: array<vec4i>; // [T]: two half-open ranges of keys
-@group(0) @binding(4) var<storage, read> queryFrames: array<i32>;
-@group(0) @binding(5) var<storage, read> keyFrames: array<i32>;
-@group(0) @binding(6) var<storage, read_write> y: array<vec4f>; // [T, D]
-@group(0) @binding(7) var<storage, read_write> lse: array<f32>; // [T, A]
-@group(0) @binding(8) var<uniform> p: Params;
+@group(0) @binding(3) var<storage, read> visible: array<vec4i>; // [T]: two half-open ranges of keys; frames behind
+@group(0) @binding(4) var<storage, read_write> y: array<vec4f>; // [T, D]
+@group(0) @binding(5) var<storage, read_write> lse: array<f32>; // [T, A]
+@group(0) @binding(6) var<uniform> p: Params;
 
 var<workgroup> queries: array<vec4f, QUERIES * HV>;
 var<workgroup> block: array<vec4f, KEYS * PAD>;
 var<workgroup> weights: array<f32, QUERIES * KEYS>;
 var<workgroup> maxima: array<f32, QUERIES * SHARE>;
 
+// The frame of query i, or of key i - T.
+fn frameAt(i: u32) -> i32 { return visible[p.T + i / 4u][i % 4u]; }
+
 fn rangeOf(t: u32, which: u32) -> vec2i {
   if (t >= p.T) { return vec2i(); }
-  return select(ranges[t].xy, ranges[t].zw, which == 1u);
+  return select(visible[t].xy, visible[t].zw, which == 1u);
 }
 
 // The next run of keys from `begin` on that the tile's queries see without a gap. It depends on read-only memory and the
@@ -107,9 +108,9 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
           var score1 = (dot1.x + dot1.y) + (dot1.z + dot1.w);
           let at = s + i32(j);
           if (hasSlope == 1u) {
-            let frame = keyFrames[min(at, run.y - 1)];
-            score0 += p.slope * f32(frame - queryFrames[min(first + t0, p.T - 1u)]);
-            score1 += p.slope * f32(frame - queryFrames[min(first + t1, p.T - 1u)]);
+            let frame = frameAt(p.T + u32(min(at, run.y - 1)));
+            score0 += p.slope * f32(frame - frameAt(min(first + t0, p.T - 1u)));
+            score1 += p.slope * f32(frame - frameAt(min(first + t1, p.T - 1u)));
           }
           score0 = select(NEVER, score0, at >= seen0.x && at < until0);
           score1 = select(NEVER, score1, at >= seen1.x && at < until1);
@@ -250,11 +251,9 @@ override hasSlope: u32 = 0u;
 @group(0) @binding(0) var<storage, read> q: array<vec4f>; // [T, D]
 @group(0) @binding(1) var<storage, read> k: array<vec4f>; // [S, D]
 @group(0) @binding(2) var<storage, read> v: array<vec4f>;
-@group(0) @binding(3) var<storage, read> ranges: array<vec4i>; // [T]: two half-open ranges of keys
-@group(0) @binding(4) var<storage, read> queryFrames: array<i32>;
-@group(0) @binding(5) var<storage, read> keyFrames: array<i32>;
-@group(0) @binding(6) var<storage, read> stats: array<f32>; // [T, 2A] = [lse | sum of dy y]
-@group(0) @binding(7) var<storage, read> dy: array<vec4f>; // [T, D]
+@group(0) @binding(3) var<storage, read> visible: array<vec4i>; // [T]: two half-open ranges of keys; frames behind
+@group(0) @binding(4) var<storage, read> stats: array<f32>; // [T, 2A] = [lse | sum of dy y]
+@group(0) @binding(5) var<storage, read> dy: array<vec4f>; // [T, D]
 
 var<workgroup> block: array<vec4f, BLOCK * PAD>; // row 4c + j at place j ACROSS + c: neighbours hit different banks
 var<workgroup> factors: array<vec4f, OWN * EDGE>; // [OWN, BLOCK]
@@ -263,12 +262,15 @@ var<workgroup> met: array<u32, 64>;
 // Where an invocation is: its first own row and group of block rows, and where its four own rows begin in storage.
 struct Place { head: u32, first: u32, r: u32, c: u32, rows: vec4u }
 
+// The frame of query i, or of key i - T.
+fn frameAt(i: u32) -> i32 { return visible[p.T + i / 4u][i % 4u]; }
+
 // Whether any of the queries t … t+count-1 sees any of the keys s … s+keys-1.
 fn anySees(t: u32, count: u32, s: u32, keys: u32) -> bool {
   var any = false;
   let end = i32(s + keys);
   for (var i = t; i < min(t + count, p.T); i++) {
-    let seen = ranges[i];
+    let seen = visible[i];
     any |= max(seen.x, i32(s)) < min(seen.y, end) || max(seen.z, i32(s)) < min(seen.w, end);
   }
   return any;
@@ -277,11 +279,11 @@ fn anySees(t: u32, count: u32, s: u32, keys: u32) -> bool {
 // Weight of a pair and gradient of its score, from q k and dy v.
 fn gradientOf(t: u32, s: u32, head: u32, product: f32, up: f32) -> vec2f {
   if (t >= p.T) { return vec2f(); }
-  let seen = ranges[t];
+  let seen = visible[t];
   let at = i32(s);
   if (!((at >= seen.x && at < seen.y) || (at >= seen.z && at < seen.w))) { return vec2f(); }
   var score = product * p.scale;
-  if (hasSlope == 1u) { score += p.slope * f32(keyFrames[s] - queryFrames[t]); }
+  if (hasSlope == 1u) { score += p.slope * f32(frameAt(p.T + s) - frameAt(t)); }
   let i = t * 2u * p.A + head;
   let weight = expAccurate(score - stats[i]);
   return vec2f(weight, weight * (up - stats[i + p.A]));
@@ -377,8 +379,8 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
 
 //# gradQuery
 struct Params { T: u32, D: u32, A: u32, scale: f32, slope: f32 }
-@group(0) @binding(8) var<storage, read_write> dq: array<vec4f>; // [T, D]
-@group(0) @binding(9) var<uniform> p: Params;
+@group(0) @binding(6) var<storage, read_write> dq: array<vec4f>; // [T, D]
+@group(0) @binding(7) var<uniform> p: Params;
 
 var<private> sums: array<mat4x4f, SPAN>; // dq
 
@@ -398,7 +400,7 @@ fn ownCount() -> u32 { return p.T; }
 fn extent(first: u32) -> vec2u {
   var ends = vec2i(0x7fffffff, 0);
   for (var t = first; t < min(first + OWN, p.T); t++) {
-    let seen = ranges[t];
+    let seen = visible[t];
     if (seen.x < seen.y) { ends = vec2i(min(ends.x, seen.x), max(ends.y, seen.y)); }
     if (seen.z < seen.w) { ends = vec2i(min(ends.x, seen.z), max(ends.y, seen.w)); }
   }
@@ -428,9 +430,9 @@ fn store(at: u32, u: u32, i: u32) { dq[at] = sums[u][i] * p.scale; }
 
 //# gradKey
 struct Params { T: u32, S: u32, D: u32, A: u32, scale: f32, slope: f32 }
-@group(0) @binding(8) var<storage, read_write> dk: array<vec4f>; // [S, D]
-@group(0) @binding(9) var<storage, read_write> dv: array<vec4f>;
-@group(0) @binding(10) var<uniform> p: Params;
+@group(0) @binding(6) var<storage, read_write> dk: array<vec4f>; // [S, D]
+@group(0) @binding(7) var<storage, read_write> dv: array<vec4f>;
+@group(0) @binding(8) var<uniform> p: Params;
 
 var<private> sums: array<mat4x4f, 2u * SPAN>; // dk, dv
 

@@ -161,22 +161,23 @@ function clear(scores: usize, products: usize, out: usize, bytes: usize): void {
 }
 
 export function attentionGradQuery(args: usize, task: i32, scratch: usize): void {
-  const T = <i32>word(args, 9), D = <i32>word(args, 10), A = <i32>word(args, 11);
-  const scale = real(args, 12), slope: f32 = real(args, 13) * LOG2E;
-  const hd = <i32>word(args, 14), hasSlope = word(args, 15) != 0;
+  const T = <i32>word(args, 7), D = <i32>word(args, 8), A = <i32>word(args, 9);
+  const scale = real(args, 10), slope: f32 = real(args, 11) * LOG2E;
+  const hd = <i32>word(args, 12), hasSlope = word(args, 13) != 0;
   // Late queries see most: they go first.
   const tileIndex = (T + LANES - 1) / LANES - 1 - task / A, head = task % A;
   const q0 = tileIndex * LANES, queries = min(LANES, T - q0), panels = (queries + PANEL - 1) / PANEL;
   const column = <usize>(head * hd) << 2, rowBytes = <usize>D << 2;
   const k = <usize>word(args, 1) + column, v = <usize>word(args, 2) + column;
-  const ranges = <usize>word(args, 3), keyFrames = <usize>word(args, 5), stats = <usize>word(args, 6);
+  const ranges = <usize>word(args, 3), stats = <usize>word(args, 4);
+  const queryFrames = ranges + (<usize>T << 4), keyFrames = queryFrames + (<usize>T << 2);
   const width = (hd + PANEL - 1) / PANEL * PANEL;
   const q = scratch + BLOCKS, dy = q + (<usize>hd << 8), scores = dy + (<usize>hd << 8);
   const products = scores + SCORE_BYTES, keys = products + SCORE_BYTES;
   const out = keys + (<usize>(ROWS * width) << 2);
 
   packLanes(<usize>word(args, 0) + column + <usize>q0 * rowBytes, rowBytes, hd, queries, scale * LOG2E, q);
-  packLanes(<usize>word(args, 7) + column + <usize>q0 * rowBytes, rowBytes, hd, queries, 1.0, dy);
+  packLanes(<usize>word(args, 5) + column + <usize>q0 * rowBytes, rowBytes, hd, queries, 1.0, dy);
   clear(scores, products, out, <usize>(66 * width) << 2);
   let low = i32.MAX_VALUE, high = 0;
   for (let i = 0; i < LANES; i++) {
@@ -196,9 +197,7 @@ export function attentionGradQuery(args: usize, task: i32, scratch: usize): void
         high = max(high, to);
       }
     }
-    const frame: f32 = hasSlope && present
-      ? <f32>load<i32>(<usize>word(args, 4) + (<usize>(q0 + i) << 2))
-      : 0.0;
+    const frame: f32 = hasSlope && present ? <f32>load<i32>(queryFrames + (<usize>(q0 + i) << 2)) : 0.0;
     store<f32>(at, frame, FRAMES);
   }
 
@@ -251,18 +250,19 @@ export function attentionGradQuery(args: usize, task: i32, scratch: usize): void
     packRows(k + at, rowBytes, hd, count, mixed ? scores : 0, keys);
     addBlock(scratch, scores, keys, count, queries, width, out);
   }
-  storeLanes(out, width, queries, hd, scale, <usize>word(args, 8) + column + <usize>q0 * rowBytes, rowBytes);
+  storeLanes(out, width, queries, hd, scale, <usize>word(args, 6) + column + <usize>q0 * rowBytes, rowBytes);
 }
 
 export function attentionGradKey(args: usize, task: i32, scratch: usize): void {
-  const T = <i32>word(args, 10), S = <i32>word(args, 11), D = <i32>word(args, 12), A = <i32>word(args, 13);
-  const scale = real(args, 14), slope: f32 = real(args, 15) * LOG2E;
-  const hd = <i32>word(args, 16), hasSlope = word(args, 17) != 0;
+  const T = <i32>word(args, 8), S = <i32>word(args, 9), D = <i32>word(args, 10), A = <i32>word(args, 11);
+  const scale = real(args, 12), slope: f32 = real(args, 13) * LOG2E;
+  const hd = <i32>word(args, 14), hasSlope = word(args, 15) != 0;
   const k0 = task / A * LANES, head = task % A;
   const keys = min(LANES, S - k0), k1 = k0 + keys, panels = (keys + PANEL - 1) / PANEL;
   const column = <usize>(head * hd) << 2, rowBytes = <usize>D << 2;
-  const q = <usize>word(args, 0) + column, dy = <usize>word(args, 7) + column;
-  const ranges = <usize>word(args, 3), queryFrames = <usize>word(args, 4), stats = <usize>word(args, 6);
+  const q = <usize>word(args, 0) + column, dy = <usize>word(args, 5) + column;
+  const ranges = <usize>word(args, 3), stats = <usize>word(args, 4);
+  const queryFrames = ranges + (<usize>T << 4), keyFrames = queryFrames + (<usize>T << 2);
   const width = (hd + PANEL - 1) / PANEL * PANEL;
   const k = scratch + BLOCKS, v = k + (<usize>hd << 8), scores = v + (<usize>hd << 8);
   const products = scores + SCORE_BYTES, rows = products + SCORE_BYTES;
@@ -274,7 +274,7 @@ export function attentionGradKey(args: usize, task: i32, scratch: usize): void {
   clear(scores, products, outKeys, 2 * outBytes);
   if (hasSlope) {
     for (let i = 0; i < LANES; i++) {
-      const frame: f32 = i < keys ? <f32>load<i32>(<usize>word(args, 5) + (<usize>(k0 + i) << 2)) : 0.0;
+      const frame: f32 = i < keys ? <f32>load<i32>(keyFrames + (<usize>(k0 + i) << 2)) : 0.0;
       store<f32>(scratch + (<usize>i << 2), frame, FRAMES);
     }
   }
@@ -332,6 +332,6 @@ export function attentionGradKey(args: usize, task: i32, scratch: usize): void {
     addBlock(scratch, products, rows, count, keys, width, outKeys);
   }
   const to = column + <usize>k0 * rowBytes;
-  storeLanes(outKeys, width, keys, hd, scale, <usize>word(args, 8) + to, rowBytes);
-  storeLanes(outValues, width, keys, hd, 1.0, <usize>word(args, 9) + to, rowBytes);
+  storeLanes(outKeys, width, keys, hd, scale, <usize>word(args, 6) + to, rowBytes);
+  storeLanes(outValues, width, keys, hd, 1.0, <usize>word(args, 7) + to, rowBytes);
 }

@@ -72,7 +72,7 @@ function rmsCase(
 function rotaryCase(T: number, A: number, hd: number, row: number, M: number, S: number): KernelCase {
   const D = A * hd;
   const dest = (p: Params) => Array.from({ length: p.T }, (_, t) => (t * 7 + 3) % p.S); // distinct while S is prime to 7
-  const params = { T, D, D3: 3 * D, hd, half: hd / 2, row, M, S, eps: 1e-6 };
+  const params = { T, D, D3: 3 * D, hd, row, M, S, eps: 1e-6 };
   return { kernel: rotary, params, inputs: { dest } };
 }
 
@@ -94,8 +94,8 @@ function attentionCase(
         ? [0, seen, 0, 0]
         : [0, Math.max(0, seen - 2), p.S - second, p.S - 1];
     }).flat();
-  const frames = (count: string) => (p: Params) =>
-    Array.from({ length: p[count] }, (_, i) => Math.floor(i / 5));
+  const frames = (count: number) => Array.from({ length: count }, (_, i) => Math.floor(i / 5));
+  const visible = (p: Params) => [...ranges(p), ...frames(p.T), ...frames(p.S)];
   const wide = (count: string) => (p: Params, random: () => number) =>
     Array.from({ length: p[count] * p.D }, () => (random() * 2 - 1) * spread);
   return {
@@ -106,23 +106,24 @@ function attentionCase(
       hd,
       S,
       D: A * hd,
+      V: more.slope ? 5 * T + S : 4 * T,
       keys: S,
       scale: 1 / Math.sqrt(hd),
       slope: more.slope ?? 0,
       hasSlope: more.slope ? 1 : 0,
       hasLse: more.lse ?? 0,
     },
-    inputs: { ranges, queryFrames: frames("T"), keyFrames: frames("S"), q: wide("T"), k: wide("S") },
-    absent: [...(more.slope ? [] : ["queryFrames", "keyFrames"]), ...(more.lse ? [] : ["lse"])],
+    inputs: { visible, q: wide("T"), k: wide("S") },
+    absent: more.lse ? [] : ["lse"],
   };
 }
 
 /** Clips of a batch side by side: tiles of queries whose key ranges do not touch. */
 function clipsCase(clips: number, tokens: number): KernelCase {
   const test = attentionCase(clips * tokens, 2, 32, clips * tokens, { lse: 1 });
-  const ranges = (p: Params) =>
+  const visible = (p: Params) =>
     Array.from({ length: p.T }, (_, t) => [t - t % tokens, t + 1, t - t % tokens, t - t % tokens]).flat();
-  return { ...test, inputs: { ...test.inputs, ranges } };
+  return { ...test, inputs: { ...test.inputs, visible } };
 }
 
 function convCase(

@@ -27,13 +27,14 @@ function weightGrad(M: number, N: number, K: number, more: Partial<Record<string
   return { kernel: linearGradWeight, params, absent: p.hasBias ? [] : ["db"] };
 }
 
-function rotaryGradCase(T: number, A: number, hd: number, row: number, M: number, S: number): KernelCase {
-  const D = A * hd, params = { T, D, D3: 3 * D, hd, hd2: 2 * hd, half: hd / 2, row, M, S, eps: 1e-6 };
-  return {
-    kernel: rotaryGrad,
-    params,
-    inputs: { dest: (p) => Array.from({ length: p.T }, (_, t) => (t * 7 + 3) % p.S) },
-  };
+/** Both parts: queries, then keys and values. */
+function rotaryGrads(T: number, A: number, hd: number, row: number, M: number, S: number): KernelCase[] {
+  const D = A * hd, params = { T, D, D3: 3 * D, hd, row, M, eps: 1e-6 };
+  const dest = (p: Params) => Array.from({ length: p.T }, (_, t) => (t * 7 + 3) % p.S);
+  return [
+    { kernel: rotaryGrad, params: { ...params, S: T, part: 0 }, absent: ["dest", "dv"] },
+    { kernel: rotaryGrad, params: { ...params, S, part: 1 }, inputs: { dest } },
+  ];
 }
 
 /** Clips, frame-causal in frames of `n`, the second range empty for every third query; lse as attention gives it. */
@@ -44,16 +45,19 @@ function attentionGrads(T: number, A: number, hd: number, n: number, slope = 0, 
       const clip = t - t % length, end = Math.min(T, clip + length, clip + Math.ceil((t - clip + 1) / n) * n);
       return [clip, end, ...(t % 3 ? [T, T + 2] : [0, 0])];
     }).flat();
-  const frames = (count: string) => (p: Params) =>
-    Array.from({ length: p[count] }, (_, i) => Math.floor(i / n));
+  const frames = (count: number) => Array.from({ length: count }, (_, i) => Math.floor(i / n));
+  const visible = (p: Params) => [...ranges(p), ...frames(p.T), ...frames(p.S)];
   // Scores of random q and k lie within about 1.5; weights exp(score - lse) stay below 1 with an lse of 2 to 3.
   const stats = (p: Params, random: () => number) =>
     Array.from({ length: p.T * 2 * p.A }, (_, i) => i % (2 * p.A) < p.A ? 2 + random() : random() - 0.5);
   const scale = 1 / Math.sqrt(hd);
-  const params = { T, S, D, A, A2: 2 * A, hd, keys: S, scale, slope, hasSlope: slope ? 1 : 0 };
-  const absent = slope ? [] : ["queryFrames", "keyFrames"];
-  const inputs = { ranges, stats, queryFrames: frames("T"), keyFrames: frames("S") };
-  return [attentionGradQuery, attentionGradKey].map((kernel) => ({ kernel, params, absent, inputs }));
+  const V = slope ? 5 * T + S : 4 * T;
+  const params = { T, S, D, A, A2: 2 * A, V, hd, keys: S, scale, slope, hasSlope: slope ? 1 : 0 };
+  return [attentionGradQuery, attentionGradKey].map((kernel) => ({
+    kernel,
+    params,
+    inputs: { visible, stats },
+  }));
 }
 
 const nonNegative = (p: Params, random: () => number) => Array.from({ length: p.E }, () => random() * 0.01);
@@ -76,9 +80,9 @@ export const GRADIENT_CASES: readonly KernelCase[] = [
     params: { T, D, R: 3, G: 3 * D, scaleCol: D, eps: 1e-6 },
     inputs: { rows },
   })),
-  rotaryGradCase(6, 2, 32, 0, 6, 9),
-  rotaryGradCase(40, 3, 64, 11, 25, 53),
-  rotaryGradCase(5, 1, 8, 1, 3, 11),
+  ...rotaryGrads(6, 2, 32, 0, 6, 9),
+  ...rotaryGrads(40, 3, 64, 11, 25, 53),
+  ...rotaryGrads(5, 1, 8, 1, 3, 11),
   { kernel: attentionStats, params: { T: 37, A: 3, A2: 6, hd: 32, D: 96 } },
   { kernel: attentionStats, params: { T: 5, A: 1, A2: 2, hd: 8, D: 8 } },
   ...attentionGrads(6, 1, 8, 2),

@@ -10,15 +10,16 @@ import { sections } from "./webgpu/sections.ts";
 
 /**
  * For the tokens `row … row+M-1` of `qkv` (`[q | k | v]`, D columns each): RMS norm over each head's `hd` channels with
- * weights `wq` and `wk`, rotation of adjacent pairs by the token's angles, then q to row t of `q`, and k and v (v
- * untouched) to row `dest[t]` of `k` and `v`. Rows that `dest` does not name keep their contents.
+ * weights `wq` and `wk`, rotation of adjacent pairs by the token's `angles` (hd/2 cosines, then as many sines), then q
+ * to row t of `q`, and k and v (v untouched) to row `dest[t]` of `k` and `v`. Rows that `dest` does not name keep their
+ * contents.
  *
  * The authors cache keys before rotation and rotate all of them at every call; positions are absolute, so caching
  * rotated keys is the same.
  */
 export const rotary: Kernel = {
   name: "rotary",
-  inputs: { qkv: "T D3", wq: "hd", wk: "hd", cos: "T half", sin: "T half", dest: "T:i32" },
+  inputs: { qkv: "T D3", wq: "hd", wk: "hd", angles: "T hd", dest: "T:i32" },
   outputs: { q: "T D", k: "S D", v: "S D" },
   params: { M: "u32", row: "u32", D: "u32", eps: "f32" },
   flags: ["hd"],
@@ -38,7 +39,7 @@ export const rotary: Kernel = {
           for (let j = 0; j < half; j++) {
             const a = io.qkv![from + 2 * j] * scale * w[2 * j];
             const b = io.qkv![from + 2 * j + 1] * scale * w[2 * j + 1];
-            const cos = io.cos![t * half + j], sin = io.sin![t * half + j];
+            const cos = io.angles![t * p.hd + j], sin = io.angles![t * p.hd + half + j];
             out[outRow * p.D + head * p.hd + 2 * j] = a * cos - b * sin;
             out[outRow * p.D + head * p.hd + 2 * j + 1] = b * cos + a * sin;
           }
@@ -58,57 +59,47 @@ export const rotary: Kernel = {
 };
 
 /**
- * Gradients of {@linkcode rotary} for rows `row … row+M-1`: `dqkv`, and for each token the sum over its heads of the
- * gradient of the norm weights, `dw[t]` = [dwq | dwk]; `columnSum` adds tokens up. `dk` and `dv` are read at row
- * `dest[t]`, where the forward pass wrote.
+ * Gradients of one part of {@linkcode rotary} for rows `row … row+M-1`: of the queries (`part` 0) or of the keys with
+ * the values (`part` 1), so that a launch binds few enough buffers for every adapter. `w` is that part's norm weight,
+ * `dy` the gradient of `q`, read at row t, or of `k`, read like `dv` at row `dest[t]`, where the forward pass wrote. The
+ * part's columns of `dqkv` are assigned; `dw[t]` is the sum over token t's heads of the gradient of the norm weight,
+ * `columnSum` adds tokens up.
  */
 export const rotaryGrad: Kernel = {
   name: "rotaryGrad",
-  inputs: {
-    qkv: "T D3",
-    wq: "hd",
-    wk: "hd",
-    cos: "T half",
-    sin: "T half",
-    dest: "T:i32",
-    dq: "T D",
-    dk: "S D",
-    dv: "S D",
-  },
-  outputs: { dqkv: "T D3", dw: "T hd2" },
+  inputs: { qkv: "T D3", w: "hd", angles: "T hd", dest: "T:i32?", dy: "S D", dv: "S D?" },
+  outputs: { dqkv: "T D3", dw: "T hd" },
   params: { M: "u32", row: "u32", D: "u32", eps: "f32" },
-  flags: ["hd"],
-  flops: (p) => 50 * p.M * p.D,
+  flags: ["hd", "part"],
+  flops: (p) => 25 * p.M * p.D,
   reference: (io, p) => {
     const half = p.hd / 2, hd = p.hd;
     for (let t = p.row; t < p.row + p.M; t++) {
-      for (let d = 0; d < 2 * hd; d++) io.dw![t * 2 * hd + d] = 0;
-      for (let part = 0; part < 2; part++) {
-        const w = (part === 0 ? io.wq : io.wk)!, up = (part === 0 ? io.dq : io.dk)!;
-        const upRow = part === 0 ? t : io.dest![t];
-        for (let head = 0; head < p.D / hd; head++) {
-          const from = t * 3 * p.D + part * p.D + head * hd;
-          let square = 0;
-          for (let d = 0; d < hd; d++) square += io.qkv![from + d] ** 2 / hd;
-          const inverse = 1 / Math.sqrt(square + p.eps), g = new Float64Array(hd); // gradient before the rotation
-          for (let j = 0; j < half; j++) {
-            const a = up[upRow * p.D + head * hd + 2 * j], b = up[upRow * p.D + head * hd + 2 * j + 1];
-            const cos = io.cos![t * half + j], sin = io.sin![t * half + j];
-            g[2 * j] = a * cos + b * sin;
-            g[2 * j + 1] = b * cos - a * sin;
-          }
-          let product = 0;
-          for (let d = 0; d < hd; d++) {
-            const normal = io.qkv![from + d] * inverse;
-            io.dw![t * 2 * hd + part * hd + d] += g[d] * normal;
-            product += g[d] * w[d] * normal / hd;
-          }
-          for (let d = 0; d < hd; d++) {
-            io.dqkv![from + d] = (g[d] * w[d] - io.qkv![from + d] * inverse * product) * inverse;
-          }
+      const upRow = p.part === 0 ? t : io.dest![t];
+      for (let d = 0; d < hd; d++) io.dw![t * hd + d] = 0;
+      for (let head = 0; head < p.D / hd; head++) {
+        const from = t * 3 * p.D + p.part * p.D + head * hd;
+        let square = 0;
+        for (let d = 0; d < hd; d++) square += io.qkv![from + d] ** 2 / hd;
+        const inverse = 1 / Math.sqrt(square + p.eps), g = new Float64Array(hd); // gradient before the rotation
+        for (let j = 0; j < half; j++) {
+          const up = upRow * p.D + head * hd + 2 * j, a = io.dy![up], b = io.dy![up + 1];
+          const cos = io.angles![t * hd + j], sin = io.angles![t * hd + half + j];
+          g[2 * j] = a * cos + b * sin;
+          g[2 * j + 1] = b * cos - a * sin;
+        }
+        let product = 0;
+        for (let d = 0; d < hd; d++) {
+          const normal = io.qkv![from + d] * inverse;
+          io.dw![t * hd + d] += g[d] * normal;
+          product += g[d] * io.w![d] * normal / hd;
+        }
+        for (let d = 0; d < hd; d++) {
+          io.dqkv![from + d] = (g[d] * io.w![d] - io.qkv![from + d] * inverse * product) * inverse;
         }
       }
-      for (let d = 0; d < p.D; d++) io.dqkv![t * 3 * p.D + 2 * p.D + d] = io.dv![io.dest![t] * p.D + d];
+      if (p.part === 0) continue;
+      for (let d = 0; d < p.D; d++) io.dqkv![t * 3 * p.D + 2 * p.D + d] = io.dv![upRow * p.D + d];
     }
   },
   wgsl: {

@@ -38,16 +38,16 @@ function head(from: usize, to: usize, hd: i32, weight: usize, cos: usize, sin: u
 
 export function rotary(args: usize, task: i32, scratch: usize): void {
   const qkv = <usize>word(args, 0), wq = <usize>word(args, 1), wk = <usize>word(args, 2);
-  const cos = <usize>word(args, 3), sin = <usize>word(args, 4), dest = <usize>word(args, 5);
-  const q = <usize>word(args, 6), k = <usize>word(args, 7), v = <usize>word(args, 8);
-  const M = <i32>word(args, 9), row = <i32>word(args, 10), D = <i32>word(args, 11), eps = real(args, 12);
-  const hd = <i32>word(args, 13);
+  const angles = <usize>word(args, 3), dest = <usize>word(args, 4);
+  const q = <usize>word(args, 5), k = <usize>word(args, 6), v = <usize>word(args, 7);
+  const M = <i32>word(args, 8), row = <i32>word(args, 9), D = <i32>word(args, 10), eps = real(args, 11);
+  const hd = <i32>word(args, 12);
   const bytes = <usize>D << 2, half = <usize>(hd >> 1) << 2;
   const end = row + min(M, (task + 1) * ROWS);
   for (let t = row + task * ROWS; t < end; t++) {
     const from = qkv + <usize>t * 3 * bytes;
     const to = <usize>load<u32>(dest + (<usize>t << 2)) * bytes;
-    const c = cos + <usize>t * half, s = sin + <usize>t * half;
+    const c = angles + <usize>t * 2 * half, s = c + half;
     for (let d = 0; d < D; d += hd) {
       const at = <usize>d << 2;
       head(from + at, q + <usize>t * bytes + at, hd, wq, c, s, eps);
@@ -110,25 +110,21 @@ function headGrad(
 }
 
 export function rotaryGrad(args: usize, task: i32, scratch: usize): void {
-  const qkv = <usize>word(args, 0), wq = <usize>word(args, 1), wk = <usize>word(args, 2);
-  const cos = <usize>word(args, 3), sin = <usize>word(args, 4), dest = <usize>word(args, 5);
-  const dq = <usize>word(args, 6), dk = <usize>word(args, 7), dv = <usize>word(args, 8);
-  const dqkv = <usize>word(args, 9), dw = <usize>word(args, 10);
-  const M = <i32>word(args, 11), row = <i32>word(args, 12), D = <i32>word(args, 13), eps = real(args, 14);
-  const hd = <i32>word(args, 15);
-  const bytes = <usize>D << 2, half = <usize>(hd >> 1) << 2, head = <usize>hd << 2;
+  const qkv = <usize>word(args, 0), w = <usize>word(args, 1), angles = <usize>word(args, 2);
+  const dest = <usize>word(args, 3), dy = <usize>word(args, 4), dv = <usize>word(args, 5);
+  const dqkv = <usize>word(args, 6), dw = <usize>word(args, 7);
+  const M = <i32>word(args, 8), row = <i32>word(args, 9), D = <i32>word(args, 10), eps = real(args, 11);
+  const hd = <i32>word(args, 12), part = <usize>word(args, 13);
+  const bytes = <usize>D << 2, half = <usize>(hd >> 1) << 2, head = 2 * half;
   const end = row + min(M, (task + 1) * ROWS);
   for (let t = row + task * ROWS; t < end; t++) {
-    const at = <usize>t * 3 * bytes;
-    const placed = <usize>load<u32>(dest + (<usize>t << 2)) * bytes;
-    const c = cos + <usize>t * half, s = sin + <usize>t * half;
-    const weights = dw + <usize>t * 2 * head;
-    memory.fill(weights, 0, 2 * head);
+    const at = (<usize>t * 3 + part) * bytes;
+    const up = <usize>(part ? load<i32>(dest + (<usize>t << 2)) : t) * bytes;
+    const c = angles + <usize>t * head, weights = dw + <usize>t * head;
+    memory.fill(weights, 0, head);
     for (let d: usize = 0; d < bytes; d += head) {
-      const q = at + d, k = q + bytes;
-      headGrad(qkv + q, dq + <usize>t * bytes + d, dqkv + q, hd, wq, c, s, eps, weights);
-      headGrad(qkv + k, dk + placed + d, dqkv + k, hd, wk, c, s, eps, weights + head);
+      headGrad(qkv + at + d, dy + up + d, dqkv + at + d, hd, w, c, c + half, eps, weights);
     }
-    memory.copy(dqkv + at + 2 * bytes, dv + placed, bytes);
+    if (part) memory.copy(dqkv + at + bytes, dv + up, bytes);
   }
 }

@@ -8,13 +8,12 @@ struct Params { M: u32, row: u32, D: u32, eps: f32 }
 @group(0) @binding(0) var<storage, read> qkv: array<f32>; // [T, 3D] = [q | k | v]
 @group(0) @binding(1) var<storage, read> wq: array<f32>;  // [hd]
 @group(0) @binding(2) var<storage, read> wk: array<f32>;
-@group(0) @binding(3) var<storage, read> cosines: array<f32>; // [T, hd/2]
-@group(0) @binding(4) var<storage, read> sines: array<f32>;
-@group(0) @binding(5) var<storage, read> dest: array<i32>; // [T]
-@group(0) @binding(6) var<storage, read_write> q: array<f32>; // [T, D]
-@group(0) @binding(7) var<storage, read_write> k: array<f32>; // [S, D]
-@group(0) @binding(8) var<storage, read_write> v: array<f32>;
-@group(0) @binding(9) var<uniform> p: Params;
+@group(0) @binding(3) var<storage, read> angles: array<f32>; // [T, hd] = [cosines | sines]
+@group(0) @binding(4) var<storage, read> dest: array<i32>; // [T]
+@group(0) @binding(5) var<storage, read_write> q: array<f32>; // [T, D]
+@group(0) @binding(6) var<storage, read_write> k: array<f32>; // [S, D]
+@group(0) @binding(7) var<storage, read_write> v: array<f32>;
+@group(0) @binding(8) var<uniform> p: Params;
 
 var<workgroup> partial: array<vec2f, 64>; // sums of squares of q and k
 
@@ -47,8 +46,8 @@ fn forward(
   let toK = u32(dest[t]) * p.D + at;
   for (var j = lane % 8u; j < end; j += 8u) {
     let i = 2u * j;
-    let c = cosines[t * (hd / 2u) + j];
-    let s = sines[t * (hd / 2u) + j];
+    let c = angles[t * hd + j];
+    let s = angles[t * hd + hd / 2u + j];
     let qa = qkv[source + i] * scale.x * wq[i];
     let qb = qkv[source + i + 1u] * scale.x * wq[i + 1u];
     q[toQ + i] = qa * c - qb * s;
@@ -65,36 +64,28 @@ fn forward(
 //# backward
 // A workgroup takes one token: eight heads at a time, the weights' gradients added up over heads in order.
 override hd: u32 = 2u; // channels of a head
+override part: u32 = 0u; // 0: queries; 1: keys, and values with them
 
 struct Params { M: u32, row: u32, D: u32, eps: f32 }
 
 @group(0) @binding(0) var<storage, read> qkv: array<f32>; // [T, 3D] = [q | k | v]
-@group(0) @binding(1) var<storage, read> wq: array<f32>;  // [hd]
-@group(0) @binding(2) var<storage, read> wk: array<f32>;
-@group(0) @binding(3) var<storage, read> cosines: array<f32>; // [T, hd/2]
-@group(0) @binding(4) var<storage, read> sines: array<f32>;
-@group(0) @binding(5) var<storage, read> dest: array<i32>; // [T]
-@group(0) @binding(6) var<storage, read> dq: array<f32>; // [T, D]
-@group(0) @binding(7) var<storage, read> dk: array<f32>; // [S, D]
-@group(0) @binding(8) var<storage, read> dv: array<f32>;
-@group(0) @binding(9) var<storage, read_write> dqkv: array<f32>; // [T, 3D]
-@group(0) @binding(10) var<storage, read_write> dw: array<f32>; // [T, 2hd] = [dwq | dwk]
-@group(0) @binding(11) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read> w: array<f32>;  // [hd]
+@group(0) @binding(2) var<storage, read> angles: array<f32>; // [T, hd] = [cosines | sines]
+@group(0) @binding(3) var<storage, read> dest: array<i32>; // [T]
+@group(0) @binding(4) var<storage, read> dy: array<f32>; // [T, D] of q, or [S, D] of k
+@group(0) @binding(5) var<storage, read> dv: array<f32>; // [S, D]
+@group(0) @binding(6) var<storage, read_write> dqkv: array<f32>; // [T, 3D]
+@group(0) @binding(7) var<storage, read_write> dw: array<f32>; // [T, hd]
+@group(0) @binding(8) var<uniform> p: Params;
 
-var<workgroup> partial: array<vec4f, 64>; // sums of squares of q and k, and of x w g
-var<workgroup> weights: array<vec4f, 4u * hd>; // [8, hd/2]: gradients of a pair of wq and of wk
+var<workgroup> partial: array<vec2f, 64>; // sums of squares of x, and of x w g
+var<workgroup> weights: array<vec2f, 4u * hd>; // [8, hd/2]: gradients of a pair of weights
 
-// Gradients of a pair of q and of k before the rotation.
-fn unrotate(t: u32, j: u32, toQ: u32, toK: u32) -> vec4f {
-  let c = cosines[t * (hd / 2u) + j];
-  let s = sines[t * (hd / 2u) + j];
-  let q = vec2f(dq[toQ], dq[toQ + 1u]);
-  let k = vec2f(dk[toK], dk[toK + 1u]);
-  return vec4f(q * c + vec2f(q.y, -q.x) * s, k * c + vec2f(k.y, -k.x) * s);
+// Gradients of a pair before the rotation.
+fn unrotate(t: u32, j: u32, i: u32) -> vec2f {
+  let y = vec2f(dy[i], dy[i + 1u]);
+  return y * angles[t * hd + j] + vec2f(y.y, -y.x) * angles[t * hd + hd / 2u + j];
 }
-
-fn pairs(i: u32) -> vec4f { return vec4f(qkv[i], qkv[i + 1u], qkv[i + p.D], qkv[i + p.D + 1u]); }
-fn normWeights(i: u32) -> vec4f { return vec4f(wq[i], wq[i + 1u], wk[i], wk[i + 1u]); }
 
 @compute @workgroup_size(64)
 fn backward(
@@ -105,48 +96,47 @@ fn backward(
   let token = group.y * groups.x + group.x;
   if (token >= p.M) { return; }
   let t = p.row + token;
-  let row = u32(dest[t]) * p.D;
+  var row = t * p.D;
+  if (part == 1u) { row = u32(dest[t]) * p.D; }
   let slot = lane / 8u; // this invocation's head among eight
-  for (var j = lane % 8u; j < hd / 2u; j += 8u) { weights[slot * (hd / 2u) + j] = vec4f(); }
+  for (var j = lane % 8u; j < hd / 2u; j += 8u) { weights[slot * (hd / 2u) + j] = vec2f(); }
   for (var first = 0u; first < p.D; first += 8u * hd) {
     let at = first + slot * hd;
-    let source = t * 3u * p.D + at;
+    let source = (3u * t + part) * p.D + at;
     let end = select(0u, hd / 2u, at < p.D); // all meet at the barriers
-    var sums = vec4f();
+    var sums = vec2f();
     for (var j = lane % 8u; j < end; j += 8u) {
-      let x = pairs(source + 2u * j);
-      let g = unrotate(t, j, t * p.D + at + 2u * j, row + at + 2u * j) * x * normWeights(2u * j);
-      sums += vec4f(x.x * x.x + x.y * x.y, x.z * x.z + x.w * x.w, g.x + g.y, g.z + g.w);
+      let i = 2u * j;
+      let x = vec2f(qkv[source + i], qkv[source + i + 1u]);
+      let g = unrotate(t, j, row + at + i) * x * vec2f(w[i], w[i + 1u]);
+      sums += vec2f(x.x * x.x + x.y * x.y, g.x + g.y);
     }
     partial[lane] = sums;
     workgroupBarrier();
-    sums = vec4f();
+    sums = vec2f();
     for (var i = slot * 8u; i < slot * 8u + 8u; i++) { sums += partial[i]; }
     sums /= f32(hd);
-    let inverse = (1.0 / sqrt(sums.xy + p.eps)).xxyy;
-    let products = sums.zzww * inverse * inverse;
+    let inverse = 1.0 / sqrt(sums.x + p.eps);
+    let product = sums.y * inverse * inverse;
     for (var j = lane % 8u; j < end; j += 8u) {
-      let i = source + 2u * j;
-      let x = pairs(i);
-      let g = unrotate(t, j, t * p.D + at + 2u * j, row + at + 2u * j);
-      let d = (g * normWeights(2u * j) - x * products) * inverse;
-      dqkv[i] = d.x;
-      dqkv[i + 1u] = d.y;
-      dqkv[i + p.D] = d.z;
-      dqkv[i + p.D + 1u] = d.w;
-      dqkv[i + 2u * p.D] = dv[row + at + 2u * j];
-      dqkv[i + 2u * p.D + 1u] = dv[row + at + 2u * j + 1u];
+      let i = 2u * j;
+      let x = vec2f(qkv[source + i], qkv[source + i + 1u]);
+      let g = unrotate(t, j, row + at + i);
+      let d = (g * vec2f(w[i], w[i + 1u]) - x * product) * inverse;
+      dqkv[source + i] = d.x;
+      dqkv[source + i + 1u] = d.y;
+      if (part == 1u) {
+        dqkv[source + p.D + i] = dv[row + at + i];
+        dqkv[source + p.D + i + 1u] = dv[row + at + i + 1u];
+      }
       weights[slot * (hd / 2u) + j] += g * x * inverse;
     }
     workgroupBarrier();
   }
   for (var j = lane; j < hd / 2u; j += 64u) {
-    var sum = vec4f();
+    var sum = vec2f();
     for (var i = 0u; i < 8u; i++) { sum += weights[i * (hd / 2u) + j]; }
-    let i = t * 2u * hd + 2u * j;
-    dw[i] = sum.x;
-    dw[i + 1u] = sum.y;
-    dw[i + hd] = sum.z;
-    dw[i + hd + 1u] = sum.w;
+    dw[t * hd + 2u * j] = sum.x;
+    dw[t * hd + 2u * j + 1u] = sum.y;
   }
 }

@@ -20,6 +20,9 @@
  * @module
  */
 
+/** Buffers that a kernel may have: the storage buffers that WebGPU promises a shader stage. Many adapters have no more. */
+export const MAX_BUFFERS = 8;
+
 /** Element type of a tensor: 32-bit float, IEEE half (storage only; arithmetic is f32), 32-bit signed integer. */
 export type DType = "f32" | "f16" | "i32";
 

@@ -80,22 +80,22 @@ export const GRADIENTS: Readonly<Record<string, GradientRule>> = {
     },
   },
   rotary: {
-    saves: ["qkv", "wq", "wk", "cos", "sin", "dest"],
+    saves: ["qkv", "wq", "wk", "angles", "dest"],
     backward: (b) => {
-      const { row, M, hd, eps, T } = b.params;
-      const inputs = Object.fromEntries(
-        ["qkv", "wq", "wk", "cos", "sin", "dest"].map((n) => [n, b.saved(n)]),
-      );
-      const dw = Tensor.empty(inputs.qkv.device, [T, 2 * hd]); // [dwq | dwk] of each token
-      const grads = { dq: b.grad("q"), dk: b.grad("k"), dv: b.grad("v") };
-      launch(rotaryGrad, { ...inputs, ...grads }, { row, M, hd, eps }, { dqkv: b.sum("qkv"), dw });
-      for (const [i, name] of ["wq", "wk"].entries()) {
-        if (b.wants(name)) launch(columnSum, { a: dw }, { row, M, col: i * hd }, { y: b.sum(name) });
-      }
+      const { row, M, hd, eps, T } = b.params, dqkv = b.sum("qkv");
+      const [qkv, angles, dest] = ["qkv", "angles", "dest"].map((n) => b.saved(n));
+      const back = (part: number, weight: string, grads: Record<string, Tensor>) => {
+        const dw = Tensor.empty(qkv.device, [T, hd]); // of each token
+        const inputs = { qkv, w: b.saved(weight), angles, ...grads };
+        launch(rotaryGrad, inputs, { row, M, hd, eps, part }, { dqkv, dw });
+        if (b.wants(weight)) launch(columnSum, { a: dw }, { row, M, col: 0 }, { y: b.sum(weight) });
+      };
+      back(0, "wq", { dy: b.grad("q") });
+      back(1, "wk", { dest, dy: b.grad("k"), dv: b.grad("v") });
     },
   },
   attention: {
-    saves: ["q", "k", "v", "ranges", "queryFrames", "keyFrames", "y", "lse"],
+    saves: ["q", "k", "v", "visible", "y", "lse"],
     backward: (b) => {
       const { A, hd, keys, scale, slope, hasSlope } = b.params, dy = b.grad("y");
       const { stats } = launch(attentionStats, { y: b.saved("y"), dy, lse: b.saved("lse") }, {
@@ -103,8 +103,8 @@ export const GRADIENTS: Readonly<Record<string, GradientRule>> = {
         A2: 2 * A,
         hd,
       });
-      const names = ["q", "k", "v", "ranges", ...(hasSlope ? ["queryFrames", "keyFrames"] : [])];
-      const inputs = { ...Object.fromEntries(names.map((n) => [n, b.saved(n)])), stats, dy };
+      const read = Object.fromEntries(["q", "k", "v", "visible"].map((n) => [n, b.saved(n)]));
+      const inputs = { ...read, stats, dy };
       const params = { A, hd, keys, scale, slope, hasSlope };
       if (b.wants("q")) b.give("q", launch(attentionGradQuery, inputs, params).dq);
       const { dk, dv } = launch(attentionGradKey, inputs, params);

@@ -128,10 +128,8 @@ export function normModulate(
 
 /** Where {@linkcode rotary} writes, and with which angles. */
 export interface RotaryTarget {
-  /** `[T, hd/2]` cosines and sines of each token's angles. */
-  readonly cos: Tensor;
-  /** See `cos`. */
-  readonly sin: Tensor;
+  /** `[T, hd]`: hd/2 cosines of each token's angles, then their sines. */
+  readonly angles: Tensor;
   /** `[T]` i32: the row of `k` and `v` that each token writes. */
   readonly dest: Tensor;
   /** `[T, D]` queries. */
@@ -151,34 +149,48 @@ export function rotary(
   rows: { readonly start: number; readonly count: number },
   eps = 1e-6,
 ): void {
-  const { cos, sin, dest, q, k, v } = target;
-  launch(rotaryKernel, { qkv, wq, wk, cos, sin, dest }, { row: rows.start, M: rows.count, eps }, { q, k, v });
+  const { angles, dest, q, k, v } = target;
+  launch(rotaryKernel, { qkv, wq, wk, angles, dest }, { row: rows.start, M: rows.count, eps }, { q, k, v });
 }
 
 /** What each query of {@linkcode attention} sees. */
 export interface Visibility {
-  /** `[T, 4]` i32: two half-open row ranges of the keys for each query. */
-  readonly ranges: Tensor;
+  /**
+   * i32: two half-open row ranges of the keys for each query, `[4T]`. With a slope `[5T + S]`: then the frame of each
+   * query and the frame of each key row.
+   */
+  readonly table: Tensor;
   /** Mean number of visible keys, for the FLOP count. */
   readonly keys: number;
-  /** Temporal decay added to the scores: slope · (key frame - query frame); frames `[T]` and `[S]` i32. */
-  readonly decay?: { readonly slope: number; readonly queryFrames: Tensor; readonly keyFrames: Tensor };
+  /** Temporal decay added to the scores: slope · (key frame - query frame). Default 0. */
+  readonly slope?: number;
 }
 
-/** Streaming softmax attention: q `[T, D]`, k and v `[S, D]`, head width `hd`, scale 1/√hd; y `[T, D]`. */
+/**
+ * Streaming softmax attention: q `[T, D]`, k and v `[S, D]`, head width `hd`, scale 1/√hd; y `[T, D]`.
+ *
+ * @throws {RangeError} If the table of what is visible does not fit T and S.
+ */
 export function attention(q: Tensor, k: Tensor, v: Tensor, hd: number, visible: Visibility): Tensor {
-  const { ranges, keys, decay } = visible, A = q.shape[1] / hd;
-  const lse = recording() ? Tensor.empty(q.device, [q.shape[0], A]) : null;
+  const { table, keys, slope = 0 } = visible, T = q.shape[0], A = q.shape[1] / hd;
+  const words = slope === 0 ? 4 * T : 5 * T + k.shape[0];
+  if (table.size !== words) {
+    throw new RangeError(
+      `attention: the table of visible keys has ${table.size} words, expected ${words} for ${T} queries` +
+        (slope === 0 ? " without a slope" : ` and ${k.shape[0]} keys with a slope`),
+    );
+  }
+  const lse = recording() ? Tensor.empty(q.device, [T, A]) : null;
   return launch(
     attentionKernel,
-    { q, k, v, ranges, queryFrames: decay?.queryFrames, keyFrames: decay?.keyFrames },
+    { q, k, v, visible: table },
     {
       A,
       hd,
       keys,
       scale: 1 / Math.sqrt(hd),
-      slope: decay?.slope ?? 0,
-      hasSlope: flag(decay),
+      slope,
+      hasSlope: flag(slope),
       hasLse: flag(lse),
     },
     { lse },

@@ -7,7 +7,7 @@ import { openTensorFile } from "../lib/io/open.ts";
 import { probeVideo } from "../lib/io/video.ts";
 import { randomParams } from "../lib/params.ts";
 import { Tensor } from "../lib/tensor.ts";
-import { exists, far, farArgs, inFolder, TINY_DCAE, tinyWorld } from "./cli_helpers.ts";
+import { drawVideo, exists, far, farArgs, inFolder, TINY_DCAE, tinyWorld } from "./cli_helpers.ts";
 
 Deno.test("encode writes scaled latents of every frame, decode brings as many frames back", async () => {
   await inFolder(async (folder) => {
@@ -56,20 +56,7 @@ Deno.test("a video goes in and as many frames come out, encoded in one go or in 
     await tinyWorld(folder);
     const vae = ["--vae", `${folder}/dcae.json`, "--random-weights", "--device", "cpu"],
       video = `${folder}/in.mp4`;
-    const made = await new Deno.Command("ffmpeg", {
-      args: [
-        "-v",
-        "error",
-        "-f",
-        "lavfi",
-        "-i",
-        "testsrc2=size=64x48:rate=10:duration=2.3",
-        "-pix_fmt",
-        "yuv420p",
-        video,
-      ],
-    }).output();
-    assert(made.success);
+    await drawVideo(video, "testsrc2=size=64x48:rate=10:duration=2.3");
     const run = async (to: string, ...more: string[]) => {
       const { code, stderr } = await far([
         "encode",
@@ -101,23 +88,7 @@ Deno.test({
   fn: async () => {
     await inFolder(async (folder) => {
       const [, ...models] = await tinyWorld(folder), video = `${folder}/long.mp4`;
-      const source = "testsrc2=size=320x240:rate=25:duration=600";
-      const made = await new Deno.Command("ffmpeg", {
-        args: [
-          "-v",
-          "error",
-          "-f",
-          "lavfi",
-          "-i",
-          source,
-          "-preset",
-          "ultrafast",
-          "-pix_fmt",
-          "yuv420p",
-          video,
-        ],
-      }).output();
-      assert(made.success);
+      await drawVideo(video, "testsrc2=size=320x240:rate=25:duration=600", "-preset", "ultrafast");
       const args = [
         "predict",
         video,

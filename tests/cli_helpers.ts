@@ -3,8 +3,10 @@
  *
  * @module
  */
+import { assert } from "@std/assert";
 import { writeNpz } from "../lib/io/npz.ts";
 import { generator } from "../kernels/check.ts";
+export { inFolder } from "./io_helpers.ts";
 
 const root = new URL("../", import.meta.url);
 
@@ -106,14 +108,10 @@ export async function tinyWorld(folder: string, frames = 8): Promise<string[]> {
   ];
 }
 
-/** Runs a body with a folder that is removed afterwards. */
-export async function inFolder(body: (folder: string) => Promise<void>): Promise<void> {
-  const folder = Deno.makeTempDirSync();
-  try {
-    await body(folder);
-  } finally {
-    Deno.removeSync(folder, { recursive: true });
-  }
+/** Writes what ffmpeg's `source` draws as a video. */
+export async function drawVideo(path: string, source: string, ...more: readonly string[]): Promise<void> {
+  const args = ["-v", "error", "-f", "lavfi", "-i", source, ...more, "-pix_fmt", "yuv420p", path];
+  assert((await new Deno.Command("ffmpeg", { args }).output()).success);
 }
 
 /** Whether a path exists. */

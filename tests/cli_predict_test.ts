@@ -2,7 +2,8 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { probeVideo } from "../lib/io/video.ts";
 import { makeFrames } from "../lib/io/frames.ts";
 import { readPng, writePng } from "../lib/io/image.ts";
-import { exists, far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
+import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
+import { exists, far, farArgs, inFolder, TINY_DCAE, tinyWorld } from "./cli_helpers.ts";
 
 // deno-lint-ignore no-explicit-any -- the file as it was written
 const resultOf = (folder: string): any => JSON.parse(Deno.readTextFileSync(`${folder}/result.json`));
@@ -25,6 +26,11 @@ Deno.test("predict writes video, side-by-side, sheet and numbers, and says what 
     }
     for (const stage of ["encode", "predict", "decode"]) assert(result.seconds[stage] > 0, stage);
     assertEquals(result.settings.flags.ctx, 4);
+    const trained = Object.entries(dcaeShapes(dcaeConfig(TINY_DCAE))).filter(([n]) =>
+      !/running_|num_/.test(n)
+    );
+    const elements = trained.map(([, shape]) => shape.reduce((a, b) => a * b, 1));
+    assertEquals(result.models.vae.parameters, elements.reduce((a, b) => a + b), "no batch-norm statistics");
     assertEquals((await probeVideo(`${out}/side_by_side.mp4`)).frames, 7);
     assert(readPng(`${out}/sheet.png`).width > 16);
     assert(!exists(`${out}.part`));

@@ -305,3 +305,16 @@ Deno.test("inspect finds the model that a checkpoint fits", async () => {
     assertMatch(stdout, /fits FAR_B with 5 labels/);
   });
 });
+
+Deno.test("inspect counts parameters, not the statistics of batch norm", async () => {
+  await inFolder(async (folder) => {
+    await writePth(`${folder}/norm.pth`, {
+      "norm.weight": fromFloat32(new Float32Array(4), [4]),
+      "norm.running_mean": fromFloat32(new Float32Array(4), [4]),
+      "norm.num_batches_tracked": { shape: [], dtype: "I64", data: new Uint8Array(8) },
+    });
+    const { stdout } = await far(["weights", "inspect", `${folder}/norm.pth`, "--json"]);
+    const { parameters, tensors } = JSON.parse(stdout);
+    assertEquals([parameters, tensors.length], [4, 3]);
+  });
+});

@@ -2,7 +2,7 @@ import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows }
 import { batches, type BatchOptions } from "../lib/data/batches.ts";
 import { chooseFrames, type Clip, type DataSet, type FrameRule } from "../lib/data/clip.ts";
 import { Draws } from "../lib/data/draws.ts";
-import { chooseCrop, scaledSize, toPlanes } from "../lib/data/transform.ts";
+import { chooseCrop, scaledSize, transformFrames } from "../lib/data/transform.ts";
 import { worldSet } from "../lib/data/world_set.ts";
 import { makeFrames } from "../lib/io/frames.ts";
 import { streamOf } from "../lib/random.ts";
@@ -178,7 +178,7 @@ Deno.test("scaling weighs pixels by a triangle as wide as an output pixel, and d
   const frames = makeFrames(1, 10, 15), draws = new Draws(streamOf(2, "pixels"));
   for (let i = 0; i < frames.data.length; i++) frames.data[i] = draws.below(256);
   const out = new Float32Array(3 * 16), crop = { top: 0, left: 1 };
-  toPlanes(frames, out, { resolution: 4, crop });
+  transformFrames(frames, out, { resolution: 4, crop });
   const weight = (from: number, at: number, scale: number) =>
     Math.max(0, 1 - Math.abs((from + 0.5) - (at + 0.5) * scale) / scale);
   for (let c = 0; c < 3; c++) {

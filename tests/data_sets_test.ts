@@ -1,5 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { dirname, join } from "node:path";
+import { readActionFile } from "../lib/data/actions.ts";
 import { batches } from "../lib/data/batches.ts";
 import { checkSet, statsOf } from "../lib/data/check.ts";
 import { folderSet, splitOf } from "../lib/data/folder.ts";
@@ -268,6 +269,37 @@ Deno.test("actions that are not one whole number a frame are refused with their 
       Deno.writeTextFileSync(join(folder, "a.csv"), text);
       await assertRejects(() => folderSet({ folder }).read(0), Error, message);
     }
+  });
+});
+
+Deno.test("a file of actions is an array, a list, a table or plain numbers", async () => {
+  await inFolder(async (folder) => {
+    const written = (name: string, text: string) => {
+      Deno.writeTextFileSync(join(folder, name), text);
+      return readActionFile(join(folder, name));
+    };
+    assertEquals([...written("a.json", "[0, 1,\n 2]")], [0, 1, 2]);
+    assertEquals([...written("a.txt", "0 1, 2\n3\n\n")], [0, 1, 2, 3]);
+    assertEquals([...written("head.txt", "frame\taction\n0\t2\n1\t1\n")], [2, 1]);
+    assertEquals([...written("a.csv", "2\r\n1\r\n")], [2, 1]);
+    assertEquals([...written("none.csv", "")], []);
+    for (
+      const [name, text, message] of [
+        ["b.json", "[0, -1]", "expected whole numbers, found -1"],
+        ["b.json", '{"actions": [0]}', "expected a JSON list of whole numbers"],
+        ["b.json", "[0, 1", "expected a JSON list of whole numbers"],
+        ["b.txt", "0 1\n2 3.5\n", 'line 2: expected a whole number, found "2 3.5"'],
+      ]
+    ) assertThrows(() => written(name, text), Error, message);
+    const path = join(folder, "a.npz");
+    await writeNpz(path, { a: { ...int64([1, 2]), shape: [1, 2] } });
+    assertEquals([...readActionFile(path)], [1, 2]);
+    await writeNpz(path, { a: int64([1, 2]), action: int64([3]) });
+    assertEquals([...readActionFile(path)], [3]);
+    await writeNpz(path, { a: int64([1, 2]), b: int64([3]) });
+    assertThrows(() => readActionFile(path), Error, 'expected an array "actions", found a, b');
+    await writeNpz(path, { actions: { ...int64([1, 2, 3, 4]), shape: [2, 2] } });
+    assertThrows(() => readActionFile(path), Error, "expected one whole number a frame, found I64 [2,2]");
   });
 });
 

@@ -55,13 +55,12 @@ Deno.test("gradients of adaLN agree with finite differences, shared modulation r
 });
 
 Deno.test("gradients of the RMS norm and rotary embedding agree with finite differences", () => {
-  const p = { T: 4, D: 8, D3: 24, hd: 4, half: 2, hd2: 8, S: 5, row: 1, M: 3, eps: 1e-6 };
+  const p = { T: 4, D: 8, D3: 24, hd: 4, S: 5, row: 1, M: 3, eps: 1e-6 };
   const io: HostBuffers = {
     qkv: values(96),
     wq: values(4),
     wk: values(4),
-    cos: values(8),
-    sin: values(8),
+    angles: values(16),
     dest: Int32Array.of(4, 2, 0, 3),
     q: zeros(32),
     k: zeros(40),
@@ -69,24 +68,25 @@ Deno.test("gradients of the RMS norm and rotary embedding agree with finite diff
   };
   const q = values(32).fill(0, 0, 8), k = values(40), v = values(40);
   for (const row of [1, 4]) [k, v].forEach((x) => x.fill(0, row * 8, row * 8 + 8)); // rows that no token writes
-  const { dqkv, dw } = run(rotaryGrad, { ...io, dq: q, dk: k, dv: v, dqkv: zeros(96), dw: zeros(32) }, p);
+  const back = (part: number, dqkv: HostBuffers[string], grads: HostBuffers) =>
+    run(rotaryGrad, { ...io, ...grads, dqkv, dw: zeros(16) }, { ...p, part });
+  const queries = back(0, zeros(96), { w: io.wq, dy: q, dv: null });
+  const { dqkv, dw } = back(1, queries.dqkv, { w: io.wk, dy: k, dv: v });
   agree(rotary, io, p, { q, k, v }, "qkv", dqkv!);
-  const column = (from: number) =>
-    Float64Array.from({ length: 4 }, (_, d) => [0, 1, 2, 3].reduce((s, t) => s + dw![t * 8 + from + d], 0));
-  agree(rotary, io, p, { q, k, v }, "wq", column(0));
-  agree(rotary, io, p, { q, k, v }, "wk", column(4));
+  const total = (rows: HostBuffers[string]) =>
+    Float64Array.from({ length: 4 }, (_, d) => [0, 1, 2, 3].reduce((s, t) => s + rows![t * 4 + d], 0));
+  agree(rotary, io, p, { q, k, v }, "wq", total(queries.dw));
+  agree(rotary, io, p, { q, k, v }, "wk", total(dw));
 });
 
 Deno.test("gradients of attention agree with finite differences, two ranges and a temporal decay included", () => {
   const p = { T: 6, S: 7, D: 8, A: 2, A2: 4, hd: 4, keys: 4, scale: 0.5, slope: 0.3, hasSlope: 1, hasLse: 1 };
-  const ranges = Int32Array.from([0, 1, 5, 7, 0, 2, 0, 0, 0, 3, 6, 7, 1, 4, 0, 0, 2, 5, 5, 6, 0, 7, 0, 0]);
+  const ranges = [0, 1, 5, 7, 0, 2, 0, 0, 0, 3, 6, 7, 1, 4, 0, 0, 2, 5, 5, 6, 0, 7, 0, 0];
   const io: HostBuffers = {
     q: values(48),
     k: values(56),
     v: values(56),
-    ranges,
-    queryFrames: Int32Array.of(0, 1, 1, 2, 2, 3),
-    keyFrames: Int32Array.of(0, 0, 1, 1, 2, 2, 3),
+    visible: Int32Array.of(...ranges, 0, 1, 1, 2, 2, 3, 0, 0, 1, 1, 2, 2, 3),
     y: zeros(48),
     lse: zeros(12),
   };

@@ -2,6 +2,7 @@
  * Runs every recorded case under FAR_GOLDEN (default: tests/golden) on every device under test, and prints the worst
  * difference of each, relative to max(1, the largest expected value).
  */
+import { isFile } from "../lib/io/paths.ts";
 import { openSafetensors } from "../lib/io/safetensors.ts";
 import { Differences, type GoldenCase } from "./golden_case.ts";
 import { RUNNERS } from "./golden_runners.ts";
@@ -10,20 +11,12 @@ import { openReferenceDevice } from "./reference_device.ts";
 
 const root = Deno.env.get("FAR_GOLDEN") ?? new URL("./golden", import.meta.url).pathname;
 
-function exists(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch {
-    return false;
-  }
-}
-
 function openCase(name: string): GoldenCase {
   const folder = `${root}/${name}`;
-  const description = ["config.json", "summary.json", "expected.json"].find((f) => exists(`${folder}/${f}`));
+  const description = ["config.json", "summary.json", "expected.json"].find((f) => isFile(`${folder}/${f}`));
   if (!description) throw new Error(`${folder}: found no config.json, summary.json or expected.json`);
   const config = JSON.parse(Deno.readTextFileSync(`${folder}/${description}`));
-  const io = exists(`${folder}/io.safetensors`) ? openSafetensors(`${folder}/io.safetensors`) : null;
+  const io = isFile(`${folder}/io.safetensors`) ? openSafetensors(`${folder}/io.safetensors`) : null;
   return { name, folder, config, io };
 }
 

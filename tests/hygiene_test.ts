@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { isFile } from "../lib/io/paths.ts";
 
 const root = new URL("../", import.meta.url);
 
@@ -10,13 +11,7 @@ async function files(): Promise<string[]> {
   }).output();
   assert(success, "git ls-files failed");
   const names = new TextDecoder().decode(stdout).split("\0").filter((n) => n !== "");
-  return names.filter((name) => {
-    try {
-      return Deno.statSync(new URL(name, root)).isFile;
-    } catch {
-      return false; // deleted in the working tree, not yet in git
-    }
-  });
+  return names.filter((name) => isFile(new URL(name, root))); // not what is deleted in the working tree only
 }
 
 const BINARY = /\.(npz|npy|safetensors|pth|wasm|png|gif|mp4|avi|webm|jpg|zip|pkl)$/;

@@ -7,19 +7,8 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import type { FileWriter } from "../lib/io/atomic.ts";
 import { FileAccessError, FileFormatError } from "../lib/io/errors.ts";
 import { byteLength, elements, type HostDType, type HostTensor, isHostDType } from "../lib/io/host.ts";
-import type { TensorFile } from "../lib/io/tensor_file.ts";
+import type { FileTensor, TensorFile } from "../lib/io/tensor_file.ts";
 import { ZipWriter } from "../lib/io/zip_write.ts";
-
-/** A seeded generator of numbers in [0, 1), mulberry32: the same mutations on every machine. */
-export function seeded(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
 
 /** Whole numbers from 0 to `below` - 1. */
 export function pick(random: () => number, below: number): number {
@@ -57,18 +46,22 @@ export function assertOneLine(error: unknown, ...parts: string[]): void {
   for (const part of parts) assert(error.message.includes(part), `expected "${part}" in: ${error.message}`);
 }
 
+/** A tensor of an accepted file, or undefined where reading it gives an error of ours. */
+export function readOrRefused(tensor: FileTensor): HostTensor | undefined {
+  try {
+    return tensor.read();
+  } catch (error) {
+    assertOneLine(error);
+  }
+}
+
 /** That an accepted file keeps its word: every tensor that can be read has the bytes that its shape and type need. */
 export function assertConsistent(file: TensorFile): void {
   for (const [name, tensor] of file.tensors) {
     assert(isHostDType(tensor.dtype), name);
     assert(tensor.shape.every((size) => Number.isSafeInteger(size) && size >= 0), name);
-    let read: HostTensor;
-    try {
-      read = tensor.read();
-    } catch (error) {
-      assertOneLine(error);
-      continue;
-    }
+    const read = readOrRefused(tensor);
+    if (read === undefined) continue;
     assertEquals(read.shape, tensor.shape);
     assertEquals(read.dtype, tensor.dtype);
     assertEquals(read.data.byteLength, byteLength(tensor), name);

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { generator } from "../kernels/check.ts";
 import {
   bfloat16ToFloat32,
   byteLength,
@@ -12,7 +13,7 @@ import {
   toFloat32,
   toInt32,
 } from "../lib/io/host.ts";
-import { pick, randomTensor, seeded } from "./io_helpers.ts";
+import { pick, randomTensor } from "./io_helpers.ts";
 
 /** The value of a half, by definition. */
 function halfValue(bits: number): number {
@@ -57,7 +58,7 @@ Deno.test("bfloat16 decodes exactly and encodes to the nearest, ties to even", (
     if (Number.isNaN(values[i])) assert((again[i] & 0x7fff) > 0x7f80 && (again[i] ^ i) >> 15 === 0);
     else assertEquals(again[i], i);
   }
-  const random = seeded(1);
+  const random = generator(1);
   const words = new Uint32Array(100_000).map(() => Math.floor(random() * 2 ** 32));
   const encoded = float32ToBfloat16(new Float32Array(words.buffer));
   const singles = new Float32Array(words.buffer);
@@ -97,7 +98,7 @@ Deno.test("toFloat32() rounds 64-bit integers once, where rounding to double fir
   assertEquals(Math.fround(Number(value)), Number(base), "the naive way is wrong here");
   const negative = toFloat32(scalar("I64", new BigInt64Array([-value]).buffer))[0];
   assertEquals(negative, -single);
-  const random = seeded(2);
+  const random = generator(2);
   for (let i = 0; i < 2000; i++) {
     const u = BigInt(pick(random, 2 ** 32)) << 32n | BigInt(pick(random, 2 ** 32));
     const got = BigInt(toFloat32(scalar("U64", new BigUint64Array([u]).buffer))[0]);
@@ -120,7 +121,7 @@ Deno.test("toInt32() refuses what does not fit, and floats", () => {
 });
 
 Deno.test("elements() reads unaligned bytes of every type", () => {
-  const random = seeded(3);
+  const random = generator(3);
   for (const dtype of hostDTypes) {
     const tensor = randomTensor(random, [3, 5], dtype);
     const shifted = new Uint8Array(tensor.data.length + 1);

@@ -1,5 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { crc32, deflateSync } from "node:zlib";
+import { generator } from "../kernels/check.ts";
 import { CELL, drawText, stampFrames, wrapText } from "../lib/io/font.ts";
 import {
   concatFrames,
@@ -12,12 +13,13 @@ import {
 } from "../lib/io/frames.ts";
 import { fromFloat32 } from "../lib/io/host.ts";
 import { encodePng, readPng, writeGif, writePng } from "../lib/io/image.ts";
+import { fromPlanes, toPlanes, writePlanes } from "../lib/io/planes.ts";
 import { encodeSafetensors, openSafetensors } from "../lib/io/safetensors.ts";
 import { contactSheet, sideBySide } from "../lib/io/sheet.ts";
-import { assertRefused, inFolder, pick, seeded } from "./io_helpers.ts";
+import { assertRefused, inFolder, pick } from "./io_helpers.ts";
 
 function noise(seed: number, frames: number, height: number, width: number): Frames {
-  const random = seeded(seed);
+  const random = generator(seed);
   return makeFrames(
     frames,
     height,
@@ -316,4 +318,24 @@ Deno.test("framesIn() finds the clip of a tensor file, or lists what there is", 
   assertRefused(() => framesIn(none), 'found none: "actions" F32 [3]');
   assertRefused(() => framesIn(none, "actions"), '"actions": expected U8 [F, H, W, 3], found F32 [3]');
   assertRefused(() => framesIn(none, "action"), 'did you mean "actions"?');
+});
+
+Deno.test("frames become planes from -1 to 1 and come back the same; what lies outside is clamped", () => {
+  const frames = noise(11, 2, 3, 5), planes = toPlanes(frames);
+  const at = (f: number, c: number, y: number, x: number) => planes[((f * 3 + c) * 3 + y) * 5 + x];
+  const colour = (f: number, y: number, x: number, c: number) => frames.data[((f * 3 + y) * 5 + x) * 3 + c];
+  assertAlmostEquals(at(1, 2, 0, 4), colour(1, 0, 4, 2) / 127.5 - 1, 1e-6);
+  assertEquals(fromPlanes(planes, 3, 5), frames);
+  const unrounded = new Float32Array(3);
+  assertEquals([...fromPlanes(Float32Array.of(-3, 0.25, 1.5), 1, 1, unrounded).data], [0, 159, 255]);
+  assertEquals([...unrounded], [0, 0.625, 1]);
+});
+
+Deno.test("a part of an image becomes planes, mirrored where asked for", () => {
+  const image = Array.from({ length: 3 * 4 * 3 }, (_, i) => i), out = new Float32Array(3 * 2 * 2);
+  const part = { top: 1, left: 1, height: 2, width: 2, stride: 4 };
+  writePlanes(image, part, [0, 255], out);
+  assertEquals([...out], [15, 18, 27, 30, 16, 19, 28, 31, 17, 20, 29, 32]);
+  writePlanes(image, { ...part, flip: true }, [0, 255], out);
+  assertEquals([...out], [18, 15, 30, 27, 19, 16, 31, 28, 20, 17, 32, 29]);
 });

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
+import { generator } from "../kernels/check.ts";
 import {
   elements,
   fromFloat32,
@@ -10,7 +11,7 @@ import {
 import { encodeNpy } from "../lib/io/npy.ts";
 import { openNpy, openNpz, writeNpy, writeNpz } from "../lib/io/npz.ts";
 import { ZipWriter } from "../lib/io/zip_write.ts";
-import { assertRefused, inFolder, Memory, randomTensor, seeded, zipped } from "./io_helpers.ts";
+import { assertRefused, inFolder, Memory, randomTensor, zipped } from "./io_helpers.ts";
 
 /** An .npy file from a header as text and data bytes. */
 function npy(header: string, data: Uint8Array | number[], version = 1): Uint8Array {
@@ -36,7 +37,7 @@ function readNpy(bytes: Uint8Array): HostTensor {
 const NUMPY_TYPES = hostDTypes.filter((dtype) => dtype !== "BF16" && !dtype.startsWith("F8"));
 
 function sample(): Record<string, HostTensor> {
-  const random = seeded(11);
+  const random = generator(11);
   return Object.fromEntries(NUMPY_TYPES.flatMap((dtype: HostDType) => [
     [`${dtype}/matrix`, randomTensor(random, [3, 5], dtype)],
     [`${dtype}/scalar`, randomTensor(random, [], dtype)],
@@ -164,7 +165,7 @@ Deno.test("lying npy headers are refused: file, array, expected, found", () => {
 });
 
 Deno.test("a damaged zip archive is refused: file, member, expected, found", () => {
-  const archive = zipped({ "a.npy": encodeNpy(randomTensor(seeded(1), [50], "U8")) }, true);
+  const archive = zipped({ "a.npy": encodeNpy(randomTensor(generator(1), [50], "U8")) }, true);
   const open = (bytes: Uint8Array) => openNpz(bytes, { name: "x.npz" });
   for (let length = 0; length < archive.length; length++) assertRefused(() => open(archive.slice(0, length)));
   // Every bit of the packed data is covered by the CRC-32 or by the structure.
@@ -181,11 +182,11 @@ Deno.test("a damaged zip archive is refused: file, member, expected, found", () 
       }, "x.npz: ");
       continue;
     }
-    assertEquals(data, randomTensor(seeded(1), [50], "U8").data, `byte ${at}`);
+    assertEquals(data, randomTensor(generator(1), [50], "U8").data, `byte ${at}`);
   }
   const twice = new Memory();
   const zip = new ZipWriter(twice);
-  for (let i = 0; i < 2; i++) zip.add("a.npy", encodeNpy(randomTensor(seeded(1), [1], "U8")));
+  for (let i = 0; i < 2; i++) zip.add("a.npy", encodeNpy(randomTensor(generator(1), [1], "U8")));
   zip.finish();
   assertRefused(() => open(twice.bytes()), 'member "a.npy": occurs twice');
 });
@@ -231,7 +232,7 @@ Deno.test("a zip bomb is refused before or while it inflates", () => {
 });
 
 Deno.test("an encrypted member and other packing methods are refused", () => {
-  const archive = zipped({ "a.npy": encodeNpy(randomTensor(seeded(1), [4], "U8")) });
+  const archive = zipped({ "a.npy": encodeNpy(randomTensor(generator(1), [4], "U8")) });
   const open = (bytes: Uint8Array) => openNpz(bytes, { name: "x.npz" });
   const encrypted = archive.slice();
   encrypted[centralAt(archive) + 8] |= 1;
@@ -246,7 +247,7 @@ Deno.test("an encrypted member and other packing methods are refused", () => {
 
 Deno.test("zip64 sizes and offsets are read", () => {
   // A stored member whose directory entry holds its numbers in the 64-bit extra field, and a 64-bit end record.
-  const content = encodeNpy(randomTensor(seeded(2), [9], "U8"));
+  const content = encodeNpy(randomTensor(generator(2), [9], "U8"));
   const plain = zipped({ "a.npy": content });
   const at = centralAt(plain);
   const entry = plain.slice(at, at + 46 + 5);
@@ -271,5 +272,5 @@ Deno.test("zip64 sizes and offsets are read", () => {
   end.fill(0xff, 8, 20);
   const parts = [plain.slice(0, at), entry, new Uint8Array(extra.buffer), new Uint8Array(end64.buffer), end];
   using file = openNpz(new Uint8Array(parts.flatMap((part) => [...part])));
-  assertEquals(file.read("a"), randomTensor(seeded(2), [9], "U8"));
+  assertEquals(file.read("a"), randomTensor(generator(2), [9], "U8"));
 });

@@ -1,11 +1,12 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { generator } from "../kernels/check.ts";
 import { elements, fromFloat32, hostDTypes, type HostTensor, toFloat32 } from "../lib/io/host.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { openPth } from "../lib/io/pth.ts";
 import { writePth } from "../lib/io/pth_write.ts";
 import { writeSafetensors } from "../lib/io/safetensors.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
-import { assertRefused, inFolder, randomTensor, seeded, zipped } from "./io_helpers.ts";
+import { assertRefused, inFolder, randomTensor, zipped } from "./io_helpers.ts";
 
 const GOLDEN = new URL("./golden/pth/", import.meta.url).pathname;
 const DATA = new URL("./data/pth/", import.meta.url).pathname;
@@ -112,7 +113,7 @@ Deno.test("a file whose writer computed no checksums is read", () => {
 
 Deno.test("writePth() and openPth() are inverse for every type, and the same tensors give the same bytes", async () => {
   await inFolder(async (folder) => {
-    const random = seeded(21);
+    const random = generator(21);
     const tensors: Record<string, HostTensor> = {};
     for (const dtype of hostDTypes) {
       tensors[`block.${dtype}`] = randomTensor(random, [2, 3], dtype);

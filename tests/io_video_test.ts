@@ -1,10 +1,11 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
+import { generator } from "../kernels/check.ts";
 import { ffmpegPath } from "../lib/io/ffmpeg.ts";
 import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
 import { writePng } from "../lib/io/image.ts";
 import { collectFrames, probeVideo, readFrames, type ReadOptions } from "../lib/io/video.ts";
 import { writeVideo } from "../lib/io/video_write.ts";
-import { assertOneLine, inFolder, mutate, pick, seeded } from "./io_helpers.ts";
+import { assertOneLine, inFolder, mutate, pick } from "./io_helpers.ts";
 
 const required = Deno.env.get("FAR_REQUIRE_TOOLS") === "1";
 const binary = await ffmpegPath().then(({ path }) => path, () => undefined);
@@ -261,7 +262,7 @@ videoTest(
 );
 
 videoTest("50 mutated videos neither hang nor crash the reader", async (folder) => {
-  const random = seeded(50);
+  const random = generator(50);
   const path = `${folder}/x.mp4`;
   await writeVideo(path, colours(12, 32, 32), { fps: 8 });
   const good = Deno.readFileSync(path);

@@ -1,14 +1,16 @@
-import { assert, assertEquals, assertLess } from "@std/assert";
+import { assert, assertEquals, assertLess, assertThrows } from "@std/assert";
 import type { Device } from "../kernels/device.ts";
 import { openDevice } from "../kernels/open.ts";
 import { decode } from "../lib/dcae/autoencoder.ts";
 import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
 import { FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
 import { sample, type SampledFrame, type SampleOptions } from "../lib/far/sample.ts";
+import { attention } from "../lib/ops.ts";
 import { type Params, randomParams } from "../lib/params.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { disposeAll, scope, Tensor } from "../lib/tensor.ts";
 import { sharedDevice, testOnDevices } from "./helpers.ts";
+import { openReferenceDevice } from "./reference_device.ts";
 
 const SMALL = farConfig("FAR_Long", {
   num_layers: 2,
@@ -198,3 +200,19 @@ testOnDevices(
     disposeAll(params);
   },
 );
+
+Deno.test("attention refuses a table of visible keys that does not fit its queries and keys", () => {
+  const device = openReferenceDevice();
+  const rows = (count: number) => Tensor.from(device, new Float32Array(count * 8), [count, 8]);
+  const table = (words: number) => Tensor.from(device, new Int32Array(words));
+  const attend = (words: number, slope?: number) =>
+    attention(rows(3), rows(5), rows(5), 8, { table: table(words), keys: 5, slope });
+  assertEquals(attend(12).shape, [3, 8]);
+  assertEquals(attend(20, 0.1).shape, [3, 8]);
+  assertThrows(() => attend(20), RangeError, "has 20 words, expected 12 for 3 queries without a slope");
+  assertThrows(
+    () => attend(12, 0.1),
+    RangeError,
+    "has 12 words, expected 20 for 3 queries and 5 keys with a slope",
+  );
+});

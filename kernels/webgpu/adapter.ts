@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { MAX_BUFFERS } from "../spec.ts";
 
 /** An adapter in words and numbers, for `doctor` and for results. */
 export interface AdapterDescription {
@@ -60,9 +61,23 @@ export async function describeAdapter(): Promise<AdapterDescription | null> {
 }
 
 /**
+ * Refuses an adapter that cannot bind the buffers of every kernel, before the first launch would.
+ *
+ * @throws {Error} If it binds fewer than {@linkcode MAX_BUFFERS}: adapter, found, expected, what to do.
+ */
+export function requireBuffers({ description, limits }: AdapterDescription): void {
+  const found = limits.maxStorageBuffersPerShaderStage;
+  if (found >= MAX_BUFFERS) return;
+  throw new Error(
+    `webgpu: ${description} binds ${found} storage buffers in a kernel, expected at least ${MAX_BUFFERS}; ` +
+      "use --device cpu or FAR_DEVICE=cpu",
+  );
+}
+
+/**
  * Opens the fastest adapter (or a software one) with the limits that it really has.
  *
- * @throws {Error} If there is no adapter, or it refuses: one line.
+ * @throws {Error} If there is no adapter, or it refuses, or it binds too few buffers: one line.
  */
 export async function openAdapter(
   software: boolean,
@@ -74,6 +89,7 @@ export async function openAdapter(
     );
   }
   const description = describe(adapter);
+  requireBuffers(description);
   const requiredLimits: Record<string, number> = {};
   for (const name of WANTED_LIMITS) requiredLimits[name] = description.limits[name];
   try {

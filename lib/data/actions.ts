@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { accessError, FileFormatError, quote } from "../io/errors.ts";
+import { accessError, FileFormatError, quote, show } from "../io/errors.ts";
 import { toInt32 } from "../io/host.ts";
 import { openTensorFile } from "../io/open.ts";
 import type { TensorFile } from "../io/tensor_file.ts";
@@ -11,42 +11,40 @@ import type { TensorFile } from "../io/tensor_file.ts";
 /** Names under which archives hold actions. */
 const NAMES: readonly string[] = ["actions", "action"];
 
-/** The array of actions in an open file, or undefined. A file with one array may call it anything. */
-function nameOf(file: TensorFile): string | undefined {
-  const found = NAMES.find((name) => file.tensors.has(name));
-  return found ?? (file.tensors.size === 1 ? [...file.tensors.keys()][0] : undefined);
-}
+/** Files that {@linkcode readActionFile} reads, by their endings. */
+export const ACTION_FILE = /\.(csv|json|npy|npz|safetensors|txt)$/i;
+
+/** Endings of files that hold actions when they stand beside a clip under its name. */
+export const ACTION_ENDINGS: readonly string[] = [".csv", ".npy", ".npz", ".txt"];
 
 /**
- * The actions of an open npz, npy or safetensors file.
+ * The actions that lie in an open archive beside other arrays, or undefined when it has none.
  *
- * @param file The file.
- * @throws {FileFormatError} If it has none, or they are not one whole number a frame.
+ * @param file An npz, npy or safetensors file.
+ * @throws {FileFormatError} If they are not one whole number a frame.
  */
-export function actionsOf(file: TensorFile): Int32Array {
-  const name = nameOf(file), tensor = name === undefined ? undefined : file.tensors.get(name);
-  if (name === undefined || tensor === undefined) {
+export function namedActions(file: TensorFile): Int32Array | undefined {
+  const name = NAMES.find((n) => file.tensors.has(n));
+  return name === undefined ? undefined : oneAFrame(file, name);
+}
+
+function oneAFrame(file: TensorFile, name: string): Int32Array {
+  const tensor = file.tensors.get(name)!, { shape, dtype } = tensor;
+  if (shape.length === 0 || shape.filter((size) => size !== 1).length > 1 || /^B?F/.test(dtype)) {
     throw new FileFormatError(
       file.path,
-      `expected an array "actions", found ${[...file.tensors.keys()].join(", ") || "none"}`,
-    );
-  }
-  const shape = tensor.shape.filter((size, i) => i === 0 || size !== 1);
-  if (shape.length !== 1 || /^B?F/.test(tensor.dtype)) {
-    throw new FileFormatError(
-      file.path,
-      `${quote(name)}: expected one whole number a frame, found ${tensor.dtype} [${tensor.shape}]`,
+      `${quote(name)}: expected one whole number a frame, found ${dtype} [${shape}]`,
     );
   }
   return toInt32(tensor.read());
 }
 
-/** Endings that {@linkcode readActionFile} takes. */
-export const ACTION_ENDINGS: readonly string[] = [".csv", ".npy", ".npz", ".txt"];
-
 /**
- * Reads a file of actions: npz (array `actions`), npy, or text with one action a line. A CSV may have a head; then the
- * column `action` or `actions` counts, and a column `frame`, if there is one, must count up from 0.
+ * Reads a file of actions.
+ *
+ * An npz, npy or safetensors file holds them as the array `actions`, or as its only one. A `.json` file is a list. Other
+ * text has one action a line; a `.txt` file may have several, with white space or commas between them. A head names
+ * columns: `action` or `actions` counts, and a column `frame`, if there is one, must count up from 0.
  *
  * @param path The file.
  * @throws {FileFormatError} If it holds anything else: line, expected, found.
@@ -55,7 +53,10 @@ export const ACTION_ENDINGS: readonly string[] = [".csv", ".npy", ".npz", ".txt"
 export function readActionFile(path: string): Int32Array {
   if (/\.(npz|npy|safetensors)$/i.test(path)) {
     using file = openTensorFile(path);
-    return actionsOf(file);
+    const names = [...file.tensors.keys()], found = namedActions(file);
+    if (found) return found;
+    if (names.length === 1) return oneAFrame(file, names[0]);
+    throw new FileFormatError(path, `expected an array "actions", found ${names.join(", ") || "none"}`);
   }
   let text: string;
   try {
@@ -63,23 +64,45 @@ export function readActionFile(path: string): Int32Array {
   } catch (error) {
     throw accessError(path, "cannot open", error);
   }
-  const rows = text.split(/\r?\n/).map((line) => line.split(/[,;\t]/).map((word) => word.trim()));
-  while (rows.length > 0 && rows[rows.length - 1].join("") === "") rows.pop();
-  const head = rows.length > 0 && !/^-?\d/.test(rows[0][0])
-    ? rows.shift()!.map((w) => w.toLowerCase())
+  return /\.json$/i.test(path) ? fromList(path, text) : fromLines(path, text);
+}
+
+function fromList(path: string, text: string): Int32Array {
+  let list: unknown;
+  try {
+    list = JSON.parse(text);
+  } catch {
+    // said below
+  }
+  if (!Array.isArray(list)) throw new FileFormatError(path, "expected a JSON list of whole numbers");
+  const wrong = list.findIndex((v) => !Number.isInteger(v) || v < 0 || v > 999_999_999);
+  if (wrong >= 0) throw new FileFormatError(path, `expected whole numbers, found ${show(list[wrong])}`);
+  return Int32Array.from(list);
+}
+
+function fromLines(path: string, text: string): Int32Array {
+  const body = text.trimEnd(), lines = body === "" ? [] : body.split(/\r?\n/);
+  const columns = (line: string) => line.split(/[,;\t]/).map((word) => word.trim());
+  const head = lines.length > 0 && !/^\s*-?\d/.test(lines[0])
+    ? columns(lines.shift()!.toLowerCase())
     : undefined;
-  const column = head ? head.findIndex((word) => NAMES.includes(word)) : 0,
-    frame = head?.indexOf("frame") ?? -1;
+  const where = (i: number) => `line ${i + (head ? 2 : 1)}`;
+  const number = (word: string, line: string, i: number): number => {
+    if (/^\d{1,9}$/.test(word)) return Number(word);
+    throw new FileFormatError(path, `${where(i)}: expected a whole number, found ${quote(line)}`);
+  };
+  if (!head && /\.txt$/i.test(path)) {
+    const words = (line: string) => line.split(/[\s,]+/).filter((word) => word !== "");
+    return Int32Array.from(lines.flatMap((line, i) => words(line).map((word) => number(word, line, i))));
+  }
+  const column = head?.findIndex((word) => NAMES.includes(word)) ?? 0, frame = head?.indexOf("frame") ?? -1;
   if (column < 0) throw new FileFormatError(path, `expected a column "action", found ${head!.join(", ")}`);
-  const first = head ? 2 : 1;
-  return Int32Array.from(rows, (row, i) => {
-    const where = `line ${i + first}`, word = row[column] ?? "";
-    if (!/^\d{1,9}$/.test(word) || (head === undefined && row.length > 1)) {
-      throw new FileFormatError(path, `${where}: expected a whole number, found ${quote(row.join(","))}`);
-    }
+  return Int32Array.from(lines, (line, i) => {
+    const row = columns(line);
+    const action = number(head ? row[column] ?? "" : line.trim(), line, i);
     if (frame >= 0 && row[frame] !== String(i)) {
-      throw new FileFormatError(path, `${where}: expected frame ${i}, found ${quote(row[frame])}`);
+      throw new FileFormatError(path, `${where(i)}: expected frame ${i}, found ${quote(row[frame])}`);
     }
-    return Number(word);
+    return action;
   });
 }

@@ -6,7 +6,7 @@
 import { streamOf } from "../random.ts";
 import { chooseFrames, type Clip, type DataSet } from "./clip.ts";
 import { Draws, permutation } from "./draws.ts";
-import { chooseCrop, scaledSize, toPlanes } from "./transform.ts";
+import { chooseCrop, scaledSize, transformFrames } from "./transform.ts";
 
 /** What batches hold and in which order they come. */
 export interface BatchOptions {
@@ -127,7 +127,7 @@ async function readClip(
   const flip = draws !== undefined && options.flip === true &&
     new Draws(draws.key, number * DRAWS_A_CLIP + 3).chance(0.5);
   const [H, W] = [resolution ?? raw.height, resolution ?? raw.width];
-  return { clip, size: [3, H, W], write: (out) => toPlanes(raw, out, { resolution, crop, flip }) };
+  return { clip, size: [3, H, W], write: (out) => transformFrames(raw, out, { resolution, crop, flip }) };
 }
 
 async function readBatch(

@@ -6,6 +6,7 @@
 import { basename, extname, join } from "node:path";
 import { streamOf, uniform } from "../random.ts";
 import { accessError, FileFormatError } from "../io/errors.ts";
+import { isFile } from "../io/paths.ts";
 import { ACTION_ENDINGS } from "./actions.ts";
 import type { DataSet } from "./clip.ts";
 import { type Item, itemSet, npzItem, videoItem } from "./items.ts";
@@ -61,13 +62,7 @@ function single(path: string): Found[] | undefined {
   }
   if (path.endsWith(".npz")) return [{ name: "", kind: "npz" }];
   const stem = path.slice(0, path.length - extname(path).length);
-  const actions = ACTION_ENDINGS.map((ending) => stem + ending).find((file) => {
-    try {
-      return Deno.statSync(file).isFile;
-    } catch {
-      return false;
-    }
-  });
+  const actions = ACTION_ENDINGS.map((ending) => stem + ending).find(isFile);
   return [{ name: "", kind: "video", actions }];
 }
 

@@ -9,7 +9,7 @@ import { elements, toFloat32 } from "../io/host.ts";
 import { openTensorFile } from "../io/open.ts";
 import type { FileTensor, TensorFile } from "../io/tensor_file.ts";
 import { collectFrames, imageNames, probeVideo, readFrames } from "../io/video.ts";
-import { actionsOf, readActionFile } from "./actions.ts";
+import { namedActions, readActionFile } from "./actions.ts";
 import { type Clip, type ClipRange, type DataSet, framesThere, takeRange } from "./clip.ts";
 
 /** A clip that is still in its file. */
@@ -90,6 +90,38 @@ export function videoItem(path: string, beside: Beside = {}): Item {
   };
 }
 
+/** A clip in a file of arrays: frames or latents in one, actions in another or in a file beside it. */
+function arrayItem(
+  path: string,
+  beside: Beside,
+  arrayOf: (file: TensorFile) => FileTensor,
+  contentOf: (array: FileTensor, range: ClipRange) => Pick<Clip, "frames" | "latents">,
+): Item {
+  const opened = <T>(body: (file: TensorFile) => T): Promise<T> =>
+    Promise.try(() => {
+      using file = openTensorFile(path);
+      return body(file);
+    });
+  return {
+    source: path,
+    label: beside.label,
+    frames: () => opened((file) => arrayOf(file).shape[0]),
+    read: (asked) =>
+      opened((file) => {
+        const array = arrayOf(file), total = array.shape[0], range = asked ?? whole(total);
+        const content = contentOf(array, range), own = namedActions(file);
+        const from = own || beside.actions === undefined ? path : beside.actions;
+        const actions = own ?? (beside.actions === undefined ? undefined : readActionFile(beside.actions));
+        return {
+          ...content,
+          actions: actions && actionsIn(from, actions, total, range),
+          label: beside.label,
+          source: path,
+        };
+      }),
+  };
+}
+
 /** The array of frames in an npz, as the DMLab files hold it. */
 function videoArray(file: TensorFile): FileTensor {
   const tensor = file.tensors.get("video"), shape = tensor?.shape ?? [];
@@ -110,31 +142,11 @@ function videoArray(file: TensorFile): FileTensor {
  * @param path The file.
  * @param beside Class; a file of actions, where the archive has none.
  */
-export function npzItem(path: string, beside: Beside = {}): Item {
-  return {
-    source: path,
-    label: beside.label,
-    frames: () =>
-      Promise.try(() => {
-        using file = openTensorFile(path);
-        return videoArray(file).shape[0];
-      }),
-    read: (asked) =>
-      Promise.try(() => {
-        using file = openTensorFile(path);
-        const tensor = videoArray(file), [total, height, width] = tensor.shape, range = asked ?? whole(total);
-        const values = elements(tensor.read()) as Uint8Array;
-        const own = file.tensors.has("actions") ? actionsOf(file) : undefined;
-        const actions = own ?? (beside.actions === undefined ? undefined : readActionFile(beside.actions));
-        return {
-          frames: makeFrames(range.count, height, width, takeRange(values, height * width * 3, range)),
-          actions: actions && actionsIn(beside.actions ?? path, actions, total, range),
-          label: beside.label,
-          source: path,
-        };
-      }),
-  };
-}
+export const npzItem = (path: string, beside: Beside = {}): Item =>
+  arrayItem(path, beside, videoArray, (array, range) => {
+    const [, height, width] = array.shape, values = elements(array.read()) as Uint8Array;
+    return { frames: makeFrames(range.count, height, width, takeRange(values, height * width * 3, range)) };
+  });
 
 /** The array of latents in a file: the only one besides actions and label, whatever its name. */
 function latentArray(file: TensorFile): FileTensor {
@@ -151,34 +163,13 @@ function latentArray(file: TensorFile): FileTensor {
  * Latents of one clip in a file of their own: a tensor `[F, C, H, W]` as `torch.save` writes it, npy, npz or safetensors.
  *
  * @param path The file.
- * @param beside Actions and class.
+ * @param beside Class; a file of actions, where the file of latents has none.
  */
-export function latentItem(path: string, beside: Beside = {}): Item {
-  return {
-    source: path,
-    label: beside.label,
-    frames: () =>
-      Promise.try(() => {
-        using file = openTensorFile(path);
-        return latentArray(file).shape[0];
-      }),
-    read: (asked) =>
-      Promise.try(() => {
-        using file = openTensorFile(path);
-        const tensor = latentArray(file), [total, C, H, W] = tensor.shape, range = asked ?? whole(total);
-        const actions = beside.actions === undefined
-          ? undefined
-          : actionsIn(beside.actions, readActionFile(beside.actions), total, range);
-        const data = takeRange(toFloat32(tensor.read()), C * H * W, range);
-        return {
-          latents: { shape: [range.count, C, H, W], data },
-          actions,
-          label: beside.label,
-          source: path,
-        };
-      }),
-  };
-}
+export const latentItem = (path: string, beside: Beside = {}): Item =>
+  arrayItem(path, beside, latentArray, (array, range) => {
+    const [, C, H, W] = array.shape, data = takeRange(toFloat32(array.read()), C * H * W, range);
+    return { latents: { shape: [range.count, C, H, W], data } };
+  });
 
 /**
  * A data set of such clips.

@@ -9,6 +9,7 @@
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { didYouMean } from "../nearest.ts";
 import { accessError, FileFormatError, quote, show } from "../io/errors.ts";
+import { isThere } from "../io/paths.ts";
 
 /** What a list may say about a clip. */
 const KEYS = ["video_path", "action_path", "latent_path", "label"] as const;
@@ -33,15 +34,6 @@ function readText(path: string): string {
   }
 }
 
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /**
  * The folder from which a list's relative paths count. The lists were written on the authors' machines; the first of these
  * in which the first clip is there counts for all: the current folder, the list's own, and the three above it.
@@ -50,7 +42,7 @@ function baseOf(list: string, first: string): string {
   if (isAbsolute(first)) return "";
   const own = dirname(resolve(list));
   const places = [".", own, join(own, ".."), join(own, "../.."), join(own, "../../..")];
-  const base = places.find((place) => exists(join(place, first)));
+  const base = places.find((place) => isThere(join(place, first)));
   if (base === undefined) {
     throw new FileFormatError(
       list,
@@ -155,7 +147,7 @@ function readUcfList(list: string): ListEntry[] {
   const { name: first } = names[0];
   for (const place of ["", "UCF-101", "videos", "../UCF-101", "../videos"]) {
     for (const ending of [".avi", ".mp4"]) {
-      if (!exists(join(folder, place, first.replace(/\.avi$/, ending)))) continue;
+      if (!isThere(join(folder, place, first.replace(/\.avi$/, ending)))) continue;
       return names.map(({ name, label }) => ({
         video_path: join(folder, place, name.replace(/\.avi$/, ending)),
         label,

@@ -4,6 +4,7 @@
  * @module
  */
 import { axisWeights, type Frames } from "../io/frames.ts";
+import { writePlanes } from "../io/planes.ts";
 import type { Draws } from "./draws.ts";
 
 /** The part of a scaled frame that is kept. */
@@ -52,8 +53,8 @@ export function chooseCrop(
     : { top: draws.below(down + 1), left: draws.below(across + 1) };
 }
 
-/** What {@linkcode toPlanes} does to frames. */
-export interface PlaneOptions {
+/** What {@linkcode transformFrames} does to frames. */
+export interface TransformOptions {
   /** Rows and columns of the result; the frames' own when absent. */
   readonly resolution?: number;
   /** What to cut out of the scaled frames; the middle when absent. */
@@ -71,16 +72,16 @@ export interface PlaneOptions {
  * @param options What to do.
  * @throws {RangeError} If `out` has another size.
  */
-export function toPlanes(frames: Frames, out: Float32Array, options: PlaneOptions = {}): void {
+export function transformFrames(frames: Frames, out: Float32Array, options: TransformOptions = {}): void {
   const { flip = false, resolution } = options;
   const scaled = resolution === undefined
     ? { height: frames.height, width: frames.width }
     : scaledSize(frames, resolution);
-  const height = resolution ?? frames.height, width = resolution ?? frames.width, plane = height * width;
-  if (out.length !== frames.frames * 3 * plane) {
+  const height = resolution ?? frames.height, width = resolution ?? frames.width, size = height * width * 3;
+  if (out.length !== frames.frames * size) {
     throw new RangeError(
-      `toPlanes: [${frames.frames}, 3, ${height}, ${width}] needs ${
-        frames.frames * 3 * plane
+      `transformFrames: [${frames.frames}, 3, ${height}, ${width}] needs ${
+        frames.frames * size
       } values, found ${out.length}`,
     );
   }
@@ -88,19 +89,13 @@ export function toPlanes(frames: Frames, out: Float32Array, options: PlaneOption
   const { top, left } = resolution === undefined ? { top: 0, left: 0 } : crop;
   const same = scaled.height === frames.height && scaled.width === frames.width;
   const scale = same ? undefined : makeScaler(frames, scaled, top, left, height, width);
+  const part = scale
+    ? { top: 0, left: 0, height, width, stride: width, flip } // the scaler cuts
+    : { top, left, height, width, stride: frames.width, flip };
+  const raw = frames.height * frames.width * 3;
   for (let f = 0; f < frames.frames; f++) {
-    const source = frames.data.subarray(
-      f * frames.height * frames.width * 3,
-      (f + 1) * frames.height * frames.width * 3,
-    );
-    const image = scale?.(source);
-    for (let y = 0; y < height; y++) {
-      for (let x = 0; x < width; x++) {
-        const from = image ? (y * width + x) * 3 : ((y + top) * frames.width + x + left) * 3;
-        const to = (f * 3 * height + y) * width + (flip ? width - 1 - x : x);
-        for (let c = 0; c < 3; c++) out[to + c * plane] = (image ?? source)[from + c] / 255;
-      }
-    }
+    const source = frames.data.subarray(f * raw, (f + 1) * raw);
+    writePlanes(scale?.(source) ?? source, part, [0, 1], out.subarray(f * size, (f + 1) * size));
   }
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 import { didYouMean } from "../nearest.ts";
+import { isBuffer } from "../params.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
 
 /** What a model is conditioned on besides its history. */
@@ -214,7 +215,7 @@ export function farShapes(config: FarConfig): Record<string, Shape> {
   return shapes;
 }
 
-/** Number of parameters of a shape list. */
+/** Number of parameters of a shape list, as PyTorch counts them: batch-norm statistics are none. */
 export function countParameters(shapes: Readonly<Record<string, Shape>>): number {
-  return Object.values(shapes).reduce((n, s) => n + sizeOf(s), 0);
+  return Object.entries(shapes).reduce((n, [name, shape]) => n + (isBuffer(name) ? 0 : sizeOf(shape)), 0);
 }

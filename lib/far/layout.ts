@@ -145,6 +145,33 @@ export function layoutOf(config: FarConfig, plan: CallPlan): Layout {
   };
 }
 
+/** Indices of the last frame's tokens, clip by clip. */
+export function lastFrameTokens(layout: Layout): Int32Array {
+  const { row, count, frames: [from, to], perFrame } = layout.parts.at(-1)!;
+  return Int32Array.from({ length: count / (to - from) }, (_, i) => {
+    const clip = Math.floor(i / perFrame);
+    return row + ((clip + 1) * (to - from) - 1) * perFrame + i % perFrame;
+  }); // [B·N]
+}
+
+/**
+ * What attention reads of the tokens that ask: their ranges and, for a temporal decay, their frames and those of the
+ * keys.
+ *
+ * @param frames Absolute frame of every row of the key store, for a temporal decay only.
+ * @param asking Indices of the tokens; default all.
+ */
+export function visibleTable(layout: Layout, frames?: Int32Array, asking?: Int32Array): Int32Array {
+  const T = asking?.length ?? layout.tokens, table = new Int32Array(4 * T + (frames ? T + frames.length : 0));
+  for (let i = 0; i < T; i++) {
+    const t = asking?.[i] ?? i;
+    table.set(layout.ranges.subarray(4 * t, 4 * t + 4), 4 * i);
+    if (frames) table[4 * T + i] = layout.frame[t];
+  }
+  if (frames) table.set(frames, 5 * T);
+  return table;
+}
+
 /** Absolute frame of every row of the key store, for the temporal decay. */
 export function keyFrames(config: FarConfig, plan: CallPlan): Int32Array {
   const { near, distant } = tokensPerFrame(config, plan.height, plan.width);

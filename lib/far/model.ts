@@ -134,7 +134,7 @@ export function far(
     return [part.kind, out];
   }));
   const hidden = transformer(params, config, embedTokens(params, config, layout, patches), {
-    layout: uploadLayout(device, config, layout, keyFrames(config, plan)),
+    layout: uploadLayout(device, config, layout, frames, keyFrames(config, plan)),
     modulation: modulationOf(device, params, config, table),
     rows: Tensor.from(device, rows),
     keyRows: storeRows(plan),

@@ -164,7 +164,7 @@ class Sampler {
   #prepare(plan: CallPlan): PreparedCall {
     const { device, config } = this.#o, layout = layoutOf(config, plan);
     const frames = config.slopeScale !== 0 ? keyFrames(config, plan) : undefined;
-    return { plan, layout, device: uploadLayout(device, config, layout, frames) };
+    return { plan, layout, device: uploadLayout(device, config, layout, "last", frames) };
   }
 
   #rowsOf(call: PreparedCall, timestep: number, table: ConditionRows): Int32Array {

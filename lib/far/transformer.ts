@@ -19,7 +19,7 @@ import { scope, Tensor, unscoped } from "../tensor.ts";
 import { checkpoint } from "../autograd.ts";
 import type { Modulation } from "./conditioning.ts";
 import { type FarConfig, widthOf } from "./config.ts";
-import type { Layout, Part } from "./layout.ts";
+import { lastFrameTokens, type Layout, type Part, visibleTable } from "./layout.ts";
 
 /** Keys (rotated) and values of every block, `[S, D]` each. */
 export interface KeyStore {
@@ -44,38 +44,44 @@ export function freeKeyStore(store: KeyStore): void {
 /** A layout on the device. */
 export interface DeviceLayout {
   readonly layout: Layout;
-  readonly cos: Tensor;
-  readonly sin: Tensor;
+  /** `[T, headDim]`: cosines of each token's angles, then their sines. */
+  readonly angles: Tensor;
   readonly dest: Tensor;
-  readonly ranges: Tensor;
-  readonly keys: number;
-  readonly decay?: Visibility["decay"];
+  readonly visible: Visibility;
+  /** The same for the last frame's tokens, where they are not all and the last block is to compute only them. */
+  readonly lastVisible?: Visibility;
 }
 
-/** Uploads a layout; `frames` (absolute frame of each key row) is needed for a temporal decay only. */
+/**
+ * Uploads a layout.
+ *
+ * @param frames Which tokens the last block computes, as {@linkcode TransformerCall} will say.
+ * @param keyFrames Absolute frame of each key row, for a temporal decay only.
+ */
 export function uploadLayout(
   device: Device,
   config: FarConfig,
   layout: Layout,
-  frames?: Int32Array,
+  frames: TransformerCall["frames"],
+  keyFrames?: Int32Array,
 ): DeviceLayout {
-  const T = layout.tokens, half = config.headDim / 2;
+  const T = layout.tokens, half = config.headDim / 2, slope = config.slopeScale;
+  const angles = new Float32Array(2 * T * half);
+  for (let t = 0; t < T; t++) {
+    angles.set(layout.cos.subarray(t * half, (t + 1) * half), 2 * t * half);
+    angles.set(layout.sin.subarray(t * half, (t + 1) * half), (2 * t + 1) * half);
+  }
+  const visible = (asking?: Int32Array): Visibility => {
+    const table = visibleTable(layout, slope === 0 ? undefined : keyFrames, asking);
+    return { table: Tensor.from(device, table), keys: layout.keys, slope };
+  };
+  const last = lastFrameTokens(layout);
   return {
     layout,
-    cos: Tensor.from(device, layout.cos, [T, half]),
-    sin: Tensor.from(device, layout.sin, [T, half]),
+    angles: Tensor.from(device, angles, [T, 2 * half]),
     dest: Tensor.from(device, layout.dest),
-    ranges: Tensor.from(device, layout.ranges, [T, 4]),
-    keys: layout.keys,
-    ...(config.slopeScale !== 0 && frames
-      ? {
-        decay: {
-          slope: config.slopeScale,
-          queryFrames: Tensor.from(device, layout.frame),
-          keyFrames: Tensor.from(device, frames),
-        },
-      }
-      : {}),
+    visible: visible(),
+    ...(frames === "last" && last.length < T ? { lastVisible: visible(last) } : {}),
   };
 }
 
@@ -170,7 +176,7 @@ function block(
   const D = widthOf(config), last = i === config.layers - 1, name = `transformer_blocks.${i}`;
   const { layout } = call.layout, { clips } = call;
   const { attention: mod1, mlp: mod2 } = call.modulation.blocks[i];
-  let x = tokens, rows = tokenRows, parts = layout.parts, visible: Visibility = call.layout;
+  let x = tokens, rows = tokenRows, parts = layout.parts, { visible } = call.layout;
 
   const h = normModulate(x, mod1, rows, { shift: 0, scale: D });
   const qkv = Tensor.empty(x.device, [layout.tokens, 3 * D]);
@@ -187,15 +193,11 @@ function block(
   }
   if (call.frames === "last" && last) {
     // Keys and values of all tokens are in the store; from here on only the last frame is wanted.
-    const part = parts.at(-1)!, decay = visible.decay, pick = (t: Tensor) => lastFrameRows(t, layout, clips);
+    const part = parts.at(-1)!, pick = (t: Tensor) => lastFrameRows(t, layout, clips);
     x = pick(x);
     q = pick(q);
     rows = pick(rows);
-    visible = {
-      ranges: pick(visible.ranges),
-      keys: visible.keys,
-      ...(decay ? { decay: { ...decay, queryFrames: pick(decay.queryFrames) } } : {}),
-    };
+    visible = call.layout.lastVisible ?? visible;
     parts = [{ ...part, row: 0, count: clips * part.perFrame }];
   }
   const attended = attention(q, k, v, config.headDim, visible);

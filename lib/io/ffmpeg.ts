@@ -5,6 +5,7 @@
  */
 import { basename, dirname, join } from "node:path";
 import { accessError, FileAccessError } from "./errors.ts";
+import { isFile } from "./paths.ts";
 
 /** An ffmpeg binary that runs. */
 export interface FfmpegBinary {
@@ -98,14 +99,6 @@ async function find(named: string | undefined): Promise<FfmpegBinary> {
     "ffmpeg",
     "not found: install it (apt install ffmpeg, brew install ffmpeg, winget install ffmpeg) or name it in FAR_FFMPEG",
   );
-}
-
-function isFile(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch {
-    return false;
-  }
 }
 
 /** What was found, by what the environment named then. */

@@ -87,6 +87,36 @@ export function byteLength(tensor: { readonly shape: readonly number[]; readonly
   return elementCount(tensor.shape) * SIZES[tensor.dtype];
 }
 
+/**
+ * The elements of a view without gaps, row-major.
+ *
+ * @param data Where they lie.
+ * @param offset Byte at which the first one begins.
+ * @param shape Sizes of the view.
+ * @param strides Bytes between neighbours along each axis.
+ * @param size Bytes of one element.
+ */
+export function gatherStrided(
+  data: Uint8Array,
+  offset: number,
+  shape: readonly number[],
+  strides: readonly number[],
+  size: number,
+): Uint8Array {
+  const count = elementCount(shape), out = new Uint8Array(count * size), index = shape.map(() => 0);
+  for (let i = 0, from = offset; i < count; i++) {
+    for (let b = 0; b < size; b++) out[i * size + b] = data[from + b];
+    // Step the last index; carry to the ones before it.
+    for (let axis = shape.length - 1; axis >= 0; axis--) {
+      from += strides[axis];
+      if (++index[axis] < shape[axis]) break;
+      from -= strides[axis] * shape[axis];
+      index[axis] = 0;
+    }
+  }
+  return out;
+}
+
 /** The elements in their own type; 16-bit and 8-bit floats as their bit patterns. */
 export type Elements =
   | Float64Array<ArrayBuffer>

@@ -4,7 +4,7 @@
  * @module
  */
 import { FileFormatError, quote } from "./errors.ts";
-import { byteLength, elementCount, elementSize, type HostDType, type HostTensor } from "./host.ts";
+import { byteLength, elementSize, gatherStrided, type HostDType, type HostTensor } from "./host.ts";
 
 const MAGIC = "\x93NUMPY";
 
@@ -218,20 +218,7 @@ function swapped(data: Uint8Array, size: number): Uint8Array {
 function rowMajor(data: Uint8Array, shape: readonly number[], size: number): Uint8Array {
   const strides: number[] = [];
   shape.reduce((stride, length) => (strides.push(stride), stride * length), size);
-  const out = new Uint8Array(data.byteLength);
-  const index = shape.map(() => 0);
-  const count = elementCount(shape);
-  for (let i = 0, from = 0; i < count; i++) {
-    for (let b = 0; b < size; b++) out[i * size + b] = data[from + b];
-    // Step the last index; carry to the ones before it.
-    for (let axis = shape.length - 1; axis >= 0; axis--) {
-      from += strides[axis];
-      if (++index[axis] < shape[axis]) break;
-      from -= strides[axis] * shape[axis];
-      index[axis] = 0;
-    }
-  }
-  return out;
+  return gatherStrided(data, 0, shape, strides, size);
 }
 
 /**

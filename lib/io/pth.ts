@@ -5,7 +5,7 @@
  * @module
  */
 import { FileFormatError, quote } from "./errors.ts";
-import { byteLength, elementCount, elementSize, type HostTensor } from "./host.ts";
+import { byteLength, elementSize, gatherStrided, type HostTensor } from "./host.ts";
 import { PickleEnd, readPickle } from "./pickle.ts";
 import { type ByteSource, openSource } from "./source.ts";
 import { type FileTensor, TensorFile } from "./tensor_file.ts";
@@ -213,19 +213,7 @@ function gather(storage: Uint8Array<ArrayBuffer>, tensor: TorchTensor): Uint8Arr
     // A small part must not keep a large storage in memory.
     return 2 * total < storage.byteLength ? view.slice() : view;
   }
-  const out = new Uint8Array(total);
-  const index = shape.map(() => 0);
-  const count = elementCount(shape);
-  for (let i = 0, from = offset; i < count; i++) {
-    for (let b = 0; b < size; b++) out[i * size + b] = storage[from * size + b];
-    for (let axis = shape.length - 1; axis >= 0; axis--) {
-      from += strides[axis];
-      if (++index[axis] < shape[axis]) break;
-      from -= strides[axis] * shape[axis];
-      index[axis] = 0;
-    }
-  }
-  return out;
+  return gatherStrided(storage, offset * size, shape, strides.map((stride) => stride * size), size);
 }
 
 /** Keeps the last storage that several tensors share, which are often read one after the other; others are read once. */

@@ -8,13 +8,14 @@ import { constants, crc32, inflateRawSync } from "node:zlib";
 import { FileFormatError, quote } from "./errors.ts";
 import type { ByteSource } from "./source.ts";
 
-const LOCAL = 0x04034b50;
-const CENTRAL = 0x02014b50;
-const END = 0x06054b50;
-const END64_LOCATOR = 0x07064b50;
-const END64 = 0x06064b50;
-const MAX16 = 0xffff;
-const MAX32 = 0xffffffff;
+// Signatures of the format's records, and the values that send a reader to the 64-bit ones.
+export const LOCAL = 0x04034b50;
+export const CENTRAL = 0x02014b50;
+export const END = 0x06054b50;
+export const END64_LOCATOR = 0x07064b50;
+export const END64 = 0x06064b50;
+export const MAX16 = 0xffff;
+export const MAX32 = 0xffffffff;
 
 /** A directory longer than this belongs to no archive of tensors; reading it would only cost memory. */
 const LONGEST_DIRECTORY = 2 ** 28;

@@ -6,14 +6,7 @@
 import { Buffer } from "node:buffer";
 import { crc32, deflateRawSync } from "node:zlib";
 import type { FileWriter } from "./atomic.ts";
-
-const LOCAL = 0x04034b50;
-const CENTRAL = 0x02014b50;
-const END = 0x06054b50;
-const END64_LOCATOR = 0x07064b50;
-const END64 = 0x06064b50;
-const MAX16 = 0xffff;
-const MAX32 = 0xffffffff;
+import { CENTRAL, END, END64, END64_LOCATOR, LOCAL, MAX16, MAX32 } from "./zip.ts";
 
 /** A fixed date (1 January 1980, the format's first), so that the same content gives the same bytes. */
 const DATE = 0x21;
