@@ -12,6 +12,7 @@ import { worldSet } from "../lib/data/world_set.ts";
 import { writeAtomic, writeFolderAtomic } from "../lib/io/atomic.ts";
 import { writePng } from "../lib/io/image.ts";
 import { readJsonObject } from "../lib/io/run_folder.ts";
+import { isFile } from "../lib/io/paths.ts";
 import { fromPlanes } from "../lib/io/planes.ts";
 import { contactSheet } from "../lib/io/sheet.ts";
 import { disposeAll } from "../lib/tensor.ts";
@@ -85,18 +86,10 @@ function clipsOf(what: string, f: EvaluateFlags, size: number): Clips {
 const clipFile = (part: string, index: number) => `${part}/clip-${String(index).padStart(5, "0")}.json`;
 const sheetFile = (index: number) => `sheet_${index}.png`;
 
-function exists(file: string): boolean {
-  try {
-    return Deno.statSync(file).isFile;
-  } catch {
-    return false;
-  }
-}
-
 /** Scores of clips that an interrupted run has made, or an empty folder for them. */
 async function openPart(part: string, settings: string): Promise<void> {
   const file = `${part}/settings.json`;
-  if (exists(file) && Deno.readTextFileSync(file) === settings) return;
+  if (isFile(file) && Deno.readTextFileSync(file) === settings) return;
   try {
     Deno.removeSync(part, { recursive: true });
   } catch (error) {
@@ -251,7 +244,7 @@ async function scoreAll(
 ): Promise<number> {
   const start = performance.now(), perBatch = 2 * f.pred;
   const done = (index: number) =>
-    exists(clipFile(part, index)) && (index >= f.sheets || exists(`${part}/${sheetFile(index)}`));
+    isFile(clipFile(part, index)) && (index >= f.sheets || isFile(`${part}/${sheetFile(index)}`));
   let first = 0;
   while (first < count && done(first)) first++;
   const position = Math.floor(first / f.batch), total = Math.ceil(count / f.batch);

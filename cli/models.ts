@@ -6,7 +6,7 @@
 import { readText } from "./files.ts";
 import type { Device } from "../kernels/device.ts";
 import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes, downsampling } from "../lib/dcae/config.ts";
-import { countParameters, FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
+import { FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
@@ -55,13 +55,6 @@ export interface ModelFlags {
   readonly dtype: "f32" | "f16";
   readonly "action-classes"?: number;
   readonly window?: number;
-}
-
-/** Number of parameters of a model; batch-norm statistics are none. */
-export function parametersOf(shapes: Readonly<Record<string, Shape>>): number {
-  return countParameters(
-    Object.fromEntries(Object.entries(shapes).filter(([name]) => !/running_|num_batches/.test(name))),
-  );
 }
 
 /** Where a model's parameters come from. */
