@@ -78,7 +78,7 @@ export function cutFrames(batch: TrainBatch, start: number, count: number): Trai
 
 /** What is random about a step. */
 export interface NoiseDraw {
-  /** `[B, F, C, H, W]` standard normal. */
+  /** `[B, F, C, H, W]` standard normal; zero where long-context training gives distant frames, which are always clean. */
   readonly noise: Float32Array;
   /** `[B, F]` densities in [0, 1); index floor(1000 u) of the noise levels, 0 the noisiest. */
   readonly u: Float32Array;
@@ -113,7 +113,13 @@ export function drawNoise(
     uniform(key("dropout"), conditions),
     (c) => c < objective.conditionDropout ? 1 : 0,
   );
-  return { noise: normal(key("noise"), count), u, clean, dropped };
+  // Distant frames are clean: their noise would be most of what a long step draws, for nothing.
+  const noise = new Float32Array(count), per = count / frames, stream = key("noise");
+  for (let b = 0; b < B; b++) {
+    const from = (b * F + distant) * per;
+    noise.set(normal(stream, (F - distant) * per, from), from);
+  }
+  return { noise, u, clean, dropped };
 }
 
 /** A batch with its noise mixed in, on the host. */
