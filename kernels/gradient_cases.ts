@@ -125,7 +125,9 @@ export const GRADIENT_CASES: readonly KernelCase[] = [
       E,
       lr: 1e-2,
       beta1: 0.9,
+      rest1: 0.1,
       beta2: 0.999,
+      rest2: 0.001,
       eps: 1e-8,
       decay,
       bias1: 0.19,
@@ -134,4 +136,16 @@ export const GRADIENT_CASES: readonly KernelCase[] = [
     },
     inputs: { v: nonNegative },
   })),
+  {
+    // Only 1 - β2 decides v here: an f32 1 - 0.999 would show.
+    kernel: adamw,
+    params: {
+      ...{ E: 1003, lr: 1e-2, beta1: 0.9, rest1: 0.1, beta2: 0.999, rest2: 0.001 },
+      ...{ eps: 1e-8, decay: 0, bias1: 0.1, bias2: 0.001, scale: 1 },
+    },
+    inputs: {
+      gradient: (p, random) => Array.from({ length: p.E }, () => random() * 2000 - 1000),
+      v: (p) => new Float32Array(p.E),
+    },
+  },
 ];

@@ -119,7 +119,8 @@ export class AdamW {
   async step(params: Params, grads: Params, lr: number, scale = 1): Promise<void> {
     const { betas: [beta1, beta2], eps, weightDecay } = this.#options;
     const t = ++this.steps, bias1 = 1 - beta1 ** t, bias2 = 1 - beta2 ** t;
-    const scalars = { lr, beta1, beta2, eps, decay: weightDecay, bias1, bias2, scale };
+    const rest1 = 1 - beta1, rest2 = 1 - beta2;
+    const scalars = { lr, beta1, rest1, beta2, rest2, eps, decay: weightDecay, bias1, bias2, scale };
     const flat = (x: Tensor) => x.reshape([x.size]);
     for (const [name, p] of Object.entries(params)) {
       await Slots.lend(name, [this.m, this.v], (m, v) => {
