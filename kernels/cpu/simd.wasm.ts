@@ -100,3 +100,9 @@ export function halves(h: v128): v128 {
   const sign = i32x4.shl(v128.and(h, i32x4.splat(0x8000)), 16);
   return v128.or(v128.or(value, special), sign);
 }
+
+/** The half at an address as a float. */
+@inline
+export function halfAt(from: usize): f32 {
+  return f32x4.extract_lane(halves(i32x4.splat(<i32>load<u16>(from))), 0);
+}
