@@ -1,10 +1,14 @@
 /**
- * Rounding to f16, bit by bit.
+ * Rounding to f16 and reading it, bit by bit.
  */
 import { assertEquals } from "@std/assert";
+import { conv2dGradInput } from "../kernels/conv2d.ts";
 import { openCpuDevice } from "../kernels/cpu/device.ts";
 import type { Device } from "../kernels/device.ts";
 import { HALF_BLOCK, LARGEST_HALF, toHalf } from "../kernels/half.ts";
+import { linearGradInput } from "../kernels/linear.ts";
+import { launch, linear, permute } from "../lib/ops.ts";
+import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
 import { testOnDevices } from "./helpers.ts";
 
 /** Rounds on a device: bits of the halves, and the largest sizes. */
@@ -53,12 +57,51 @@ testOnDevices("infinity stays within f16 and NaN is NaN, and both are the larges
 });
 
 Deno.test({
-  name: "the build without relaxed SIMD rounds to f16 alike",
+  name: "the build without relaxed SIMD rounds to f16 and reads it alike",
   sanitizeOps: false,
   sanitizeResources: false,
   fn: async () => {
     const device = await openCpuDevice({ threads: 1, simd: "plain" });
     await roundsEverything(device);
+    await readsEverything(device);
     device.close();
   },
 });
+
+/** Every finite f16. */
+const FINITE = new Float16Array(
+  Uint16Array.from({ length: 0xf800 }, (_, i) => i + (i < 0x7c00 ? 0 : 0x400)).buffer,
+);
+
+/** The matrix that picks one row after another. */
+const identity = (n: number) => Float32Array.from({ length: n * n }, (_, i) => i % (n + 1) === 0 ? 1 : 0);
+
+async function readsEverything(device: Device): Promise<void> {
+  const one = unscoped(() => Tensor.from(device, identity(8), [8, 8])), many = FINITE.length / 8;
+  for (const pack of [false, true]) {
+    const rows = unscoped(() => Tensor.from(device, FINITE, [many, 8])); // [N, K]
+    if (pack) rows.pack("linear");
+    const y = unscoped(() => scope(() => permute(linear(one, rows), [1, 0]))); // [many, 8]
+    assertEquals(await y.read(), Float32Array.from(FINITE), "forward");
+    const columns = unscoped(() => Tensor.from(device, FINITE, [8, many])); // [N, K]
+    if (pack) columns.pack("linear");
+    const params = { M: 8, xRow: 0, yRow: 0, zCol: 0, accumulate: 0, half: 1, X: 8 };
+    const { dx } = unscoped(() => launch(linearGradInput, { dz: one, w: columns }, params));
+    assertEquals(await dx.read(), Float32Array.from(FINITE), "gradient");
+    const image = unscoped(() => columns.reshape([8, many / 2, 1, 2]));
+    if (pack) image.pack("conv2d");
+    const dz = unscoped(() => Tensor.from(device, identity(8), [8, 1, 1, 8]));
+    const conv = unscoped(() =>
+      launch(conv2dGradInput, { dz, w: image }, { H: 1, W: 2, stride: 2, pad: 0, accumulate: 0, half: 1 }).dx
+    ); // [8, 1, 2, many / 2]
+    const wanted = Float32Array.from(FINITE, (_, i) => {
+      const inner = i % many, o = (i - inner) / many;
+      return FINITE[o * many + inner % (many / 2) * 2 + Math.floor(inner / (many / 2))];
+    });
+    assertEquals(await conv.read(), wanted, "gradient of a convolution");
+    disposeAll([rows, y, columns, dx, image, dz, conv]);
+  }
+  one.dispose();
+}
+
+testOnDevices("products read every finite f16 as it is, packed and row-major", readsEverything);

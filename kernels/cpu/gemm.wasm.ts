@@ -66,8 +66,8 @@ export function tile(
 function widenPanel(from: usize, count: i32, to: usize): void {
   for (; count > 0; count--) {
     const eight = v128.load(from);
-    v128.store(to, halves(i32x4.extend_low_i16x8_u(eight)));
-    v128.store(to, halves(i32x4.extend_high_i16x8_u(eight)), 16);
+    v128.store(to, halves(i32x4.extend_low_i16x8_s(eight)));
+    v128.store(to, halves(i32x4.extend_high_i16x8_s(eight)), 16);
     from += 16;
     to += 32;
   }
@@ -80,8 +80,8 @@ function widenRows(w: usize, K: i32, panel: usize): void {
     let r0 = w + <usize>j * step, r1 = r0 + step, r2 = r1 + step, r3 = r2 + step;
     let to = panel + (<usize>j << 2), k = K;
     for (; k >= 4; k -= 4) {
-      const a = halves(v128.load16x4_u(r0)), b = halves(v128.load16x4_u(r1));
-      const c = halves(v128.load16x4_u(r2)), d = halves(v128.load16x4_u(r3));
+      const a = halves(v128.load16x4_s(r0)), b = halves(v128.load16x4_s(r1));
+      const c = halves(v128.load16x4_s(r2)), d = halves(v128.load16x4_s(r3));
       const ab0 = i32x4.shuffle(a, b, 0, 4, 1, 5), ab1 = i32x4.shuffle(a, b, 2, 6, 3, 7);
       const cd0 = i32x4.shuffle(c, d, 0, 4, 1, 5), cd1 = i32x4.shuffle(c, d, 2, 6, 3, 7);
       v128.store(to, i64x2.shuffle(ab0, cd0, 0, 2));

@@ -55,8 +55,8 @@ export function panelPairOfRows(from: usize, stride: usize, count: i32, to: usiz
 @inline
 function widen(from: usize, to: usize): void {
   const eight = v128.load(from);
-  v128.store(to, halves(i32x4.extend_low_i16x8_u(eight)));
-  v128.store(to, halves(i32x4.extend_high_i16x8_u(eight)), 16);
+  v128.store(to, halves(i32x4.extend_low_i16x8_s(eight)));
+  v128.store(to, halves(i32x4.extend_high_i16x8_s(eight)), 16);
 }
 
 /** Eight columns of `count` rows of halves, `stride` bytes apart, as a panel of floats. */
