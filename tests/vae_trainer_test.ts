@@ -124,22 +124,25 @@ Deno.test("with f16 matrices a step takes as much less memory as they are smalle
 testOnDevices(
   "the discriminator starts at its step, freezes the encoder and leaves no memory behind",
   async (device) => {
-    const trainer = await start(device, configured({ discriminatorStart: 2, accumulate: 2 }), pictures(true));
-    const losses = [(await trainer.step()).terms, (await trainer.step()).terms];
-    assertEquals(losses.map((l) => [l.generator, l.discriminator]), [[0, 0], [0, 0]]);
-    const before = await valuesOf(trainer.params);
-    const first = await trainer.step(), live = device.stats.liveBytes, second = await trainer.step();
-    assertEquals(device.stats.liveBytes, live, "bytes in use after a step and after the next");
-    for (const { terms: l } of [first, second]) {
-      assert(l.adaptiveWeight > 0 && l.discriminator > 0 && l.generator !== 0, JSON.stringify(l));
+    for (const dtype of ["f32", "f16"] as const) {
+      const config = configured({ discriminatorStart: 2, accumulate: 2, dtype });
+      const trainer = await start(device, config, pictures(true));
+      const losses = [(await trainer.step()).terms, (await trainer.step()).terms];
+      assertEquals(losses.map((l) => [l.generator, l.discriminator]), [[0, 0], [0, 0]]);
+      const before = await valuesOf(trainer.params);
+      const first = await trainer.step(), live = device.stats.liveBytes, second = await trainer.step();
+      assertEquals(device.stats.liveBytes, live, "bytes in use after a step and after the next");
+      for (const { terms: l } of [first, second]) {
+        assert(l.adaptiveWeight > 0 && l.discriminator > 0 && l.generator !== 0, JSON.stringify(l));
+      }
+      const after = await valuesOf(trainer.params);
+      const changed = Object.keys(before).filter((n) => before[n].join() !== after[n].join());
+      assertEquals(changed.filter((n) => n.startsWith("encoder.")), []);
+      assertEquals(changed.length, Object.keys(before).filter((n) => n.startsWith("decoder.")).length);
+      const { updates, criticUpdates } = trainer.state;
+      assertEquals([updates, criticUpdates], [4, 2]);
+      trainer.dispose();
     }
-    const after = await valuesOf(trainer.params);
-    const changed = Object.keys(before).filter((n) => before[n].join() !== after[n].join());
-    assertEquals(changed.filter((n) => n.startsWith("encoder.")), []);
-    assertEquals(changed.length, Object.keys(before).filter((n) => n.startsWith("decoder.")).length);
-    const { updates, criticUpdates } = trainer.state;
-    assertEquals([updates, criticUpdates], [4, 2]);
-    trainer.dispose();
   },
 );
 
