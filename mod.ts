@@ -32,6 +32,7 @@ export {
   type ParamOptions,
   type Params,
   randomParams,
+  type WeightStorage,
 } from "./lib/params.ts";
 export { type Key, normal, philox, streamOf, uniform } from "./lib/random.ts";
 export {
@@ -88,6 +89,7 @@ export {
   vjp,
 } from "./lib/autograd.ts";
 export { AdamW, type AdamWOptions, clipFactor, Ema, gradientNorm, Slots } from "./lib/train/adamw.ts";
+export { type HalfWeights, stateBytes, storeWeights } from "./lib/train/half.ts";
 export { type FreshValues, type InitialParams, initialParams, type InitMatch } from "./lib/train/init.ts";
 export {
   latestVae,

@@ -157,7 +157,7 @@ const CASES: readonly Case[] = [
     name: "adamw 16M",
     kernel: adamw,
     params: {
-      ...{ E: 1 << 24, lr: 1e-4, beta1: 0.9, beta2: 0.999, eps: 1e-8, decay: 0.1 },
+      ...{ E: 1 << 24, lr: 1e-4, beta1: 0.9, rest1: 0.1, beta2: 0.999, rest2: 0.001, eps: 1e-8, decay: 0.1 },
       ...{ bias1: 0.1, bias2: 0.001, scale: 1 },
     },
   },

@@ -6,6 +6,7 @@
 import type { Device } from "../kernels/device.ts";
 import { countParameters, farShapes } from "../lib/far/config.ts";
 import { stepCost } from "../lib/train/cost.ts";
+import { stateBytes } from "../lib/train/half.ts";
 import { optionsDcaeConfig, optionsTrainer, type TrainOptions } from "../lib/train/options.ts";
 import { trainRun, type Validation } from "../lib/train/run.ts";
 import { OptionError } from "../lib/train/schema.ts";
@@ -78,8 +79,9 @@ async function train(call: Call<Flags>): Promise<void> {
     const { peakBytes } = stepCost(config.model, shape, {
       checkpoint: config.checkpoint,
       full: config.objective.videoDiT,
+      dtype: config.dtype,
     });
-    checkMemory(device, peakBytes, (config.emaDecay === null ? 2 : 3) * 4 * parameters);
+    checkMemory(device, peakBytes, stateBytes(farShapes(config.model), config));
     const ending = await videoEnding(f.format, (line) => progress.say(line));
     const validation = await validationOf(options, config, codec, device, folder, ending);
     return { parameters, shape, run: (loop) => trainRun({ ...loop, config, source, validation }) };

@@ -11,8 +11,10 @@ import { writeAtomic } from "../lib/io/atomic.ts";
 import { fromPlanes } from "../lib/io/planes.ts";
 import { contactSheet } from "../lib/io/sheet.ts";
 import { loadPerceptual } from "../lib/metrics/perceptual.ts";
+import { isBuffer } from "../lib/params.ts";
 import type { Shape } from "../lib/tensor.ts";
 import { optionsVaeTrainer, type TrainOptions } from "../lib/train/options.ts";
+import { stateBytes } from "../lib/train/half.ts";
 import { OptionError } from "../lib/train/schema.ts";
 import { DataSource, finishPixels } from "../lib/train/source.ts";
 import { trainVaeRun, vaeStepCost, type VaeValidation } from "../lib/train/vae_run.ts";
@@ -93,7 +95,10 @@ async function trainVae(call: Call<Flags>): Promise<void> {
         `datasets.train.data_cfg.resolution: expected a multiple of ${r}, found ${H}x${W}`,
       );
     }
-    const parameters = countParameters(dcaeShapes(config.model));
+    const trained = Object.fromEntries(
+      Object.entries(dcaeShapes(config.model)).filter(([name]) => !isBuffer(name)),
+    );
+    const parameters = countParameters(trained);
     const { discriminatorStart } = config,
       kinds = [
         ...(discriminatorStart > 0 ? [false] : []),
@@ -101,7 +106,7 @@ async function trainVae(call: Call<Flags>): Promise<void> {
       ];
     const costs = await Promise.all(kinds.map((adversarial) => vaeStepCost(config, shape, adversarial)));
     const peakBytes = Math.max(...costs.map((c) => c.peakBytes));
-    checkMemory(device, peakBytes, (config.emaDecay === null ? 2 : 3) * 4 * parameters);
+    checkMemory(device, peakBytes, stateBytes(trained, config));
     if (files === null) progress.say("loss: L1 without LPIPS, as told");
     const opened = (files ?? []).map(openTensorFile);
     try {

@@ -104,7 +104,11 @@ export async function runTraining(
   try {
     progress.say(`device ${reason}`);
     if (options.mixed_precision !== "no") {
-      progress.say(`mixed_precision ${options.mixed_precision}: computed in f32 here`);
+      progress.say(
+        `mixed_precision ${options.mixed_precision}: matrices are stored as f16${
+          options.mixed_precision === "bf16" ? " (devices have no bf16)" : ""
+        }, their masters, activations, gradients and sums are f32`,
+      );
     }
     const { parameters, shape, run } = await plan({ device, progress });
     const peak = 1e9 * await linearRate(device, undefined, 3);

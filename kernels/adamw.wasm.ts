@@ -7,11 +7,11 @@ const ELEMENTS: i32 = 16384;
 
 export function adamw(args: usize, task: i32, scratch: usize): void {
   const E = <i32>word(args, 4);
-  const lr = real(args, 5), b1 = real(args, 6), b2 = real(args, 7), eps = real(args, 8), decay = real(args, 9);
-  const bias1 = real(args, 10), bias2 = real(args, 11);
-  const scale = f32x4.splat(real(args, 12));
-  const beta1 = f32x4.splat(b1), rest1 = f32x4.splat(<f32>1.0 - b1);
-  const beta2 = f32x4.splat(b2), rest2 = f32x4.splat(<f32>1.0 - b2);
+  const lr = real(args, 5), b1 = real(args, 6), r1 = real(args, 7), b2 = real(args, 8), r2 = real(args, 9);
+  const eps = real(args, 10), decay = real(args, 11), bias1 = real(args, 12), bias2 = real(args, 13);
+  const scale = f32x4.splat(real(args, 14));
+  const beta1 = f32x4.splat(b1), rest1 = f32x4.splat(r1);
+  const beta2 = f32x4.splat(b2), rest2 = f32x4.splat(r2);
   const keep = f32x4.splat(<f32>1.0 - lr * decay), step = f32x4.splat(lr / bias1);
   const correct = f32x4.splat(<f32>1.0 / sqrt<f32>(bias2)), small = f32x4.splat(eps);
   const gradient = <usize>word(args, 0), p = <usize>word(args, 1), m = <usize>word(args, 2), v = <usize>word(args, 3);
@@ -28,9 +28,9 @@ export function adamw(args: usize, task: i32, scratch: usize): void {
     v128.store(p + i, f32x4.sub(f32x4.mul(v128.load(p + i), keep), change));
   }
   for (; i < end; i += 4) {
-    const g = load<f32>(gradient + i) * real(args, 12);
-    const m1 = b1 * load<f32>(m + i) + (<f32>1.0 - b1) * g;
-    const v1 = b2 * load<f32>(v + i) + (<f32>1.0 - b2) * g * g;
+    const g = load<f32>(gradient + i) * real(args, 14);
+    const m1 = b1 * load<f32>(m + i) + r1 * g;
+    const v1 = b2 * load<f32>(v + i) + r2 * g * g;
     store<f32>(m + i, m1);
     store<f32>(v + i, v1);
     const change = lr / bias1 * m1 / (sqrt<f32>(v1) / sqrt<f32>(bias2) + eps);

@@ -1,7 +1,7 @@
 // adamw: one invocation updates one parameter and its two moments in place.
 
 struct Params {
-  E: u32, lr: f32, beta1: f32, beta2: f32, eps: f32, decay: f32, bias1: f32, bias2: f32, scale: f32,
+  E: u32, lr: f32, beta1: f32, rest1: f32, beta2: f32, rest2: f32, eps: f32, decay: f32, bias1: f32, bias2: f32, scale: f32,
 }
 @group(0) @binding(0) var<storage, read> gradient: array<f32>;
 @group(0) @binding(1) var<storage, read_write> parameters: array<f32>;
@@ -18,8 +18,8 @@ fn update(
   let i = (group.y * groups.x + group.x) * 64u + lane;
   if (i >= p.E) { return; }
   let g = gradient[i] * p.scale;
-  let mean = fma(p.beta1, m[i], (1.0 - p.beta1) * g);
-  let square = fma(p.beta2, v[i], (1.0 - p.beta2) * g * g);
+  let mean = fma(p.beta1, m[i], p.rest1 * g);
+  let square = fma(p.beta2, v[i], p.rest2 * g * g);
   m[i] = mean;
   v[i] = square;
   let size = sqrt(square) / sqrt(p.bias2) + p.eps;

@@ -28,6 +28,7 @@ import {
   unary,
   unaryGrad,
 } from "./elementwise.ts";
+import { toHalf } from "./half.ts";
 import {
   groupedLinear,
   groupedLinearGradInput,
@@ -90,6 +91,7 @@ export const KERNELS: readonly Kernel[] = [
   frameLossGrad,
   squareSum,
   adamw,
+  toHalf,
   conv2dGradInput,
   conv2dGradWeight,
   depthwiseConv2dGradInput,

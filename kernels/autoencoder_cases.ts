@@ -23,11 +23,12 @@ const windows = (length: number, K: number, stride: number, pad: number) =>
 function convGrads(
   [B, H, W, I, O]: readonly [number, number, number, number, number],
   KH: number,
-  more: { KW?: number; stride?: number; pad?: number; accumulate?: number; hasBias?: number } = {},
+  more: { KW?: number; stride?: number; pad?: number; accumulate?: number; hasBias?: number; half?: number } =
+    {},
 ): KernelCase[] {
-  const { KW = KH, stride = 1, pad = (KH - 1) / 2, accumulate = 0, hasBias = 1 } = more;
+  const { KW = KH, stride = 1, pad = (KH - 1) / 2, accumulate = 0, hasBias = 1, half = 0 } = more;
   const OH = windows(H, KH, stride, pad), OW = windows(W, KW, stride, pad);
-  const params = { B, H, W, I, O, KH, KW, OH, OW, stride, pad, accumulate, hasBias };
+  const params = { B, H, W, I, O, KH, KW, OH, OW, stride, pad, accumulate, hasBias, half };
   return [
     { kernel: conv2dGradInput, params },
     { kernel: conv2dGradWeight, params, absent: hasBias ? [] : ["db"] },
@@ -116,6 +117,10 @@ export const AUTOENCODER_GRADIENT_CASES: readonly KernelCase[] = [
   ...convGrads([3, 16, 16, 4, 8], 3), // 768 pixels: more than one block of a long sum
   ...convGrads([1, 15, 14, 60, 24], 3), // more pixels and channels than one task of dx has
   ...convGrads([1, 4, 5, 24, 200], 3), // more rows and columns than one task of dw has
+  ...convGrads([1, 1, 1, 1, 1], 1, { half: 1 }),
+  ...convGrads([2, 5, 7, 3, 10], 3, { half: 1, accumulate: 1 }),
+  ...convGrads([1, 8, 8, 5, 16], 4, { half: 1, stride: 2, pad: 1 }),
+  ...convGrads([1, 15, 14, 60, 24], 3, { half: 1 }),
   ...depthwiseGrads(2, 5, 6, 24, 3, 1),
   ...depthwiseGrads(1, 8, 8, 38, 5, 0),
   ...depthwiseGrads(2, 2, 1, 3, 5, 1), // taps that no pixel of the image meets

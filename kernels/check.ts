@@ -4,7 +4,7 @@
  * @module
  */
 import type { Device } from "./device.ts";
-import { type HostBuffers, type Kernel, type Params, parseContract } from "./spec.ts";
+import { type DType, type HostBuffers, type Kernel, type Params, parseContract } from "./spec.ts";
 
 /** Largest error of a kernel against its f64 reference, relative to max(1, largest expected value), with the reason. */
 export const TOLERANCES: Readonly<Record<string, { readonly bound: number; readonly why: string }>> = {
@@ -17,8 +17,13 @@ export const TOLERANCES: Readonly<Record<string, { readonly bound: number; reado
   groupedLinear: { bound: 1e-5, why: "as linear" },
   conv2d: { bound: 1e-5, why: "f32 sums over I*KH*KW up to 4608" },
   attention: { bound: 5e-6, why: "scores of size 5 lose 5e-7 before exp, then a weighted mean" },
+  toHalf: { bound: 0, why: "rounding to the nearest f16 is exact" },
   reluAttention: { bound: 1e-5, why: "a ratio of two f32 sums over all positions" },
 };
+
+/** Whether a buffer of a launch holds halves: because it always does, or because the `half` flag says so. */
+export const holdsHalves = (dtypes: readonly DType[], params: Params): boolean =>
+  dtypes[0] === "f16" || (params.half === 1 && dtypes.includes("f16"));
 
 /** A small seeded generator (mulberry32): uniform numbers in [0, 1). */
 export function generator(seed: number): () => number {
@@ -64,7 +69,7 @@ export async function checkKernel(device: Device, test: KernelCase, seed = 1): P
     const made = test.inputs?.[name]?.(params, random);
     const values = Float64Array.from({ length: count }, (_, i) => made ? made[i] : random() * 2 - 1);
     if (dtypes[0] === "i32") host[name] = Int32Array.from(bytes[name] = Int32Array.from(values));
-    else if (params.half && dtypes.includes("f16")) {
+    else if (holdsHalves(dtypes, params)) {
       const half = new Uint16Array(Math.ceil(count / 2) * 2);
       half.set(new Uint16Array(Float16Array.from(values).buffer));
       bytes[name] = half;
@@ -97,7 +102,8 @@ export async function checkKernel(device: Device, test: KernelCase, seed = 1): P
     if (new Uint32Array(buffer).some((word, i) => word !== again[i])) {
       throw new Error(`${kernel.name} ${JSON.stringify(params)}: ${name} differs between two runs`);
     }
-    const got = new Float32Array(buffer), want = host[name]!;
+    const { dtypes } = parseContract(kernel.outputs[name]), want = host[name]!;
+    const got = holdsHalves(dtypes, params) ? new Float16Array(buffer) : new Float32Array(buffer);
     let scale = 1;
     for (const w of want) scale = Math.max(scale, Math.abs(w));
     for (let i = 0; i < want.length; i++) {

@@ -163,10 +163,10 @@ function inputBlocks(p: Params): number {
  */
 export const conv2dGradInput: Kernel = {
   name: "conv2dGradInput",
-  inputs: { dz: "B OH OW O", w: "O I KH KW" },
+  inputs: { dz: "B OH OW O", w: "O I KH KW:f32|f16" },
   outputs: { dx: "B H W I" },
   params: conv2d.params,
-  flags: ["accumulate"],
+  flags: ["accumulate", "half"],
   flops: (p) => 2 * p.B * p.OH * p.OW * p.O * p.I * p.KH * p.KW,
   reference: (io, p) => {
     if (!p.accumulate) io.dx!.fill(0);

@@ -75,8 +75,9 @@ fn store(m: u32, n: u32, sum: f32) {
 // A product of B H W input pixels and I channels; k runs over output channels and taps. Pixel (y, x) takes tap (ky, kx)
 // from output pixel ((y + pad - ky) / stride, (x + pad - kx) / stride) where both divide.
 override accumulate: u32 = 0u;
+override half: u32 = 0u;
 @group(0) @binding(0) var<storage, read> dz: array<vec4f>; // [B, OH, OW, O]
-@group(0) @binding(1) var<storage, read> w: array<f32>; // [O, I, KH, KW]
+@group(0) @binding(1) var<storage, read> w: array<u32>; // [O, I, KH, KW], f32 or two f16
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [B, H, W, I]
 @group(0) @binding(3) var<uniform> p: Params;
 
@@ -106,8 +107,10 @@ fn left(m: u32, k: u32) -> vec4f {
 }
 
 fn weight(o: u32, i: u32, tap: u32) -> f32 {
+  let at = (o * p.I + i) * taps + tap;
   if (o >= p.O) { return 0.0; }
-  return w[(o * p.I + i) * taps + tap];
+  if (half == 0u) { return bitcast<f32>(w[at]); }
+  return unpack2x16float(w[at / 2u])[at % 2u];
 }
 
 fn right(n: u32, k: u32) -> vec4f {

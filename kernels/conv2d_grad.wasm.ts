@@ -11,7 +11,7 @@ import {
   LEFT_ROW, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
 } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
-import { madd, word } from "./cpu/simd.wasm";
+import { halfAt, madd, word } from "./cpu/simd.wasm";
 
 /** Pixels and channels of one task of the input's gradient; conv2d.ts counts with the same numbers. */
 const INPUT_ROWS: i32 = 192;
@@ -22,7 +22,7 @@ export function conv2dGradInput(args: usize, task: i32, scratch: usize): void {
   const B = <i32>word(args, 3), H = <i32>word(args, 4), W = <i32>word(args, 5), I = <i32>word(args, 6);
   const O = <i32>word(args, 7), KH = <i32>word(args, 8), KW = <i32>word(args, 9);
   const OH = <i32>word(args, 10), OW = <i32>word(args, 11);
-  const stride = <i32>word(args, 12), pad = <i32>word(args, 13), add = word(args, 14) != 0;
+  const stride = <i32>word(args, 12), pad = <i32>word(args, 13), add = word(args, 14) != 0, half = word(args, 15);
   const columnBlocks = (I + INPUT_COLUMNS - 1) / INPUT_COLUMNS;
   const i0 = task % columnBlocks * INPUT_COLUMNS, i1 = min(I, i0 + INPUT_COLUMNS);
   // Rows cy, cy + stride ... times columns cx, cx + stride ... of each image are one class.
@@ -68,10 +68,12 @@ export function conv2dGradInput(args: usize, task: i32, scratch: usize): void {
     for (let ky = ky0; ky < KH; ky += stride) {
       for (let kx = kx0; kx < KW; kx += stride) {
         for (let o = 0; o < O; o++) {
-          let from = w + (<usize>(((o * I + i) * KH + ky) * KW + kx) << 2);
+          let at = <usize>(((o * I + i) * KH + ky) * KW + kx);
           for (let j = 0; j < PANEL; j++) {
-            store<f32>(to + (<usize>j << 2), j < columns ? load<f32>(from) : <f32>0.0);
-            from += <usize>(KH * KW) << 2;
+            let v: f32 = 0.0;
+            if (j < columns) v = half ? halfAt(w + (at << 1)) : load<f32>(w + (at << 2));
+            store<f32>(to + (<usize>j << 2), v);
+            at += <usize>(KH * KW);
           }
           to += STEP;
         }

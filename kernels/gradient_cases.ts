@@ -7,6 +7,7 @@ import { adamw } from "./adamw.ts";
 import { attentionGradKey, attentionGradQuery, attentionStats } from "./attention.ts";
 import type { KernelCase } from "./check.ts";
 import { accumulate, fill, gateMul, unaryGrad } from "./elementwise.ts";
+import { HALF_BLOCK, toHalf } from "./half.ts";
 import { linearGradInput, linearGradWeight } from "./linear.ts";
 import { normModulateGrad } from "./norm.ts";
 import { columnSum, frameLoss, frameLossGrad, rowSum, SQUARE_SUM_BLOCK, squareSum } from "./reduce.ts";
@@ -60,6 +61,23 @@ function attentionGrads(T: number, A: number, hd: number, n: number, slope = 0, 
   }));
 }
 
+/** Numbers of every size, and those at which rounding to f16 could go wrong: ties, subnormals, the ends. */
+function halves(p: Params, random: () => number): number[] {
+  const edges = [
+    ...[0, -0, 1 + 2 ** -11, 1 + 3 * 2 ** -11, 1 + 2 ** -11 + 2 ** -20, 2048.5, 65504, 65519, 65520, 1e30],
+    ...[2 ** -14, 2 ** -14 - 2 ** -26, 2 ** -14 - 2 ** -25, 2 ** -15 + 2 ** -25, 3 * 2 ** -25, 2 ** -24],
+    ...[2 ** -25, 2 ** -25 * (1 + 2 ** -20), 2 ** -26, 1e-40, 2 ** -24 * 1023.5, 2 ** -24 * 1022.5],
+  ].flatMap((x) => [x, -x]);
+  return Array.from({ length: p.E }, (_, i) => {
+    const x = (random() * 2 - 1) * 2 ** Math.floor(random() * 44 - 28);
+    return i % 2 ? x : edges[Math.floor(random() * 2 * edges.length)] ?? x;
+  });
+}
+
+/** Mostly within f16, so that the largest are not all beyond it. */
+const within = (p: Params, random: () => number) =>
+  Array.from({ length: p.E }, () => (random() * 2 - 1) * 2 ** Math.floor(random() * 30 - 20));
+
 const nonNegative = (p: Params, random: () => number) => Array.from({ length: p.E }, () => random() * 0.01);
 
 /** Cases of the kernels that only training uses. */
@@ -69,6 +87,10 @@ export const GRADIENT_CASES: readonly KernelCase[] = [
   inputGrad(66, 72, 130, { accumulate: 1, xRow: 2, yRow: 3, Z: 216, zCol: 72 }),
   inputGrad(130, 300, 136),
   inputGrad(33, 96, 64, { half: 1 }),
+  inputGrad(1, 1, 1, { half: 1 }),
+  inputGrad(7, 13, 5, { half: 1, accumulate: 1 }),
+  inputGrad(66, 71, 85, { half: 1, xRow: 2, yRow: 3, Z: 216, zCol: 72 }), // odd rows: columns start inside a word
+  inputGrad(200, 300, 136, { half: 1 }),
   inputGrad(400, 40, 100), // more rows and columns than one task has
   weightGrad(1, 1, 1),
   weightGrad(7, 13, 5, { hasBias: 0 }),
@@ -123,13 +145,21 @@ export const GRADIENT_CASES: readonly KernelCase[] = [
   { kernel: frameLossGrad, params: { F: 1, P: 7 } },
   { kernel: squareSum, params: { E: 3 * SQUARE_SUM_BLOCK - 5, N: 3 } },
   { kernel: squareSum, params: { E: 7, N: 1 } },
+  ...[[1, 0], [2, 1], [1003, 0], [HALF_BLOCK, 2], [2 * HALF_BLOCK + 5, 1], [10 * HALF_BLOCK, 3]].flatMap(
+    ([E, at]): KernelCase[] => {
+      const params = { E, at, L: at + Math.ceil(E / HALF_BLOCK) + 1 };
+      return [halves, within].map((x) => ({ kernel: toHalf, params, inputs: { x } }));
+    },
+  ),
   ...[[1003, 0], [1003, 0.1], [40001, 0.01]].map(([E, decay]): KernelCase => ({
     kernel: adamw,
     params: {
       E,
       lr: 1e-2,
       beta1: 0.9,
+      rest1: 0.1,
       beta2: 0.999,
+      rest2: 0.001,
       eps: 1e-8,
       decay,
       bias1: 0.19,
@@ -138,4 +168,16 @@ export const GRADIENT_CASES: readonly KernelCase[] = [
     },
     inputs: { v: nonNegative },
   })),
+  {
+    // Only 1 - β2 decides v here: an f32 1 - 0.999 would show.
+    kernel: adamw,
+    params: {
+      ...{ E: 1003, lr: 1e-2, beta1: 0.9, rest1: 0.1, beta2: 0.999, rest2: 0.001 },
+      ...{ eps: 1e-8, decay: 0, bias1: 0.1, bias2: 0.001, scale: 1 },
+    },
+    inputs: {
+      gradient: (p, random) => Array.from({ length: p.E }, () => random() * 2000 - 1000),
+      v: (p) => new Float32Array(p.E),
+    },
+  },
 ];

@@ -4,28 +4,27 @@
 
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
 import {
-  LEFT_ROW, panelOfRows, panelPairOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
+  LEFT_ROW, panelOfHalves, panelOfRows, panelPairOfHalves, panelPairOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS,
+  transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
 } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
-import { halves, madd, word } from "./cpu/simd.wasm";
+import { halfAt, madd, word } from "./cpu/simd.wasm";
 
 /** Rows of dz and columns of w of one task of the input's gradient. */
 const INPUT_ROWS: i32 = 192;
 const INPUT_COLUMNS: i32 = 48;
 /** Bytes of a panel of the weight's gradient. */
 const PANEL_BYTES: usize = <usize>TOKENS * STEP;
-/** The half at an address as a float. */
-@inline
-function halfAt(from: usize): f32 {
-  return f32x4.extract_lane(halves(i32x4.splat(<i32>load<u16>(from))), 0);
-}
-
 /** Columns k0 ... k0+width-1 of the weights `[N, K]`, row-major or packed, floats or halves, as a panel `[N, PANEL]`. */
 function panelOfWeights(w: usize, half: u32, N: i32, K: i32, k0: i32, width: i32, to: usize): void {
   const packed = (w & 1) != 0;
   w &= ~1;
   if (!packed && !half) {
     panelOfRows(w + (<usize>k0 << 2), <usize>K << 2, N, width, to);
+    return;
+  }
+  if (!packed && width == PANEL) {
+    panelOfHalves(w + (<usize>k0 << 1), <usize>K << 1, N, to);
     return;
   }
   let n = 0;
@@ -65,13 +64,14 @@ export function linearGradInput(args: usize, task: i32, scratch: usize): void {
     store<u32>(table + (<usize>r << 2), <u32>(dz + <usize>min(r, rows - 1) * (Z << 2)));
   }
   const w = <usize>word(args, 1), panelBytes = <usize>N * STEP;
-  const paired = !half && !(w & 1);
+  const paired = !(w & 1);
   for (let k = k0; k < k1; k += PANEL) {
     const width = min(PANEL, k1 - k), odd = ((k - k0) / PANEL & 1) != 0;
     let from = panel;
     if (paired && odd && width == PANEL) from += panelBytes;
     else if (paired && k + 2 * PANEL <= k1) {
-      panelPairOfRows(w + (<usize>k << 2), stride, N, panel, panelBytes);
+      if (half) panelPairOfHalves(w + (<usize>k << 1), stride >> 1, N, panel, panelBytes);
+      else panelPairOfRows(w + (<usize>k << 2), stride, N, panel, panelBytes);
     } else panelOfWeights(w, half, N, K, k, width, panel);
     for (let r = 0; r < rows; r += TILE_ROWS) {
       tile(table + (<usize>r << 2), 1, N, 4, from, c, STEP);

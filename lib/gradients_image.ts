@@ -32,10 +32,10 @@ export const IMAGE_GRADIENTS: Readonly<Record<string, GradientRule>> = {
   conv2d: {
     saves: ["x", "w"],
     backward: (b) => {
-      const { stride, pad, hasBias } = b.params, dz = b.grad("y");
+      const { stride, pad, hasBias, half } = b.params, dz = b.grad("y");
       if (b.wants("x")) {
         const fresh = b.fresh("x"), accumulate = fresh ? 0 : 1;
-        launch(conv2dGradInput, { dz, w: b.saved("w") }, { stride, pad, accumulate }, {
+        launch(conv2dGradInput, { dz, w: b.saved("w") }, { stride, pad, accumulate, half }, {
           dx: fresh ?? b.sum("x"),
         });
       }

@@ -27,13 +27,13 @@ export function launch(
   const device = Object.values(inputs).find((t) => t)!.device;
   const result: Record<string, Tensor> = {};
   for (const [name, text] of Object.entries(kernel.outputs)) {
-    const { letters, optional } = parseContract(text);
+    const { letters, dtypes, optional } = parseContract(text);
     if (tensors[name] === undefined && !optional) {
       const shape = letters.map((l) => /^\d+$/.test(l) ? Number(l) : sizes[l]);
       if (shape.some((s) => s === undefined)) {
         throw new RangeError(`${kernel.name}: the size of ${name} is not known`);
       }
-      tensors[name] = Tensor.empty(device, shape);
+      tensors[name] = Tensor.empty(device, shape, dtypes[0]);
     }
     if (tensors[name]) result[name] = tensors[name]!;
   }

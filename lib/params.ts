@@ -42,10 +42,14 @@ export function layerOf(params: Params, name: string): { readonly w: Tensor; rea
   return { w: param(params, `${name}.weight`), bias: param(params, `${name}.bias`) };
 }
 
-/** How a parameter record is put on a device. */
-export interface ParamOptions {
+/** How weights are stored on a device. */
+export interface WeightStorage {
   /** Storage of the weights of linear layers and dense convolutions; everything else stays f32. Default f32. */
   readonly dtype?: "f32" | "f16";
+}
+
+/** How a parameter record is put on a device. */
+export interface ParamOptions extends WeightStorage {
   /** Lay weights out for inference (default). Training updates them every step and packs for itself. */
   readonly pack?: boolean;
 }
@@ -56,6 +60,10 @@ export function isMatrix(name: string, shape: Shape): boolean {
     !name.includes("to_qkv_multiscale");
 }
 
+/** Storage type of one parameter. */
+export const dtypeOf = (name: string, shape: Shape, { dtype }: WeightStorage): "f32" | "f16" =>
+  dtype === "f16" && isMatrix(name, shape) ? "f16" : "f32";
+
 /** Puts one parameter on the device. `values` are row-major f32. */
 function place(
   device: Device,
@@ -64,11 +72,10 @@ function place(
   values: Float32Array,
   options: ParamOptions,
 ): Tensor {
-  const matrix = isMatrix(name, shape);
-  const tensor = options.dtype === "f16" && matrix
+  const tensor = dtypeOf(name, shape, options) === "f16"
     ? Tensor.from(device, Float16Array.from(values), shape)
     : Tensor.from(device, values, shape);
-  if (matrix && options.pack !== false) {
+  if (options.pack !== false && isMatrix(name, shape)) {
     if (shape.length === 4 && shape[2] * shape[3] > 1) tensor.pack("conv2d");
     else {
       const flat = tensor.reshape([shape[0], shape[1]]); // a 1x1 convolution is a linear layer

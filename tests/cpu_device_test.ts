@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { attention } from "../kernels/attention.ts";
 import { CASES } from "../kernels/cases.ts";
+import { holdsHalves } from "../kernels/check.ts";
 import { ALIGNMENT, Allocator } from "../kernels/cpu/allocator.ts";
 import { openCpuDevice } from "../kernels/cpu/device.ts";
 import type { Device } from "../kernels/device.ts";
@@ -25,7 +26,7 @@ async function outputs(device: Device, { kernel, params, inputs, absent }: Kerne
     const shape = letters.map((l) => /^\d+$/.test(l) ? Number(l) : params[l]);
     const count = shape.reduce((n, s) => n * s, 1), made = inputs?.[name]?.(params, random);
     const values = Array.from({ length: count }, (_, i) => made ? made[i] : random() * 2 - 1);
-    const half = params.half === 1 && dtypes.includes("f16");
+    const half = holdsHalves(dtypes, params);
     const data = dtypes[0] === "i32"
       ? Int32Array.from(values)
       : half

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { holdsHalves } from "../kernels/check.ts";
 import type { Device, DeviceStats, Launch, Storage } from "../kernels/device.ts";
 import { type HostBuffers, parseContract } from "../kernels/spec.ts";
 
@@ -69,7 +70,7 @@ function runReference({ kernel, buffers, params }: Launch): void {
     const storage = buffers[i] as HostStorage | null;
     if (!storage) io[name] = null;
     else if (parseContract(text).dtypes[0] === "i32") io[name] = new Int32Array(storage.data);
-    else if (params.half && parseContract(text).dtypes.includes("f16")) {
+    else if (holdsHalves(parseContract(text).dtypes, params)) {
       io[name] = Float64Array.from(new Float16Array(storage.data));
     } else io[name] = Float64Array.from(new Float32Array(storage.data));
   });
@@ -77,6 +78,8 @@ function runReference({ kernel, buffers, params }: Launch): void {
   Object.keys(kernel.outputs).forEach((name) => {
     const at = Object.keys(contracts).indexOf(name);
     const value = io[name];
-    if (value instanceof Float64Array) new Float32Array((buffers[at] as HostStorage).data).set(value);
+    if (!(value instanceof Float64Array)) return;
+    const { data } = buffers[at] as HostStorage, { dtypes } = parseContract(kernel.outputs[name]);
+    (holdsHalves(dtypes, params) ? new Float16Array(data) : new Float32Array(data)).set(value);
   });
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { holdsHalves } from "../kernels/check.ts";
 import type { Device, Launch } from "../kernels/device.ts";
 import { type HostBuffers, parseContract } from "../kernels/spec.ts";
 
@@ -50,13 +51,15 @@ async function compare({ kernel, params }: Launch, before: Copies, after: Copies
       ? null
       : dtypes[0] === "i32"
       ? new Int32Array(data)
-      : params.half && dtypes.includes("f16")
+      : holdsHalves(dtypes, params)
       ? Float64Array.from(new Float16Array(data))
       : Float64Array.from(new Float32Array(data));
   });
   kernel.reference(io, params);
   return Object.keys(kernel.outputs).filter((name) => io[name]).map((name) => {
-    const got = new Float32Array(found[contracts.findIndex(([n]) => n === name)]!), want = io[name]!;
+    const data = found[contracts.findIndex(([n]) => n === name)]!, want = io[name]!;
+    const { dtypes } = parseContract(kernel.outputs[name]);
+    const got = holdsHalves(dtypes, params) ? new Float16Array(data) : new Float32Array(data);
     let scale = 1, worst = 0;
     for (const w of want) if (Number.isFinite(w)) scale = Math.max(scale, Math.abs(w));
     for (let i = 0; i < want.length; i++) {

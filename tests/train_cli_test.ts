@@ -3,6 +3,7 @@
  * can be read.
  */
 import { assert, assertEquals } from "@std/assert";
+import { far } from "./cli_helpers.ts";
 
 const ROOT = new URL("../", import.meta.url);
 const CONFIG = new URL("data/train_clip.yml", import.meta.url).pathname;
@@ -127,6 +128,31 @@ Deno.test({
       Deno.removeSync(folder, { recursive: true });
     }
   },
+});
+
+Deno.test("mixed precision says in one line what it is, and is a change like any other", async () => {
+  const folder = Deno.makeTempDirSync();
+  try {
+    const said = async (...more: string[]) => {
+      const sets = [`datasets.train.data_list=${CLIPS}`, ...more].flatMap((s) => ["--set", s]);
+      const args = ["train", "--config", CONFIG, "--out", folder, "--device", "cpu", ...sets];
+      const { code, stderr } = await far(args, {}, "-P=train");
+      assertEquals(code, 0, stderr);
+      return stderr.split("\n");
+    };
+    const first = await said("mixed_precision=bf16", "train.total_iter=2");
+    assertEquals(
+      first.filter((l) => l.includes("stored as f16 (devices have no bf16)")).length,
+      1,
+      `${first}`,
+    );
+    const second = await said("mixed_precision=fp16", "train.total_iter=3");
+    assert(!second.some((l) => l.includes("dtype: ")), `${second}`);
+    const third = await said("mixed_precision=no", "train.total_iter=4");
+    assert(third.some((l) => l.includes('dtype: was "f16", is not set')), third.join("\n"));
+  } finally {
+    Deno.removeSync(folder, { recursive: true });
+  }
 });
 
 Deno.test("train refuses what does not fit in one line, with exit code 1 or 2", async () => {

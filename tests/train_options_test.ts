@@ -5,7 +5,13 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DCAE_MODELS } from "../lib/dcae/config.ts";
 import { FAR_MODELS, farConfig } from "../lib/far/config.ts";
 import type { YamlValue } from "../lib/io/yaml.ts";
-import { optionsDcaeConfig, optionsTrainer, parseOptions, readOptions } from "../lib/train/options.ts";
+import {
+  optionsDcaeConfig,
+  optionsTrainer,
+  optionsVaeTrainer,
+  parseOptions,
+  readOptions,
+} from "../lib/train/options.ts";
 import { OptionError } from "../lib/train/schema.ts";
 
 const LONG = new URL("data/options/train_FAR_B_Long_dmlab.yml", import.meta.url).pathname;
@@ -116,6 +122,14 @@ Deno.test("values of the wrong type or range are refused by path", () => {
     TypeError,
     "num_layer",
   );
+});
+
+Deno.test("both kinds of mixed precision store matrices as f16", () => {
+  const stored = ["no", "fp16", "bf16"].map((kind) =>
+    optionsTrainer(readOptions(LONG, [`mixed_precision=${kind}`])).dtype
+  );
+  assertEquals(stored, [undefined, "f16", "f16"]);
+  assertEquals(optionsVaeTrainer(readOptions(DCAE), true).dtype, "f16"); // the authors' bf16
 });
 
 Deno.test("what cannot be done is refused instead of ignored", () => {

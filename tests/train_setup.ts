@@ -78,6 +78,9 @@ export async function valuesOf(trainer: Trainer): Promise<Record<string, number[
     out[name] = [...await t.read()];
     out[`m ${name}`] = [...await trainer.optimizer.m.read(name)];
     out[`v ${name}`] = [...await trainer.optimizer.v.read(name)];
+    if (trainer.optimizer.masters.has(name)) {
+      out[`master ${name}`] = [...await trainer.optimizer.masters.read(name)];
+    }
     if (trainer.ema) out[`ema ${name}`] = [...await trainer.ema.shadow.read(name)];
   }
   return out;

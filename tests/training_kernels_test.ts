@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { AUTOENCODER_GRADIENT_CASES } from "../kernels/autoencoder_cases.ts";
+import { holdsHalves } from "../kernels/check.ts";
 import { openCpuDevice } from "../kernels/cpu/device.ts";
 import type { Device } from "../kernels/device.ts";
 import { GRADIENT_CASES } from "../kernels/gradient_cases.ts";
@@ -17,7 +18,7 @@ async function outputs(device: Device, test: KernelCase, pack = false): Promise<
     const shape = letters.map((l) => /^\d+$/.test(l) ? Number(l) : params[l]);
     const count = shape.reduce((n, s) => n * s, 1), made = test.inputs?.[name]?.(params, random);
     const values = Array.from({ length: count }, (_, i) => made ? made[i] : random() * 2 - 1);
-    const half = params.half === 1 && dtypes.includes("f16");
+    const half = holdsHalves(dtypes, params);
     const data = dtypes[0] === "i32"
       ? Int32Array.from(values)
       : half

@@ -7,13 +7,15 @@ import type { Device } from "../kernels/device.ts";
 import { valueAndGrad } from "../lib/autograd.ts";
 import { decode, encode } from "../lib/dcae/autoencoder.ts";
 import { type DcaeConfig, dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
+import { discriminatorShapes } from "../lib/dcae/discriminator.ts";
 import { openSafetensors } from "../lib/io/safetensors.ts";
 import { frameLoss, full } from "../lib/ops.ts";
-import { loadParams, type Params, randomParams, splitBuffers } from "../lib/params.ts";
+import { isMatrix, loadParams, type Params, randomParams, splitBuffers } from "../lib/params.ts";
 import { normal, streamOf } from "../lib/random.ts";
-import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
+import { disposeAll, scope, sizeOf, Tensor, unscoped } from "../lib/tensor.ts";
 import type { BatchSource } from "../lib/train/trainer.ts";
 import { latestVae, placed, VaeTrainer, type VaeTrainerConfig } from "../lib/train/vae_trainer.ts";
+import { vaeStepCost } from "../lib/train/vae_run.ts";
 import { testOnDevices } from "./helpers.ts";
 
 const SIZE = 32;
@@ -92,43 +94,63 @@ async function valuesOf(params: Params): Promise<Record<string, number[]>> {
   return values;
 }
 
-testOnDevices("one picture is learnt by heart: L1 falls to a quarter in 40 steps", async (device) => {
-  const trainer = await start(device, configured());
-  const losses: number[] = [];
-  for (let i = 0; i < 40; i++) losses.push((await trainer.step()).loss);
-  console.log(`  L1 ${losses[0].toFixed(3)} to ${losses[39].toFixed(3)}`);
-  assert(losses[39] < losses[0] / 4, `${losses[0]} fell to ${losses[39]}`);
-  trainer.dispose();
+testOnDevices(
+  "one picture is learnt by heart: L1 falls to a quarter in 40 steps, with f16 matrices too",
+  async (device) => {
+    for (const dtype of ["f32", "f16"] as const) {
+      const trainer = await start(device, configured({ dtype }));
+      const losses: number[] = [];
+      for (let i = 0; i < 40; i++) losses.push((await trainer.step()).loss);
+      console.log(`  ${dtype}: L1 ${losses[0].toFixed(3)} to ${losses[39].toFixed(3)}`);
+      assert(losses[39] < losses[0] / 4, `${dtype}: ${losses[0]} fell to ${losses[39]}`);
+      trainer.dispose();
+    }
+  },
+);
+
+Deno.test("with f16 matrices a step takes as much less memory as they are smaller", async () => {
+  const shape = [1, 1, 3, SIZE, SIZE] as const, trained = { ...dcaeShapes(TINY), ...discriminatorShapes() };
+  const matrices = Object.entries(trained).filter(([name, s]) => isMatrix(name, s));
+  const saved = matrices.reduce((bytes, [, s]) => bytes + 2 * sizeOf(s), 0);
+  for (const adversarial of [false, true]) {
+    const [full, half] = await Promise.all(
+      (["f32", "f16"] as const).map((dtype) => vaeStepCost(configured({ dtype }), shape, adversarial)),
+    );
+    assertEquals(full.peakBytes - half.peakBytes, saved);
+    assertEquals(half.flops, full.flops);
+  }
 });
 
 testOnDevices(
   "the discriminator starts at its step, freezes the encoder and leaves no memory behind",
   async (device) => {
-    const trainer = await start(device, configured({ discriminatorStart: 2, accumulate: 2 }), pictures(true));
-    const losses = [(await trainer.step()).terms, (await trainer.step()).terms];
-    assertEquals(losses.map((l) => [l.generator, l.discriminator]), [[0, 0], [0, 0]]);
-    const before = await valuesOf(trainer.params);
-    const first = await trainer.step(), live = device.stats.liveBytes, second = await trainer.step();
-    assertEquals(device.stats.liveBytes, live, "bytes in use after a step and after the next");
-    for (const { terms: l } of [first, second]) {
-      assert(l.adaptiveWeight > 0 && l.discriminator > 0 && l.generator !== 0, JSON.stringify(l));
+    for (const dtype of ["f32", "f16"] as const) {
+      const config = configured({ discriminatorStart: 2, accumulate: 2, dtype });
+      const trainer = await start(device, config, pictures(true));
+      const losses = [(await trainer.step()).terms, (await trainer.step()).terms];
+      assertEquals(losses.map((l) => [l.generator, l.discriminator]), [[0, 0], [0, 0]]);
+      const before = await valuesOf(trainer.params);
+      const first = await trainer.step(), live = device.stats.liveBytes, second = await trainer.step();
+      assertEquals(device.stats.liveBytes, live, "bytes in use after a step and after the next");
+      for (const { terms: l } of [first, second]) {
+        assert(l.adaptiveWeight > 0 && l.discriminator > 0 && l.generator !== 0, JSON.stringify(l));
+      }
+      const after = await valuesOf(trainer.params);
+      const changed = Object.keys(before).filter((n) => before[n].join() !== after[n].join());
+      assertEquals(changed.filter((n) => n.startsWith("encoder.")), []);
+      assertEquals(changed.length, Object.keys(before).filter((n) => n.startsWith("decoder.")).length);
+      const { updates, criticUpdates } = trainer.state;
+      assertEquals([updates, criticUpdates], [4, 2]);
+      trainer.dispose();
     }
-    const after = await valuesOf(trainer.params);
-    const changed = Object.keys(before).filter((n) => before[n].join() !== after[n].join());
-    assertEquals(changed.filter((n) => n.startsWith("encoder.")), []);
-    assertEquals(changed.length, Object.keys(before).filter((n) => n.startsWith("decoder.")).length);
-    const { updates, criticUpdates } = trainer.state;
-    assertEquals([updates, criticUpdates], [4, 2]);
-    trainer.dispose();
   },
 );
 
 testOnDevices(
   "a run that stops and goes on computes the same bits, discriminator and averages included",
   async (device) => {
-    const folder = await Deno.makeTempDir();
-    try {
-      const config = configured({ discriminatorStart: 2 });
+    for (const dtype of ["f32", "f16"] as const) {
+      const folder = await Deno.makeTempDir(), config = configured({ discriminatorStart: 2, dtype });
       const whole = await start(device, config, pictures(true));
       for (let i = 0; i < 3; i++) await whole.step();
       await whole.save(folder);
@@ -138,6 +160,9 @@ testOnDevices(
       const again = await VaeTrainer.start(device, params, null, config, pictures(true), saved);
       assertEquals((await again.step()).terms, last.terms);
       assertEquals(await valuesOf(again.params), expected);
+      assertEquals(again.params["decoder.conv_in.weight"].dtype, dtype);
+      const master = saved.params["decoder.conv_in.weight"];
+      assert(master.some((v) => v !== Math.f16round(v)), "checkpoints hold f32");
       for (const name of ["decoder.conv_in.weight", "decoder.up_blocks.1.1.norm.running_var"]) {
         assertEquals([...await again.ema!.shadow.read(name)], [...await whole.ema!.shadow.read(name)]);
       }
@@ -148,7 +173,6 @@ testOnDevices(
       }
       whole.dispose();
       again.dispose();
-    } finally {
       await Deno.remove(folder, { recursive: true });
     }
   },

@@ -12,7 +12,7 @@
 // gains nothing: a panel streams from the second-level cache fast enough.
 
 import { packPanel, PANEL } from "./pack.wasm";
-import { activate, halves, madd } from "./simd.wasm";
+import { activate, halfAt, halves, madd } from "./simd.wasm";
 
 /** Rows of a register tile. */
 export const TILE_ROWS: i32 = 6;
@@ -66,10 +66,39 @@ export function tile(
 function widenPanel(from: usize, count: i32, to: usize): void {
   for (; count > 0; count--) {
     const eight = v128.load(from);
-    v128.store(to, halves(i32x4.extend_low_i16x8_u(eight)));
-    v128.store(to, halves(i32x4.extend_high_i16x8_u(eight)), 16);
+    v128.store(to, halves(i32x4.extend_low_i16x8_s(eight)));
+    v128.store(to, halves(i32x4.extend_high_i16x8_s(eight)), 16);
     from += 16;
     to += 32;
+  }
+}
+
+/** Eight rows of K halves as a panel of floats: what packPanel and widening would give, in one go. */
+function widenRows(w: usize, K: i32, panel: usize): void {
+  const step = <usize>K << 1;
+  for (let j = 0; j < PANEL; j += 4) {
+    let r0 = w + <usize>j * step, r1 = r0 + step, r2 = r1 + step, r3 = r2 + step;
+    let to = panel + (<usize>j << 2), k = K;
+    for (; k >= 4; k -= 4) {
+      const a = halves(v128.load16x4_s(r0)), b = halves(v128.load16x4_s(r1));
+      const c = halves(v128.load16x4_s(r2)), d = halves(v128.load16x4_s(r3));
+      const ab0 = i32x4.shuffle(a, b, 0, 4, 1, 5), ab1 = i32x4.shuffle(a, b, 2, 6, 3, 7);
+      const cd0 = i32x4.shuffle(c, d, 0, 4, 1, 5), cd1 = i32x4.shuffle(c, d, 2, 6, 3, 7);
+      v128.store(to, i64x2.shuffle(ab0, cd0, 0, 2));
+      v128.store(to, i64x2.shuffle(ab0, cd0, 1, 3), 32);
+      v128.store(to, i64x2.shuffle(ab1, cd1, 0, 2), 64);
+      v128.store(to, i64x2.shuffle(ab1, cd1, 1, 3), 96);
+      r0 += 8; r1 += 8; r2 += 8; r3 += 8;
+      to += 128;
+    }
+    for (; k > 0; k--) {
+      store<f32>(to, halfAt(r0));
+      store<f32>(to, halfAt(r1), 4);
+      store<f32>(to, halfAt(r2), 8);
+      store<f32>(to, halfAt(r3), 12);
+      r0 += 2; r1 += 2; r2 += 2; r3 += 2;
+      to += 32;
+    }
   }
 }
 
@@ -79,6 +108,10 @@ function widenPanel(from: usize, count: i32, to: usize): void {
  */
 function panelOf(w: usize, half: u32, N: i32, n0: i32, length: i32, taps: i32, buffer: usize): usize {
   const K = length * taps;
+  if (half && !(w & 1) && taps == 1 && n0 + PANEL <= N) {
+    widenRows(w + (<usize>(n0 * K) << 1), K, buffer);
+    return buffer;
+  }
   let panel = (w & ~1) + ((<usize>n0 * K) << (half ? 1 : 2));
   if (!(w & 1)) {
     panel = half ? buffer + (<usize>K << 5) : buffer;

@@ -3,7 +3,7 @@
 
 import { TILE_ROWS } from "./gemm.wasm";
 import { PANEL } from "./pack.wasm";
-import { lanes } from "./simd.wasm";
+import { halves, lanes } from "./simd.wasm";
 
 /** Bytes of one step of a panel and of a register tile. */
 export const STEP: usize = <usize>PANEL << 2;
@@ -46,6 +46,33 @@ export function panelPairOfRows(from: usize, stride: usize, count: i32, to: usiz
       v128.store(to + j, v128.load(from + j));
       v128.store(to + panelBytes + j, v128.load(from + STEP + j));
     }
+    from += stride;
+    to += STEP;
+  }
+}
+
+/** Eight halves as floats. */
+@inline
+function widen(from: usize, to: usize): void {
+  const eight = v128.load(from);
+  v128.store(to, halves(i32x4.extend_low_i16x8_s(eight)));
+  v128.store(to, halves(i32x4.extend_high_i16x8_s(eight)), 16);
+}
+
+/** Eight columns of `count` rows of halves, `stride` bytes apart, as a panel of floats. */
+export function panelOfHalves(from: usize, stride: usize, count: i32, to: usize): void {
+  for (; count > 0; count--) {
+    widen(from, to);
+    from += stride;
+    to += STEP;
+  }
+}
+
+/** panelPairOfRows for rows of halves. */
+export function panelPairOfHalves(from: usize, stride: usize, count: i32, to: usize, panelBytes: usize): void {
+  for (; count > 0; count--) {
+    widen(from, to);
+    widen(from + 16, to + panelBytes);
     from += stride;
     to += STEP;
   }

@@ -1,12 +1,13 @@
 /**
  * AdamW and the exponential moving average of weights.
  *
- * On the cpu device moments and averages live in ordinary memory and pass through the device tensor by tensor, because
- * its shared memory holds at most 4 GiB; on a GPU they stay on the device.
+ * On the cpu device moments, averages and the f32 masters of f16 weights live in ordinary memory and pass through the device
+ * tensor by tensor, because its shared memory holds at most 4 GiB; on a GPU they stay on the device.
  *
  * @module
  */
 import { adamw } from "../../kernels/adamw.ts";
+import { HALF_BLOCK, LARGEST_HALF, toHalf } from "../../kernels/half.ts";
 import { SQUARE_SUM_BLOCK, squareSum } from "../../kernels/reduce.ts";
 import { accumulate, concat, full, launch } from "../ops.ts";
 import type { Params } from "../params.ts";
@@ -35,20 +36,27 @@ export class Slots {
     );
   }
 
-  /** Lends the tensors of one name to `body`, which may change them in place. */
+  /** Whether there is a tensor of this name. */
+  has(name: string): boolean {
+    return this.#values.has(name);
+  }
+
+  /** Lends the tensors of one name to `body`, which may change them in place; those of `read` follow and stay as they are. */
   static async lend(
     name: string,
     slots: readonly Slots[],
     body: (...tensors: Tensor[]) => void,
+    read: readonly Slots[] = [],
   ): Promise<void> {
-    const lent = slots.map((s) => {
+    const all = [...slots, ...read];
+    const lent = all.map((s) => {
       const value = s.#values.get(name)!, like = s.#shapes[name];
       return value instanceof Tensor ? value : unscoped(() => Tensor.from(like.device, value, like.shape));
     });
     scope(() => body(...lent));
-    for (const [i, s] of slots.entries()) {
+    for (const [i, s] of all.entries()) {
       if (s.#values.get(name) instanceof Tensor) continue;
-      s.#values.set(name, await lent[i].read());
+      if (i < slots.length) s.#values.set(name, await lent[i].read());
       lent[i].dispose();
     }
   }
@@ -91,11 +99,22 @@ export class AdamW {
   readonly m: Slots;
   /** See `m`. */
   readonly v: Slots;
+  /** What weights stored as f16 are rounded from, f32. */
+  readonly masters: Slots;
+  /** The largest sizes of masters, block by block, since they were last rounded; null where all weights are f32. */
+  readonly sizes: Tensor | null;
   /** Updates done so far. */
   steps: number;
   readonly #options: Required<AdamWOptions>;
+  /** First entry of each master in `sizes`. */
+  readonly #at = new Map<string, number>();
 
-  /** Moments start at zero, or go on from a saved state. */
+  /**
+   * Moments start at zero, or go on from a saved state.
+   *
+   * @param masters Values of the weights that are stored as f16.
+   * @throws {RangeError} If the values of such a weight are missing.
+   */
   constructor(
     params: Params,
     options: AdamWOptions = {},
@@ -104,7 +123,19 @@ export class AdamW {
       readonly m: Record<string, Float32Array>;
       readonly v: Record<string, Float32Array>;
     },
+    masters: Readonly<Record<string, Float32Array>> = {},
   ) {
+    const halves = Object.entries(params).filter(([, p]) => p.dtype === "f16");
+    let blocks = 0;
+    for (const [name, p] of halves) {
+      if (!masters[name]) {
+        throw new RangeError(`AdamW: ${name} is f16 and has no master: give its f32 values`);
+      }
+      this.#at.set(name, blocks);
+      blocks += Math.ceil(p.size / HALF_BLOCK);
+    }
+    this.masters = new Slots(Object.fromEntries(halves), masters);
+    this.sizes = blocks === 0 ? null : unscoped(() => full(halves[0][1].device, [blocks], 0));
     this.m = new Slots(params, state?.m);
     this.v = new Slots(params, state?.v);
     this.steps = state?.steps ?? 0;
@@ -115,23 +146,42 @@ export class AdamW {
     };
   }
 
-  /** One update in place. `scale` multiplies the gradients (clipping, unscaling). */
+  /** One update in place. `scale` multiplies the gradients (clipping). Weights stored as f16 are rounded from their masters. */
   async step(params: Params, grads: Params, lr: number, scale = 1): Promise<void> {
     const { betas: [beta1, beta2], eps, weightDecay } = this.#options;
     const t = ++this.steps, bias1 = 1 - beta1 ** t, bias2 = 1 - beta2 ** t;
-    const scalars = { lr, beta1, beta2, eps, decay: weightDecay, bias1, bias2, scale };
+    const rest1 = 1 - beta1, rest2 = 1 - beta2;
+    const scalars = { lr, beta1, rest1, beta2, rest2, eps, decay: weightDecay, bias1, bias2, scale };
     const flat = (x: Tensor) => x.reshape([x.size]);
     for (const [name, p] of Object.entries(params)) {
-      await Slots.lend(name, [this.m, this.v], (m, v) => {
-        launch(adamw, { gradient: flat(grads[name]) }, scalars, { p: flat(p), m: flat(m), v: flat(v) });
+      const at = this.#at.get(name), masters = at === undefined ? [] : [this.masters];
+      await Slots.lend(name, [this.m, this.v, ...masters], (m, v, master = p) => {
+        const w = flat(master);
+        launch(adamw, { gradient: flat(grads[name]) }, scalars, { p: w, m: flat(m), v: flat(v) });
+        if (at !== undefined) launch(toHalf, { x: w }, { at }, { y: flat(p), largest: this.sizes });
       });
     }
+  }
+
+  /** A weight in f32: its master, where it is stored as f16. */
+  async weight(params: Params, name: string): Promise<Float32Array> {
+    return await (this.masters.has(name) ? this.masters.read(name) : params[name].read());
+  }
+
+  /** The first master that f16 cannot hold, with its size, from the values of `sizes`. */
+  beyondHalf(values: Float32Array): string | undefined {
+    const bad = values.findIndex((size) => !(size <= LARGEST_HALF));
+    if (bad < 0) return undefined;
+    const [name] = [...this.#at].findLast(([, at]) => at <= bad)!;
+    return `${name} reached ${values[bad]}`;
   }
 
   /** Gives memory back. */
   dispose(): void {
     this.m.dispose();
     this.v.dispose();
+    this.masters.dispose();
+    this.sizes?.dispose();
   }
 }
 
@@ -191,18 +241,30 @@ export class Ema {
     this.#decay = decay;
   }
 
-  /** Starts from the weights, or goes on from saved averages. */
-  static async start(params: Params, decay: number, saved?: Record<string, Float32Array>): Promise<Ema> {
+  /**
+   * Starts from the weights, or goes on from saved averages.
+   *
+   * @param optimizer Whose masters stand for the weights that are stored as f16.
+   */
+  static async start(
+    params: Params,
+    decay: number,
+    saved?: Record<string, Float32Array>,
+    optimizer?: AdamW,
+  ): Promise<Ema> {
+    const read = (name: string) => optimizer?.weight(params, name) ?? params[name].read();
     const initial = saved ?? Object.fromEntries(
-      await Promise.all(Object.entries(params).map(async ([name, t]) => [name, await t.read()] as const)),
+      await Promise.all(Object.keys(params).map(async (name) => [name, await read(name)] as const)),
     );
     return new Ema(new Slots(params, initial), decay);
   }
 
-  /** One update, after the optimiser's. */
-  async update(params: Params): Promise<void> {
+  /** One update, after the optimiser's, whose masters stand for the weights that are stored as f16. */
+  async update(params: Params, optimizer?: AdamW): Promise<void> {
     for (const [name, p] of Object.entries(params)) {
-      await Slots.lend(name, [this.shadow], (s) => accumulate(s, p, 1 - this.#decay, this.#decay));
+      const masters = optimizer?.masters.has(name) ? [optimizer.masters] : [];
+      const average = (s: Tensor, w = p) => accumulate(s, w, 1 - this.#decay, this.#decay);
+      await Slots.lend(name, [this.shadow], average, masters);
     }
   }
 

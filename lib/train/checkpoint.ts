@@ -2,7 +2,7 @@
  * Checkpoints of a training run: a folder with the weights, the averaged weights, the optimiser's moments and a small
  * state file. It appears whole or not at all, so a run killed at any moment goes on from the last one that stands.
  *
- *     step-00001000/model.safetensors      the weights, under the authors' names
+ *     step-00001000/model.safetensors      the weights in f32, under the authors' names
  *                   ema.safetensors        averaged weights, what `predict` should be given
  *                   optimizer.safetensors  moments, `m.NAME` and `v.NAME`
  *                   state.json             steps, updates, configuration
@@ -100,7 +100,7 @@ export async function writeCheckpoint(
 export async function saveCheckpoint(trainer: Trainer, folder: string, keep = 3): Promise<string> {
   const { params, optimizer, ema, state, config } = trainer;
   const files = {
-    model: entriesOf(params, (name) => params[name].read()),
+    model: entriesOf(params, (name) => optimizer.weight(params, name)),
     ...(ema ? { ema: entriesOf(params, (name) => ema.shadow.read(name)) } : {}),
     optimizer: momentsOf(params, optimizer),
   };

@@ -7,7 +7,7 @@ import { openDryDevice } from "../../kernels/dry.ts";
 import { valueAndGrad } from "../autograd.ts";
 import { type FarConfig, farShapes } from "../far/config.ts";
 import { nullCondition } from "../far/model.ts";
-import type { Params } from "../params.ts";
+import { dtypeOf, type Params, type WeightStorage } from "../params.ts";
 import { disposeAll, scope, sizeOf, Tensor, unscoped } from "../tensor.ts";
 import { flowMatchingLoss, type TrainBatch } from "./objective.ts";
 
@@ -17,6 +17,8 @@ export interface StepCost {
   readonly flops: number;
   /** Largest amount of device memory at once, parameters and gradients included. */
   readonly peakBytes: number;
+  /** Parameters, as they are stored. */
+  readonly parameterBytes: number;
   /** The part of it that is neither parameters nor their gradients. */
   readonly activationBytes: number;
 }
@@ -25,7 +27,8 @@ export interface StepCost {
  * Counts a step.
  *
  * @param shape B, F, C, H, W of the batch.
- * @param options `checkpoint`: blocks are computed again on the way back. `full`: full attention (Video DiT).
+ * @param options `checkpoint`: blocks are computed again on the way back. `full`: full attention (Video DiT). `dtype`: storage
+ * of the matrices.
  *
  * @example
  * ```ts
@@ -39,17 +42,20 @@ export interface StepCost {
 export function stepCost(
   model: FarConfig,
   shape: TrainBatch["shape"],
-  options: { readonly checkpoint?: boolean; readonly full?: boolean } = {},
+  options: WeightStorage & { readonly checkpoint?: boolean; readonly full?: boolean } = {},
 ): StepCost {
   const device = openDryDevice(), [B, F] = shape, shapes = farShapes(model);
   const params: Params = unscoped(() =>
-    Object.fromEntries(Object.entries(shapes).map(([name, s]) => [name, Tensor.empty(device, s)]))
+    Object.fromEntries(
+      Object.entries(shapes).map(([name, s]) => [name, Tensor.empty(device, s, dtypeOf(name, s, options))]),
+    )
   );
   const parameterBytes = device.stats.liveBytes;
   // Gradients that exist from the start: otherwise those that come after the peak would count as missing activations.
   const into = unscoped(() =>
     Object.fromEntries(Object.entries(shapes).map(([name, s]) => [name, Tensor.empty(device, s)]))
   );
+  const gradientBytes = device.stats.liveBytes - parameterBytes;
   const none = nullCondition(model), empty = new Float32Array(sizeOf(shape));
   const input = {
     config: model,
@@ -75,6 +81,7 @@ export function stepCost(
   return {
     flops: Object.values(device.cost.flops).reduce((a, b) => a + b, 0),
     peakBytes: device.stats.peakBytes,
-    activationBytes: device.stats.peakBytes - 2 * parameterBytes,
+    parameterBytes,
+    activationBytes: device.stats.peakBytes - parameterBytes - gradientBytes,
   };
 }

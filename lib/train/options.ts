@@ -7,6 +7,7 @@ import { DCAE_MODELS, type DcaeConfig, dcaeConfig } from "../dcae/config.ts";
 import { type FarConfig, farConfig } from "../far/config.ts";
 import { readJsonObject } from "../io/run_folder.ts";
 import { parseYaml, readYaml, type YamlValue } from "../io/yaml.ts";
+import type { WeightStorage } from "../params.ts";
 import {
   flag,
   group,
@@ -51,7 +52,7 @@ const SCHEMA = group({
   /** Names the folder of the run. */
   name: text(),
   manual_seed: whole(0),
-  /** Accepted as it is in the authors' files; everything computes in f32 here. */
+  /** `fp16` and `bf16` both store the matrices as f16, from f32 masters; everything else is f32. */
   mixed_precision: word(["no", "fp16", "bf16"], "no"),
   datasets: group({ train: dataset(1), sample: nullable(dataset(1)) }),
   models: group({
@@ -196,6 +197,10 @@ export function readOptions(path: string, sets: readonly string[] = []): TrainOp
   }
 }
 
+/** How the options store matrices. A device has no bf16, and weights are far from what f16 holds at most. */
+const storage = ({ mixed_precision }: TrainOptions): WeightStorage =>
+  mixed_precision === "no" ? {} : { dtype: "f16" };
+
 /** The transformer that the options describe. */
 export function optionsFarConfig(options: TrainOptions): FarConfig {
   const { type, config } = options.models.model_cfg.transformer!.init_cfg;
@@ -231,6 +236,7 @@ export function optionsTrainer(options: TrainOptions): TrainerConfig {
   }
   return {
     model,
+    ...storage(options),
     objective: {
       cleanContextRatio: models.clean_context_ratio,
       weighting: models.weighting_scheme,
@@ -265,6 +271,7 @@ export function optionsVaeTrainer(options: TrainOptions, perceptual: boolean): V
   });
   return {
     model: optionsDcaeConfig(options)!,
+    ...storage(options),
     ...rates(optim_g),
     critic: rates(optim_d ?? optim_g),
     perceptualWeight: perceptual && models.perceptual_weight > 0 ? models.perceptual_weight : null,

@@ -7,13 +7,15 @@
  * @module
  */
 import type { Device } from "../../kernels/device.ts";
+import { LARGEST_HALF } from "../../kernels/half.ts";
 import { valueAndGrad } from "../autograd.ts";
 import type { FarConfig } from "../far/config.ts";
 import { concat } from "../ops.ts";
-import type { Params } from "../params.ts";
+import type { Params, WeightStorage } from "../params.ts";
 import { disposeAll, scope, type Tensor, unscoped } from "../tensor.ts";
 import { AdamW, type AdamWOptions, clipFactor, Ema, normsOf, squareSums } from "./adamw.ts";
 import { Ahead, tick } from "./ahead.ts";
+import { storeWeights } from "./half.ts";
 import {
   cutFrames,
   drawNoise,
@@ -33,7 +35,7 @@ export interface BatchSource {
 }
 
 /** How a run trains. */
-export interface TrainerConfig extends AdamWOptions {
+export interface TrainerConfig extends AdamWOptions, WeightStorage {
   /** The model. */
   readonly model: FarConfig;
   /** Noise, clean context, dropout. */
@@ -78,7 +80,7 @@ export interface StepReport {
   readonly skipped?: string;
 }
 
-/** Loss or gradients were not finite too many times in a row. */
+/** Loss or gradients were not finite too many times in a row, or a weight outgrew the type it is stored in. */
 export class DivergedError extends Error {
   /** For `catch`. */
   override readonly name = "DivergedError";
@@ -137,7 +139,7 @@ export class Trainer {
   readonly device: Device;
   /** How. */
   readonly config: TrainerConfig;
-  /** The weights, updated in place. */
+  /** The weights as they are computed with, updated in place. */
   readonly params: Params;
   /** First and second moments. */
   readonly optimizer: AdamW;
@@ -171,21 +173,28 @@ export class Trainer {
   /**
    * Starts a run, or goes on with a saved one.
    *
-   * @param params The weights, f32; the trainer owns them from now on.
+   * @param weights The weights, f32; the trainer owns them from now on.
    * @param saved State and tensors of a checkpoint of the same run.
+   * @throws {RangeError} If matrices are to be stored as f16, which holds at most 65504, and one of them holds more.
    */
   static async start(
     device: Device,
-    params: Params,
+    weights: Params,
     config: TrainerConfig,
     source: BatchSource,
     saved?: { readonly state: TrainerState; readonly tensors: SavedTensors },
   ): Promise<Trainer> {
     const state = saved?.state ?? { step: 0, updates: 0, skippedInRow: 0 };
-    const optimizer = new AdamW(params, config, saved && { steps: state.updates, ...saved.tensors });
+    const { params, masters } = await storeWeights(weights, config);
+    const optimizer = new AdamW(
+      params,
+      config,
+      saved && { steps: state.updates, ...saved.tensors },
+      masters,
+    );
     const ema = config.emaDecay === null
       ? null
-      : await Ema.start(params, config.emaDecay, saved?.tensors.ema);
+      : await Ema.start(params, config.emaDecay, saved?.tensors.ema, optimizer);
     return new Trainer(device, params, config, source, optimizer, ema, state);
   }
 
@@ -202,10 +211,11 @@ export class Trainer {
   /**
    * One step. When the loss or a gradient is not finite, nothing is changed and the report says what it was.
    *
-   * @throws {DivergedError} After `nonFiniteLimit` such steps in a row: what was not finite.
+   * @throws {DivergedError} After `nonFiniteLimit` such steps in a row: what was not finite. When a weight that is stored as
+   * f16 has outgrown it: which.
    */
   async step(): Promise<StepReport> {
-    const { config, device } = this, { accumulate } = config, lr = this.lr;
+    const { config, device, optimizer } = this, { accumulate } = config, lr = this.lr;
     const losses: Tensor[] = [], shapes: TrainBatch["shape"][] = [];
     let grads: Params | undefined;
     for (let i = 0; i < accumulate; i++) {
@@ -224,21 +234,24 @@ export class Trainer {
       if (device.info.name === "cpu") await tick();
     }
     const sums = unscoped(() => squareSums(grads!));
-    const all = unscoped(() => scope(() => concat([...losses, sums.partial], 0)));
+    const sizes = optimizer.sizes ? [optimizer.sizes] : [];
+    const all = unscoped(() => scope(() => concat([...losses, sums.partial, ...sizes], 0)));
     device.flush();
     this.#batches.start((this.#step + 1) * accumulate);
     const values = await all.read();
-    const count = values.length - sums.partial.size;
+    const count = losses.reduce((n, t) => n + t.size, 0);
     const loss = values.subarray(0, count).reduce((a, b) => a + b, 0) / accumulate;
     const norms = normsOf(sums, values.subarray(count));
     const gradientNorm = Math.hypot(...norms.values());
-    disposeAll([losses, sums.partial, all]);
+    const beyond = optimizer.beyondHalf(values.subarray(count + sums.partial.size));
+    disposeAll([losses, sums.partial, all, ...(beyond ? [grads] : [])]);
+    stopBeyondHalf(this.#step, beyond);
 
     const skipped = notFinite(loss, norms);
     if (skipped === undefined) {
       const scale = config.maxGradNorm === null ? 1 : clipFactor(gradientNorm, config.maxGradNorm);
-      await this.optimizer.step(this.params, grads!, lr, scale);
-      await this.ema?.update(this.params);
+      await optimizer.step(this.params, grads!, lr, scale);
+      await this.ema?.update(this.params, optimizer);
     }
     disposeAll(grads);
     if (device.info.name === "cpu") await tick();
@@ -290,6 +303,15 @@ export function stopWhenDiverged(
   throw new DivergedError(
     `training: ${skipped} at step ${step}, the ${inRow}th step in a row that was not finite: ` +
       "lower the learning rate, or go back to a checkpoint",
+  );
+}
+
+/** Stops a run before a step when a weight has outgrown f16, in which it is stored. */
+export function stopBeyondHalf(step: number, beyond: string | undefined): void {
+  if (beyond === undefined) return;
+  throw new DivergedError(
+    `training: ${beyond} before step ${step}, expected at most ${LARGEST_HALF} for weights stored as f16: lower the ` +
+      "learning rate, or go on with mixed_precision no",
   );
 }
 

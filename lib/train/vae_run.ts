@@ -10,7 +10,7 @@ import { dcaeShapes } from "../dcae/config.ts";
 import { discriminatorShapes } from "../dcae/discriminator.ts";
 import type { FileTensor } from "../io/tensor_file.ts";
 import { perceptualShapes } from "../metrics/perceptual.ts";
-import { defaultValues, type Params, splitBuffers } from "../params.ts";
+import { defaultValues, dtypeOf, type Params, splitBuffers, type WeightStorage } from "../params.ts";
 import { disposeAll, scope, type Shape, Tensor, unscoped } from "../tensor.ts";
 import { configChanges } from "./checkpoint.ts";
 import { initialParams } from "./init.ts";
@@ -165,12 +165,14 @@ export async function vaeStepCost(
   adversarial: boolean,
 ): Promise<{ readonly flops: number; readonly peakBytes: number }> {
   const device = openDryDevice();
-  const empty = (shapes: Readonly<Record<string, Shape>>) =>
+  const empty = (shapes: Readonly<Record<string, Shape>>, storage: WeightStorage = {}) =>
     unscoped(() =>
-      Object.fromEntries(Object.entries(shapes).map(([name, s]) => [name, Tensor.empty(device, s)]))
+      Object.fromEntries(
+        Object.entries(shapes).map(([name, s]) => [name, Tensor.empty(device, s, dtypeOf(name, s, storage))]),
+      )
     );
-  const autoencoder = splitBuffers(empty(dcaeShapes(config.model)));
-  const critic = splitBuffers(empty(discriminatorShapes()));
+  const autoencoder = splitBuffers(empty(dcaeShapes(config.model), config));
+  const critic = splitBuffers(empty(discriminatorShapes(), config));
   const objective: VaeObjective = {
     config: config.model,
     perceptual: config.perceptualWeight === null

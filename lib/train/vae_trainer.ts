@@ -8,17 +8,19 @@ import type { Device } from "../../kernels/device.ts";
 import type { DcaeConfig } from "../dcae/config.ts";
 import { dcaeShapes } from "../dcae/config.ts";
 import { discriminatorShapes, initialDiscriminator } from "../dcae/discriminator.ts";
-import { accumulate as addInto } from "../ops.ts";
-import { isBuffer, type Params, splitBuffers } from "../params.ts";
+import { accumulate as addInto, concat } from "../ops.ts";
+import { isBuffer, type Params, splitBuffers, type WeightStorage } from "../params.ts";
 import { disposeAll, scope, type Shape, Tensor, unscoped } from "../tensor.ts";
 import { AdamW, type AdamWOptions, clipFactor, Ema, normsOf, squareSums } from "./adamw.ts";
 import { Ahead, tick } from "./ahead.ts";
+import { storeWeights } from "./half.ts";
 import { entriesOf, latestState, momentsOf, readTensors, writeCheckpoint } from "./checkpoint.ts";
 import {
   type BatchSource,
   notFinite,
   type SavedTensors,
   type StepReport,
+  stopBeyondHalf,
   stopWhenDiverged,
   type TrainerState,
   warmupFactor,
@@ -33,7 +35,7 @@ import {
 } from "./vae_loss.ts";
 
 /** How the autoencoder is trained. */
-export interface VaeTrainerConfig extends AdamWOptions {
+export interface VaeTrainerConfig extends AdamWOptions, WeightStorage {
   /** The autoencoder. */
   readonly model: DcaeConfig;
   /** Learning rate after the warm-up. */
@@ -109,7 +111,7 @@ export class VaeTrainer {
   readonly device: Device;
   /** How. */
   readonly config: VaeTrainerConfig;
-  /** The autoencoder's weights and batch-norm statistics, updated in place. */
+  /** The autoencoder's weights, as they are computed with, and batch-norm statistics, updated in place. */
   readonly params: Params;
   /** Averaged weights and statistics, if any. */
   readonly ema: Ema | null;
@@ -148,6 +150,7 @@ export class VaeTrainer {
    * configuration has no perceptual weight.
    * @param source Frames in [-1, 1] as `latents` of its batches, `[B, F, 3, H, W]`.
    * @throws {Error} If the configuration has a perceptual weight and there are no weights of VGG16.
+   * @throws {RangeError} If matrices are to be stored as f16, which holds at most 65504, and one of them holds more.
    */
   static async start(
     device: Device,
@@ -163,26 +166,32 @@ export class VaeTrainer {
       );
     }
     const state = saved?.state ?? { step: 0, updates: 0, skippedInRow: 0, criticUpdates: 0 };
-    const network = (
+    const network = async (
       all: Params,
       options: AdamWOptions,
       steps: number,
       moments?: Pick<SavedTensors, "m" | "v">,
-    ): Network => {
-      const { params, buffers } = splitBuffers(all);
-      return { params, buffers, optimizer: new AdamW(params, options, moments && { steps, ...moments }) };
+    ): Promise<Network> => {
+      const { params: weights, buffers } = splitBuffers(all);
+      const { params, masters } = await storeWeights(weights, config);
+      const optimizer = new AdamW(params, options, moments && { steps, ...moments }, masters);
+      return { params, buffers, optimizer };
     };
     const critic = saved
       ? placed(device, discriminatorShapes(), saved.critic.params)
       : initialDiscriminator(device, config.seed);
     const networks = {
-      autoencoder: network(params, config, state.updates, saved?.tensors),
-      critic: network(critic, config.critic, state.criticUpdates ?? 0, saved?.critic),
+      autoencoder: await network(params, config, state.updates, saved?.tensors),
+      critic: await network(critic, config.critic, state.criticUpdates ?? 0, saved?.critic),
       perceptual,
     };
-    const ema = config.emaDecay === null
-      ? null
-      : await Ema.start(averaged(params), config.emaDecay, saved?.tensors.ema);
+    const { params: stored, buffers, optimizer } = networks.autoencoder;
+    const ema = config.emaDecay === null ? null : await Ema.start(
+      averaged({ ...stored, ...buffers }),
+      config.emaDecay,
+      saved?.tensors.ema,
+      optimizer,
+    );
     return new VaeTrainer(device, config, networks, ema, source, state);
   }
 
@@ -213,7 +222,8 @@ export class VaeTrainer {
   /**
    * One step. When a loss or a gradient is not finite, nothing is changed and the report says what it was.
    *
-   * @throws {DivergedError} After `nonFiniteLimit` such steps in a row: what was not finite.
+   * @throws {DivergedError} After `nonFiniteLimit` such steps in a row: what was not finite. When a weight that is stored as
+   * f16 has outgrown it: which.
    */
   async step(): Promise<VaeStepReport> {
     const { config, device } = this, { accumulate } = config, lr = this.lr;
@@ -233,8 +243,14 @@ export class VaeTrainer {
     }
     const loss = terms.reconstruction + (config.perceptualWeight ?? 0) * terms.perceptual +
       terms.generator;
-    const norms = await normsByName(last!.grads), gradientNorm = Math.hypot(...norms.values());
-    const criticNorms = last!.discriminator && await normsByName(last!.discriminator.grads, "discriminator.");
+    const { norms, beyond } = await measured(this.#autoencoder, last!.grads);
+    const gradientNorm = Math.hypot(...norms.values());
+    const { norms: criticNorms, beyond: criticBeyond } = last!.discriminator
+      ? await measured(this.#critic, last!.discriminator.grads, "discriminator.")
+      : { norms: null };
+    const outgrown = beyond ?? criticBeyond;
+    if (outgrown) disposeAll([last!.grads, last!.running, last!.discriminator]);
+    stopBeyondHalf(this.#step, outgrown);
     const skipped = notFinite(loss + terms.discriminator, new Map([...norms, ...(criticNorms ?? [])]));
     if (skipped === undefined) {
       const clip = (norm: number) => config.maxGradNorm === null ? 1 : clipFactor(norm, config.maxGradNorm);
@@ -248,7 +264,7 @@ export class VaeTrainer {
         await critic.optimizer.step(critic.params, grads, rate, clip(norm));
         assign(critic.buffers, running);
       }
-      await this.ema?.update(averaged(this.params));
+      await this.ema?.update(averaged(this.params), optimizer);
     }
     disposeAll([last!.grads, last!.running, last!.discriminator]);
     if (device.info.name === "cpu") await tick();
@@ -289,14 +305,15 @@ export class VaeTrainer {
    */
   async save(folder: string, keep = 3): Promise<string> {
     const { params, ema } = this, critic = { ...this.#critic.params, ...this.#critic.buffers };
-    const averages = averaged(params);
+    const { optimizer } = this.#autoencoder, averages = averaged(params);
+    const weight = (name: string) => optimizer.weight(params, name);
     const files = {
-      model: entriesOf(params, (name) => params[name].read()),
+      model: entriesOf(params, weight),
       ...(ema
-        ? { ema: entriesOf(params, (name) => averages[name] ? ema.shadow.read(name) : params[name].read()) }
+        ? { ema: entriesOf(params, (name) => averages[name] ? ema.shadow.read(name) : weight(name)) }
         : {}),
-      optimizer: momentsOf(this.#autoencoder.params, this.#autoencoder.optimizer),
-      critic: entriesOf(critic, (name) => critic[name].read()),
+      optimizer: momentsOf(this.#autoencoder.params, optimizer),
+      critic: entriesOf(critic, (name) => this.#critic.optimizer.weight(critic, name)),
       critic_optimizer: momentsOf(this.#critic.params, this.#critic.optimizer),
     };
     return await writeCheckpoint(folder, files, this.state, this.config, keep);
@@ -322,10 +339,18 @@ function assign(buffers: Params, running: Params): void {
   scope(() => Object.entries(running).forEach(([name, t]) => addInto(buffers[name], t, 1, 0)));
 }
 
-async function normsByName(grads: Params, prefix = ""): Promise<Map<string, number>> {
-  const sums = unscoped(() => squareSums(grads)), norms = normsOf(sums, await sums.partial.read());
+/** Norms of a network's gradients by name, and a weight that has outgrown f16: one wait. */
+async function measured(
+  { optimizer }: Network,
+  grads: Params,
+  prefix = "",
+): Promise<{ readonly norms: Map<string, number>; readonly beyond?: string }> {
+  const sums = unscoped(() => squareSums(grads)), sizes = optimizer.sizes ? [optimizer.sizes] : [];
+  using all = unscoped(() => scope(() => concat([sums.partial, ...sizes], 0)));
+  const values = await all.read(), beyond = optimizer.beyondHalf(values.subarray(sums.partial.size));
   sums.partial.dispose();
-  return new Map([...norms].map(([name, norm]) => [prefix + name, norm]));
+  const norms = new Map([...normsOf(sums, values)].map(([name, norm]) => [prefix + name, norm]));
+  return { norms, ...(beyond ? { beyond: prefix + beyond } : {}) };
 }
 
 /** Values on a device, under their names. */

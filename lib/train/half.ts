@@ -1,0 +1,60 @@
+/**
+ * Training with weights stored as f16: the matrices that products read are halves, and the optimiser keeps what they are
+ * rounded from, the masters, in f32 beside its moments. Activations, gradients and sums are f32, so that no gradient is too
+ * small for its type and there is no loss to scale.
+ *
+ * @module
+ */
+import { LARGEST_HALF } from "../../kernels/half.ts";
+import { dtypeOf, type Params, type WeightStorage } from "../params.ts";
+import { type Shape, sizeOf, Tensor, unscoped } from "../tensor.ts";
+
+/** Weights whose matrices are halves, and what these were rounded from. */
+export interface HalfWeights {
+  /** Matrices as f16, everything else as it was. */
+  readonly params: Params;
+  /** The matrices in f32. */
+  readonly masters: Readonly<Record<string, Float32Array>>;
+}
+
+/**
+ * Stores the matrices of a model as f16, where that is wanted; the f32 tensors of these are disposed of.
+ *
+ * @param params Weights in f32.
+ * @throws {RangeError} If a matrix holds a number that f16 does not: the name, the number, what to do.
+ */
+export async function storeWeights(params: Params, storage: WeightStorage): Promise<HalfWeights> {
+  const masters: Record<string, Float32Array> = {};
+  for (const [name, t] of Object.entries(params)) {
+    if (dtypeOf(name, t.shape, storage) === "f32") continue;
+    const values = masters[name] = await t.read();
+    const bad = values.findIndex((v) => !(Math.abs(v) <= LARGEST_HALF));
+    if (bad >= 0) {
+      throw new RangeError(
+        `training: ${name} holds ${
+          values[bad]
+        } at element ${bad}, expected at most ${LARGEST_HALF} for weights stored as ` +
+          "f16: train with mixed_precision no",
+      );
+    }
+  }
+  const stored = Object.entries(params).map(([name, t]): [string, Tensor] => {
+    const values = masters[name];
+    if (!values) return [name, t];
+    const { device, shape } = t;
+    t.dispose();
+    return [name, unscoped(() => Tensor.from(device, Float16Array.from(values), shape))];
+  });
+  return { params: Object.fromEntries(stored), masters };
+}
+
+/** Bytes of what the optimiser keeps: two moments, the averages if there are any, the masters of halves. */
+export function stateBytes(
+  shapes: Readonly<Record<string, Shape>>,
+  config: WeightStorage & { readonly emaDecay: number | null },
+): number {
+  return Object.entries(shapes).reduce((sum, [name, shape]) => {
+    const copies = 2 + (config.emaDecay === null ? 0 : 1) + (dtypeOf(name, shape, config) === "f16" ? 1 : 0);
+    return sum + 4 * copies * sizeOf(shape);
+  }, 0);
+}
