@@ -1,8 +1,10 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import secondReader from "safetensors";
 import { generator } from "../kernels/check.ts";
+import { FileAccessError, FileFormatError } from "../lib/io/errors.ts";
 import { fromFloat32, hostDTypes, type HostTensor, toFloat32 } from "../lib/io/host.ts";
 import { encodeSafetensors, openSafetensors, writeSafetensors } from "../lib/io/safetensors.ts";
+import { visitSource } from "../lib/io/source.ts";
 import { assertRefused, inFolder, randomTensor } from "./io_helpers.ts";
 
 /** A file from a header as text (or any JSON) and a number of data bytes; `length` lies about the header's size. */
@@ -196,4 +198,18 @@ Deno.test("npm:safetensors, a second reader, sees the same tensors where it work
     assertEquals(second.metadata.get(name).dtype, tensor.dtype);
     assertEquals(second.getTensor(name), tensor.data);
   }
+});
+
+Deno.test("a file that is visited for every read stays readable, holds nothing open, and notices a change", async () => {
+  await inFolder(async (folder) => {
+    const path = `${folder}/kept.safetensors`, values = new Float32Array([1, 2, 3]);
+    await writeSafetensors(path, { a: fromFloat32(values, [3]) });
+    const file = openSafetensors(visitSource(path));
+    assertEquals(toFloat32(file.read("a")), values);
+    assertEquals(toFloat32(file.read("a")), values);
+    Deno.writeFileSync(path, new Uint8Array(8), { append: true });
+    assertThrows(() => file.read("a"), FileFormatError, "changed while in use");
+    Deno.removeSync(path);
+    assertThrows(() => file.read("a"), FileAccessError, "cannot open");
+  });
 });

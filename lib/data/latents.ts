@@ -12,6 +12,8 @@ import { writeFolderAtomic } from "../io/atomic.ts";
 import { accessError, FileFormatError, show } from "../io/errors.ts";
 import { fromFloat32, type HostTensor, toFloat32, toInt32 } from "../io/host.ts";
 import { openSafetensors, writeSafetensors } from "../io/safetensors.ts";
+import { visitSource } from "../io/source.ts";
+import type { TensorFile } from "../io/tensor_file.ts";
 import { type Clip, type ClipRange, type DataSet, takeRange } from "./clip.ts";
 
 const INDEX = "index.json";
@@ -133,12 +135,18 @@ export function latentSet(folder: string): DataSet {
       throw accessError(path, "cannot open", error);
     }
   }
+  const heads = new Map<string, TensorFile>(); // checking the head of hundreds of clips takes longer than reading one
   const open = (index: number) => {
     const shard = shards.findLast(({ first }) => first <= index);
     if (shard === undefined || !Number.isSafeInteger(index) || index >= clips) {
       throw new RangeError(`latents ${folder}: expected a clip from 0 to ${clips - 1}, found ${index}`);
     }
-    return openSafetensors(join(folder, shard.file));
+    let file = heads.get(shard.file);
+    if (file === undefined) {
+      file = openSafetensors(visitSource(join(folder, shard.file)));
+      heads.set(shard.file, file);
+    }
+    return file;
   };
   const shapeOf = (file: ReturnType<typeof open>, index: number) => {
     const shape = file.tensors.get(`${index}.latents`)?.shape;
@@ -152,7 +160,7 @@ export function latentSet(folder: string): DataSet {
   };
   const source = (index: number) => `${folder} clip ${index}`;
   const read = (index: number, asked?: ClipRange): Clip => {
-    using file = open(index);
+    const file = open(index);
     const [F, C, H, W] = shapeOf(file, index), range = asked ?? { start: 0, interval: 1, count: F };
     const data = takeRange(toFloat32(file.read(`${index}.latents`)), C * H * W, range);
     return {
@@ -171,11 +179,7 @@ export function latentSet(folder: string): DataSet {
     rule: { short: "refuse" },
     fit: { crop: false },
     source,
-    frames: (index) =>
-      Promise.try(() => {
-        using file = open(index);
-        return shapeOf(file, index)[0];
-      }),
+    frames: (index) => Promise.try(() => shapeOf(open(index), index)[0]),
     read: (index, range) => Promise.try(read, index, range),
   };
 }

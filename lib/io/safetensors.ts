@@ -127,7 +127,7 @@ function checkLayout(path: string, entries: readonly Entry[], available: number)
  * Opens a safetensors file. Only the header is read; it is checked as strictly as the reference implementation does, so
  * that every tensor of an accepted file has the bytes that its shape and type need.
  *
- * @param from A path, or the whole content.
+ * @param from A path, the whole content, or where to read it from.
  * @param name What to call bytes in messages.
  * @returns The open file; its tensors are ordered by their place in the file.
  * @throws {FileFormatError} If the content is damaged: file, tensor, expected, found.
@@ -143,8 +143,8 @@ function checkLayout(path: string, entries: readonly Entry[], available: number)
  * console.assert(toFloat32(file.read("proj.bias"))[1] === 2);
  * ```
  */
-export function openSafetensors(from: string | Uint8Array, name?: string): TensorFile {
-  const source = openSource(from, name);
+export function openSafetensors(from: string | Uint8Array | ByteSource, name?: string): TensorFile {
+  const source = typeof from === "string" || from instanceof Uint8Array ? openSource(from, name) : from;
   try {
     const { header, start } = readHeader(source);
     const metadata = readMetadata(source.path, header.__metadata__);

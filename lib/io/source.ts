@@ -99,6 +99,40 @@ class FileSource implements ByteSource {
   }
 }
 
+/** Opens the file for every read, so that it can be kept without holding it open. */
+class VisitedSource implements ByteSource {
+  readonly path: string;
+  readonly size: number;
+
+  constructor(path: string) {
+    this.path = path;
+    using file = new FileSource(path);
+    this.size = file.size;
+  }
+  read(offset: number, length: number): Uint8Array<ArrayBuffer> {
+    using file = new FileSource(this.path);
+    if (file.size !== this.size) {
+      throw new FileFormatError(
+        this.path,
+        `changed while in use: had ${this.size} bytes, found ${file.size}`,
+      );
+    }
+    return file.read(offset, length);
+  }
+  close(): void {}
+  [Symbol.dispose](): void {}
+}
+
+/**
+ * A file that is opened for every read: for those that are kept for long, such as the shards of a data set.
+ *
+ * @param path The file.
+ * @throws {FileAccessError} If the file is missing, not permitted or no regular file.
+ */
+export function visitSource(path: string): ByteSource {
+  return new VisitedSource(path);
+}
+
 /**
  * Opens a file, or wraps bytes, for random access.
  *

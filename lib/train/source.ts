@@ -8,12 +8,19 @@ import type { DataSet } from "../data/clip.ts";
 import type { TrainBatch } from "./objective.ts";
 import type { BatchSource } from "./trainer.ts";
 
+/** factor · v + add of every value: a loop, because `map` with a function takes six times as long (2026-11-21, Xeon). */
+function scaled(values: Float32Array, factor: number, add = 0): Float32Array {
+  const out = new Float32Array(values.length);
+  for (let i = 0; i < out.length; i++) out[i] = values[i] * factor + add;
+  return out;
+}
+
 /** Brings a batch to what the model works on: scaled latents, or colours from -1 to 1. */
 export type Finish = (batch: Batch) => TrainBatch | Promise<TrainBatch>;
 
 /** For a model that works on pixels: colours from 0 … 1 to -1 … 1. */
 export const finishPixels: Finish = ({ data, shape, actions, label }) => ({
-  latents: data.map((v) => v * 2 - 1),
+  latents: scaled(data, 2, -1),
   shape,
   actions,
   label,
@@ -21,7 +28,7 @@ export const finishPixels: Finish = ({ data, shape, actions, label }) => ({
 
 /** For latents that were encoded before: multiplied by the autoencoder's scaling factor. */
 export const finishLatents = (scalingFactor: number): Finish => ({ data, shape, actions, label }) => ({
-  latents: data.map((v) => v * scalingFactor),
+  latents: scaled(data, scalingFactor),
   shape,
   actions,
   label,
