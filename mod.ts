@@ -164,6 +164,8 @@ export {
   ssim,
   ssimMap,
 } from "./lib/metrics/pixel.ts";
+export { type ByteSource, visitSource } from "./lib/io/source.ts";
+export { type MeanError, meanError, pairedDifference } from "./lib/metrics/paired.ts";
 export { type Frames, makeFrames } from "./lib/io/frames.ts";
 export { type StepCost, stepCost } from "./lib/train/cost.ts";
 export type { LoopOptions, Picture, RunEnd, RunProgress, RunStart } from "./lib/train/loop.ts";
