@@ -4,6 +4,7 @@
  * @module
  */
 import type { Device } from "../kernels/device.ts";
+import { LARGEST_HALF } from "../kernels/half.ts";
 import { toFloat32 } from "./io/host.ts";
 import type { TensorFile } from "./io/tensor_file.ts";
 import { didYouMean } from "./nearest.ts";
@@ -64,6 +65,24 @@ export function isMatrix(name: string, shape: Shape): boolean {
 export const dtypeOf = (name: string, shape: Shape, { dtype }: WeightStorage): "f32" | "f16" =>
   dtype === "f16" && isMatrix(name, shape) ? "f16" : "f32";
 
+/**
+ * A matrix as f16, each number rounded to the nearest.
+ *
+ * @param name Of the parameter.
+ * @param values Row-major f32.
+ * @throws {RangeError} If f16 cannot hold one of them: the name, the number, what to do.
+ */
+export function halvesOf(name: string, values: Float32Array): Float16Array<ArrayBuffer> {
+  const bad = values.findIndex((v) => !(Math.abs(v) <= LARGEST_HALF));
+  if (bad < 0) return Float16Array.from(values);
+  throw new RangeError(
+    `${name} holds ${
+      values[bad]
+    } at element ${bad}, expected at most ${LARGEST_HALF} for weights stored as f16: ` +
+      "store them as f32 (--dtype f32, mixed_precision no)",
+  );
+}
+
 /** Puts one parameter on the device. `values` are row-major f32. */
 function place(
   device: Device,
@@ -73,7 +92,7 @@ function place(
   options: ParamOptions,
 ): Tensor {
   const tensor = dtypeOf(name, shape, options) === "f16"
-    ? Tensor.from(device, Float16Array.from(values), shape)
+    ? Tensor.from(device, halvesOf(name, values), shape)
     : Tensor.from(device, values, shape);
   if (options.pack !== false && isMatrix(name, shape)) {
     if (shape.length === 4 && shape[2] * shape[3] > 1) tensor.pack("conv2d");

@@ -1,13 +1,14 @@
 /**
  * Rounding to f16 and reading it, bit by bit.
  */
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { conv2dGradInput } from "../kernels/conv2d.ts";
 import { openCpuDevice } from "../kernels/cpu/device.ts";
 import type { Device } from "../kernels/device.ts";
 import { HALF_BLOCK, LARGEST_HALF, toHalf } from "../kernels/half.ts";
 import { linearGradInput } from "../kernels/linear.ts";
 import { launch, linear, permute } from "../lib/ops.ts";
+import { halvesOf } from "../lib/params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
 import { testOnDevices } from "./helpers.ts";
 
@@ -105,3 +106,10 @@ async function readsEverything(device: Device): Promise<void> {
 }
 
 testOnDevices("products read every finite f16 as it is, packed and row-major", readsEverything);
+
+Deno.test("a weight that f16 cannot hold is refused by name, not stored as infinity", () => {
+  assertEquals(halvesOf("w", new Float32Array([65504, -65504, 1e-9])), new Float16Array([65504, -65504, 0]));
+  const message = "proj.weight holds 65520 at element 1, expected at most 65504";
+  assertThrows(() => halvesOf("proj.weight", new Float32Array([1, 65520])), RangeError, message);
+  assertThrows(() => halvesOf("proj.weight", new Float32Array([NaN])), RangeError, "proj.weight holds NaN");
+});

@@ -5,8 +5,7 @@
  *
  * @module
  */
-import { LARGEST_HALF } from "../../kernels/half.ts";
-import { dtypeOf, type Params, type WeightStorage } from "../params.ts";
+import { dtypeOf, halvesOf, type Params, type WeightStorage } from "../params.ts";
 import { type Shape, sizeOf, Tensor, unscoped } from "../tensor.ts";
 
 /** Weights whose matrices are halves, and what these were rounded from. */
@@ -24,26 +23,16 @@ export interface HalfWeights {
  * @throws {RangeError} If a matrix holds a number that f16 does not: the name, the number, what to do.
  */
 export async function storeWeights(params: Params, storage: WeightStorage): Promise<HalfWeights> {
-  const masters: Record<string, Float32Array> = {};
+  const masters: Record<string, Float32Array> = {}, halves = new Map<string, Float16Array<ArrayBuffer>>();
   for (const [name, t] of Object.entries(params)) {
     if (dtypeOf(name, t.shape, storage) === "f32") continue;
-    const values = masters[name] = await t.read();
-    const bad = values.findIndex((v) => !(Math.abs(v) <= LARGEST_HALF));
-    if (bad >= 0) {
-      throw new RangeError(
-        `training: ${name} holds ${
-          values[bad]
-        } at element ${bad}, expected at most ${LARGEST_HALF} for weights stored as ` +
-          "f16: train with mixed_precision no",
-      );
-    }
+    halves.set(name, halvesOf(name, masters[name] = await t.read()));
   }
   const stored = Object.entries(params).map(([name, t]): [string, Tensor] => {
-    const values = masters[name];
+    const values = halves.get(name), { device, shape } = t;
     if (!values) return [name, t];
-    const { device, shape } = t;
     t.dispose();
-    return [name, unscoped(() => Tensor.from(device, Float16Array.from(values), shape))];
+    return [name, unscoped(() => Tensor.from(device, values, shape))];
   });
   return { params: Object.fromEntries(stored), masters };
 }
