@@ -52,5 +52,5 @@ Deno.test("the repository stays small enough to clone in seconds", async () => {
     assert(size < 16 * 2 ** 20, `${name} has ${size} bytes, expected under 16 MiB`);
     total += size;
   }
-  assert(total < 40 * 2 ** 20, `${total} bytes in all, expected under 40 MiB`);
+  assert(total < 25 * 2 ** 20, `${total} bytes in all, expected under 25 MiB`);
 });
