@@ -15,6 +15,7 @@ import {
   type Values,
   verb,
 } from "./args.ts";
+import { BOX } from "./box.ts";
 import { checkActions, type Clip, clipFlags, readActions, readClip } from "./clip.ts";
 import { deviceFlags, progressFlags } from "./flags.ts";
 import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
@@ -59,8 +60,10 @@ export const predictFlags = {
 };
 
 async function predict(call: Call<Flags>): Promise<void> {
-  const { flags: raw, operands: [operand = "world"] } = readSettings("predict", call);
-  const flags = raw as Values<typeof predictFlags>;
+  const { flags: raw, operands: [given] } = readSettings("predict", call);
+  const flags = raw as Values<typeof predictFlags>,
+    operand = given ?? (BOX.includes(flags.model) ? "world" : undefined);
+  if (operand === undefined) throw new UsageError("far.ts predict: expected CLIP (a clip), found nothing");
   const vae = chooseDcae(flags);
   chooseFar(flags); // a model that is not there is said before a long video is read
   const request = {
@@ -138,7 +141,7 @@ export const predictVerb = verb({
   operands: [{
     name: "CLIP",
     help:
-      "npz, npy, video or folder of images, or world:N, the N-th test walk of the built-in world (default: world:0)",
+      "npz, npy, video or folder of images, or world:N, the N-th test walk of the built-in world (default for a model in the box: world:0)",
     optional: true,
   }],
   flags: predictFlags,

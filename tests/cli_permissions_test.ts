@@ -90,6 +90,12 @@ Deno.test("no command asks for permission on a terminal, neither with -P nor wit
         "--out",
         `${folder}/vae`,
       ],
+      evaluate: [
+        "evaluate",
+        "world",
+        ...flags.slice(1),
+        ...["--clips", "1", "--ctx", "3", "--pred", "1", "--short", "2", "--out", `${folder}/scores`],
+      ],
       encode: ["encode", ...encoder, "--to", `${folder}/z.safetensors`],
       decode: ["decode", `${folder}/z.safetensors`, ...encoder.slice(1), "--to", `${folder}/y.mp4`],
       weights: ["weights", "list"],
