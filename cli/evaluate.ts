@@ -18,7 +18,7 @@ import { contactSheet } from "../lib/io/sheet.ts";
 import { disposeAll } from "../lib/tensor.ts";
 import { readOptions } from "../lib/train/options.ts";
 import { type Call, type Flags, integer, path, real, UsageError, type Values, verb } from "./args.ts";
-import { memoryRows, memoryTable, methodRows, methodTable } from "./evaluate_table.ts";
+import { memoryRows, memoryTable, methodRows, methodTable, type Span, spanTable } from "./evaluate_table.ts";
 import {
   type ClipScores,
   type Loaded,
@@ -180,13 +180,17 @@ async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Pro
     const kinds = memory && await Promise.all(clips.map((_, i) => memory(i)));
     const methods = methodRows(clips), seen = kinds && memoryRows(clips, kinds);
     const ends = [16, 64, f.pred].filter((end, i, all) => end <= f.pred && all.indexOf(end) === i);
-    const spans = ends.map((to, i) => [i === 0 ? 0 : ends[i - 1], to] as const);
+    const spans = ends.map((to, i): Span => {
+      const from = i === 0 ? 0 : ends[i - 1];
+      return { from: f.ctx + from, to: f.ctx + to, methods: methodRows(clips, from, to) };
+    });
     const tables = [
       `${random ? "RANDOM WEIGHTS. " : ""}${set.name}, ${count} clips, frames ${f.ctx} to ${
         frames - 1
       }; ${far.name}, ` +
       `${f.steps} Euler steps, guidance ${f.guidance}, seed ${f.seed}; mean ± standard error over clips.\n`,
       methodTable(methods, f),
+      spanTable(spans, f),
       ...(seen ? [memoryTable(seen, f)] : []),
     ].join("\n");
     await writeFolderAtomic(f.out, async (folder) => {
@@ -209,11 +213,7 @@ async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Pro
         },
         seconds,
         methods,
-        by_frame: spans.map(([from, to]) => ({
-          from: f.ctx + from,
-          to: f.ctx + to,
-          methods: methodRows(clips, from, to),
-        })),
+        by_frame: spans,
         ...(seen ? { memory: seen } : {}),
         clip_scores: clips.map((c, i) => ({ ...c, ...(kinds ? { seen: kinds[i] } : {}) })),
       });

@@ -106,6 +106,32 @@ export function methodTable(
     .join("\n");
 }
 
+/** Scores of the predicted frames of a stretch. */
+export interface Span {
+  /** First frame of the clip that counts. */
+  readonly from: number;
+  /** One past the last one. */
+  readonly to: number;
+  readonly methods: readonly Row[];
+}
+
+/** How scores fall with the distance from the context, as Markdown: PSNR / SSIM. */
+export function spanTable(
+  spans: readonly Span[],
+  contexts: { readonly ctx: number; readonly short: number },
+): string {
+  const lines = METHODS.map((method, i) =>
+    `| ${methodName(method, contexts)} | ${
+      spans.map(({ methods }) => {
+        const { psnr, ssim } = methods[i].mean;
+        return `${psnr.mean.toFixed(2)} / ${ssim.mean.toFixed(3)}`;
+      }).join(" | ")
+    } |`
+  );
+  const head = spans.map(({ from, to }) => ` frames ${from} to ${to - 1} |`).join("");
+  return [`| PSNR, dB / SSIM |${head}`, `|---|${"---|".repeat(spans.length)}`, ...lines, ""].join("\n");
+}
+
 const SEEN: Readonly<Record<Memory, string>> = {
   near: "in the last frames of the context",
   distant: "only before them (distant)",

@@ -46,7 +46,7 @@ Deno.test("predict without arguments takes a walk through the world and the mode
   });
 });
 
-Deno.test("the model in the box beats the last frame of the context and its mean on test walks", async () => {
+Deno.test("over twelve frames, the model in the box beats the last frame of the context and its mean", async () => {
   await inFolder(async (folder) => {
     const run = [
       "--clips",

@@ -1,5 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { memoryRows, methodRows } from "../cli/evaluate_table.ts";
+import { memoryRows, methodRows, spanTable } from "../cli/evaluate_table.ts";
 import { type ClipScores, type Method, METHODS } from "../cli/evaluation.ts";
 import { worldClip } from "../lib/data/world/world.ts";
 import { meanError, pairedDifference } from "../lib/metrics/paired.ts";
@@ -41,6 +41,14 @@ Deno.test("rows average frames within a clip first, then clips, and sort frames 
   near(short.ahead!.psnr.error, 0);
   near(last.ahead!.ssim.mean, 0.01);
   assertEquals(methodRows(clips, 1)[0].mean.psnr.mean, 35);
+  const spans = [{ from: 5, to: 6, methods: methodRows(clips, 0, 1) }, {
+    from: 6,
+    to: 7,
+    methods: methodRows(clips, 1),
+  }];
+  const [head, , first] = spanTable(spans, { ctx: 5, short: 2 }).split("\n");
+  assertEquals(head, "| PSNR, dB / SSIM | frames 5 to 5 | frames 6 to 6 |");
+  assertEquals(first, "| the model, 5 frames of context | 20.00 / 0.200 | 35.00 / 0.350 |");
   const rows = memoryRows(clips, [["near", "distant"], ["distant", "distant"]]);
   assertEquals(rows.map((r) => [r.seen, r.frames, r.long.psnr.clips]), [["near", 1, 1], ["distant", 3, 2]]);
   assertEquals(rows[0].long.psnr.mean, 10);
