@@ -144,9 +144,10 @@ export function memoryTable(
   { ctx, short }: { readonly ctx: number; readonly short: number },
 ): string {
   const lines = rows.map(({ seen, frames, long, short, ahead }) =>
-    `| ${SEEN[seen]} | ${frames} (${ahead.psnr.clips} clips) | ${show(long.psnr, "psnr")} | ${
-      show(short.psnr, "psnr")
-    } | ` + `${show(ahead.psnr, "psnr", true)} | ${show(ahead.ssim, "ssim", true)} |`
+    `| ${SEEN[seen]} | ${frames} (${ahead.psnr.clips} ${ahead.psnr.clips === 1 ? "clip" : "clips"}) | ${
+      show(long.psnr, "psnr")
+    } | ${show(short.psnr, "psnr")} | ` +
+    `${show(ahead.psnr, "psnr", true)} | ${show(ahead.ssim, "ssim", true)} |`
   );
   return [
     `| the place was seen | frames | PSNR, ${ctx} frames | PSNR, ${short} frames | ahead, PSNR | ahead, SSIM |`,
