@@ -174,10 +174,10 @@ test("one block cannot be an input and an output, nor two outputs", (device) => 
     Error,
     "binary: b and y share one block, expected an output of its own",
   );
-  const launch = { T: 1, D: 4, A: 1, hd: 4, S: 1, scale: 1, slope: 0, hasSlope: 0, hasLse: 1 };
+  const launch = { T: 1, D: 4, A: 1, hd: 4, S: 1, V: 4, scale: 1, slope: 0, hasSlope: 0, hasLse: 1 };
   const [q, k, v, r] = [16, 16, 16, 16].map((n) => device.alloc(n));
   assertThrows(
-    () => device.run({ kernel: attention, buffers: [q, k, v, r, null, null, a, a], params: launch }),
+    () => device.run({ kernel: attention, buffers: [q, k, v, r, a, a], params: launch }),
     Error,
     "attention: y and lse share one block",
   );
@@ -387,7 +387,7 @@ test("large products take the large tile and agree with the reference", async (d
   await checkKernel(device, { kernel: linearGradWeight, params: { ...back, M: 37, K: 1091, X: 37, Y: 37 } });
   const image = { B: 2, H: 66, W: 67, I: 9, O: 130, KH: 3, KW: 3, OH: 66, OW: 67, stride: 1, pad: 1 };
   await checkKernel(device, { kernel: conv2d, params: { ...image, act: 1, hasBias: 1, half: 0 } });
-  const turned = { ...image, I: 130, O: 9, accumulate: 0 };
+  const turned = { ...image, I: 130, O: 9, accumulate: 0, half: 0 };
   await checkKernel(device, { kernel: conv2dGradInput, params: turned });
   const wide = { ...image, B: 1, H: 5, W: 6, I: 120, O: 1090, OH: 5, OW: 6, hasBias: 1 };
   await checkKernel(device, { kernel: conv2dGradWeight, params: wide });
