@@ -80,6 +80,10 @@ export const generateVerb = verb({
       line: "generate --random-weights --frames 2 --steps 2 --out out/try",
     },
     {
+      does: "a walk with the model in the box: three steps forward, four turns to the right, and so on",
+      line: "generate --model world --actions 2*3,1*4 --frames 32 --steps 10",
+    },
+    {
       does: "a class of UCF-101, guided",
       line:
         "generate --model FAR_L --weights far_l.pth --vae 16x --vae-weights dcae.pth --label CliffDiving --guidance 2",
