@@ -12,7 +12,7 @@ import { worldSet } from "../lib/data/world_set.ts";
 import { writeAtomic, writeFolderAtomic } from "../lib/io/atomic.ts";
 import { writePng } from "../lib/io/image.ts";
 import { readJsonObject } from "../lib/io/run_folder.ts";
-import { isFile } from "../lib/io/paths.ts";
+import { isFile, isThere } from "../lib/io/paths.ts";
 import { fromPlanes } from "../lib/io/planes.ts";
 import { contactSheet } from "../lib/io/sheet.ts";
 import { disposeAll } from "../lib/tensor.ts";
@@ -86,17 +86,18 @@ function clipsOf(what: string, f: EvaluateFlags, size: number): Clips {
 const clipFile = (part: string, index: number) => `${part}/clip-${String(index).padStart(5, "0")}.json`;
 const sheetFile = (index: number) => `sheet_${index}.png`;
 
-/** Scores of clips that an interrupted run has made, or an empty folder for them. */
+/**
+ * Makes the folder for the scores of single clips, or goes on with the one that an interrupted run has left.
+ *
+ * @throws {UsageError} If it holds anything else: what another run has done is not thrown away.
+ */
 async function openPart(part: string, settings: string): Promise<void> {
   const file = `${part}/settings.json`;
+  if (!isThere(part)) return await writeAtomic(file, settings);
   if (isFile(file) && Deno.readTextFileSync(file) === settings) return;
-  try {
-    Deno.removeSync(part, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-  Deno.mkdirSync(part, { recursive: true });
-  await writeAtomic(file, settings);
+  throw new UsageError(
+    `${part}: holds an interrupted run with other settings, or something else: remove it, or take another --out`,
+  );
 }
 
 /** Truth and predictions of one clip in one picture. */

@@ -67,7 +67,7 @@ Deno.test("over twelve frames, the model in the box beats the last frame of the 
     const { methods } = JSON.parse(Deno.readTextFileSync(`${folder}/out/result.json`));
     for (const { method, ahead } of methods) {
       if (method !== "last" && method !== "mean") continue;
-      assert(ahead.psnr.mean > 1, `${method}: ahead by ${ahead.psnr.mean} dB`); // measured when it was trained: README
+      assert(ahead.psnr.mean > 1, `${method}: ahead by ${ahead.psnr.mean} dB`); // README: 1.7 and 4.7 dB over 16 frames of 32 walks
     }
   });
 });

@@ -141,6 +141,9 @@ Deno.test("an interrupted evaluation goes on with the clips that are missing", a
     }
     assertEquals((await child.status).code, 130, seen);
     assert(!exists(out) && exists(`${out}.part/clip-00000.json`) && !exists(`${out}.part/clip-00003.json`));
+    const other = await far([...run, "--seed", "1", "--out", out, "--quiet"]);
+    assertEquals(other.code, 2);
+    assertMatch(other.stderr, /out\.part: holds an interrupted run with other settings.*take another --out/);
     const first = `${out}.part/clip-00000.json`;
     Deno.writeTextFileSync(
       first,

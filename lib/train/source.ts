@@ -8,7 +8,7 @@ import type { DataSet } from "../data/clip.ts";
 import type { TrainBatch } from "./objective.ts";
 import type { BatchSource } from "./trainer.ts";
 
-/** factor · v + add of every value: a loop, because `map` with a function takes six times as long (2026-11-21, Xeon). */
+/** factor · v + add of every value: a loop, because `map` with a function takes three to six times as long (2026-11-21, Xeon). */
 function scaled(values: Float32Array, factor: number, add = 0): Float32Array {
   const out = new Float32Array(values.length);
   for (let i = 0; i < out.length; i++) out[i] = values[i] * factor + add;
