@@ -9,7 +9,7 @@ import { decode, encode } from "../lib/dcae/autoencoder.ts";
 import { type DcaeConfig, dcaeShapes, downsampling } from "../lib/dcae/config.ts";
 import { type FarConfig, farShapes } from "../lib/far/config.ts";
 import { sample } from "../lib/far/sample.ts";
-import { attention, conv2d, copyStrided, linear } from "../lib/ops.ts";
+import { add, attention, conv2d, copyStrided, linear } from "../lib/ops.ts";
 import { isMatrix } from "../lib/params.ts";
 import { streamOf, uniform } from "../lib/random.ts";
 import { disposeAll, scope, type Shape, Tensor, unscoped } from "../lib/tensor.ts";
@@ -21,6 +21,8 @@ export interface Cost {
   readonly flops: Readonly<Record<string, number>>;
   /** Bytes that launches touch, by kernel. */
   readonly bytes: Readonly<Record<string, number>>;
+  /** Launches of kernels: what a small model spends most of its time on. */
+  readonly launches: number;
   /** Largest amount of device memory at once. */
   readonly memory: number;
 }
@@ -47,6 +49,7 @@ function dryParams(
 const snapshot = (device: DryDevice): Cost => ({
   flops: { ...device.cost.flops },
   bytes: { ...device.cost.bytes },
+  launches: device.stats.dispatches,
   memory: device.stats.peakBytes,
 });
 
@@ -56,10 +59,15 @@ function combine(a: Cost, b: Cost, times = 1): Cost {
     Object.fromEntries(
       [...new Set([...Object.keys(x), ...Object.keys(y)])].map((k) => [k, (x[k] ?? 0) + times * (y[k] ?? 0)]),
     );
-  return { flops: sum(a.flops, b.flops), bytes: sum(a.bytes, b.bytes), memory: Math.max(a.memory, b.memory) };
+  return {
+    flops: sum(a.flops, b.flops),
+    bytes: sum(a.bytes, b.bytes),
+    launches: a.launches + times * b.launches,
+    memory: Math.max(a.memory, b.memory),
+  };
 }
 
-const NOTHING: Cost = { flops: {}, bytes: {}, memory: 0 };
+const NOTHING: Cost = { flops: {}, bytes: {}, launches: 0, memory: 0 };
 
 /** Frames of a batch that the autoencoder takes at once: as many pixels as eight frames of 64x64. */
 export function framesPerBatch(height: number, width: number): number {
@@ -156,6 +164,8 @@ export interface Rates {
   readonly attention: number;
   /** Bytes/s that copies touch. */
   readonly bytes: number;
+  /** Seconds of a launch that computes next to nothing. */
+  readonly launch: number;
   /** Random numbers made by the host a second. */
   readonly random: number;
 }
@@ -173,6 +183,8 @@ async function secondsOf(device: Device, body: () => void): Promise<number> {
   return best;
 }
 
+const LAUNCHES = 256;
+
 /** Measures a device with the shapes of FAR-B and of the autoencoder's middle. */
 export async function measureRates(device: Device): Promise<Rates> {
   const zeros = (...shape: number[]) =>
@@ -184,9 +196,10 @@ export async function measureRates(device: Device): Promise<Rates> {
     image: zeros(1, 32, 32, 256),
     kernel: zeros(256, 256, 3, 3).pack("conv2d"),
     keys: zeros(1536, 768),
+    one: zeros(64),
     ranges: Tensor.from(device, Int32Array.from({ length: 64 * 4 }, (_, i) => i % 4 === 1 ? 1536 : 0)),
   }));
-  const { many, few, w, image, kernel, keys, ranges } = made;
+  const { many, few, w, image, kernel, keys, one, ranges } = made;
   const time = (body: () => unknown) => secondsOf(device, () => void scope(() => void body()));
   let random = 0;
   for (let run = 0; run < 3; run++) {
@@ -205,6 +218,9 @@ export async function measureRates(device: Device): Promise<Rates> {
         await time(() =>
           copyStrided(keys, Tensor.empty(device, keys.shape), { sizes: [keys.size], from: [1], to: [1] })
         ),
+      launch: await time(() => {
+        for (let i = 0; i < LAUNCHES; i++) add(one, one);
+      }) / LAUNCHES,
       random,
     };
   } finally {
@@ -218,7 +234,7 @@ export async function measureRates(device: Device): Promise<Rates> {
  * @param few Whether most linear layers see the rows of one frame only, as in a cached denoising step.
  */
 export function secondsAt(cost: Cost, rates: Rates, few = false): number {
-  let seconds = 0;
+  let seconds = cost.launches * rates.launch;
   for (const [kernel, flops] of Object.entries(cost.flops)) {
     if (/^(linear|groupedLinear)/.test(kernel)) seconds += flops / (few ? rates.linearFew : rates.linear);
     else if (kernel === "conv2d") seconds += flops / rates.conv;

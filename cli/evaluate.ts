@@ -21,6 +21,7 @@ import { type Call, type Flags, integer, path, real, UsageError, type Values, ve
 import { memoryRows, memoryTable, methodRows, methodTable, type Span, spanTable } from "./evaluate_table.ts";
 import {
   type ClipScores,
+  expectedCost,
   type Loaded,
   methodName,
   predictBatch,
@@ -28,13 +29,14 @@ import {
   type Protocol,
   scoreClip,
 } from "./evaluation.ts";
-import { deviceFlags, openChosen, progressFlags } from "./flags.ts";
+import { refuseTooLarge } from "./estimate.ts";
+import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags.ts";
 import { fileHash } from "./hash.ts";
 import { InterruptListener } from "./interrupt.ts";
 import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
 import { checkOut, SCORE_PROTOCOL, writeResult } from "./outputs.ts";
 import { Progress, progressMode } from "./progress.ts";
-import { duration, Interrupted } from "./report.ts";
+import { bytes, duration, Interrupted } from "./report.ts";
 
 const evaluateFlags = {
   clips: integer("clips to score", { default: 32, min: 1, max: 100_000 }),
@@ -156,12 +158,22 @@ async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Pro
     };
     const part = `${f.out.replace(/[/\\]+$/, "")}.part`;
     await openPart(part, `${JSON.stringify(decides, null, 2)}\n`);
+    const size = { clips: count, batch: f.batch, side: set.fit.resolution ?? vae.side, dtype: f.dtype };
+    const expected = await expectedCost({ device, far, vae }, protocol, size);
+    refuseTooLarge(device, expected.memory, availableMemory());
+    const all = Object.values(expected.seconds).reduce((a, b) => a + b, 0);
+    progress.event("estimate", { ...expected });
+    progress.say(
+      `estimate: ${duration(all)} for ${count} clips, ${
+        bytes(Math.max(...Object.values(expected.memory)))
+      } of device memory`,
+    );
     const loaded: Loaded = {
       ...{ device, far, vae },
       transformer: far.weights.load(device),
       autoencoder: vae.weights.load(device),
     };
-    const seconds = await scoreAll(
+    await scoreAll(
       loaded,
       protocol,
       { set, count, frames, interval, part, f, progress },
@@ -178,6 +190,7 @@ async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Pro
       { length: count },
       (_, i) => readJsonObject(clipFile(part, i)) as unknown as ClipScores,
     );
+    const seconds = clips.reduce((sum, clip) => sum + clip.seconds, 0);
     const kinds = memory && await Promise.all(clips.map((_, i) => memory(i)));
     const methods = methodRows(clips), seen = kinds && memoryRows(clips, kinds);
     const ends = [16, 64, f.pred].filter((end, i, all) => end <= f.pred && all.indexOf(end) === i);
@@ -216,7 +229,7 @@ async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Pro
         methods,
         by_frame: spans,
         ...(seen ? { memory: seen } : {}),
-        clip_scores: clips.map((c, i) => ({ ...c, ...(kinds ? { seen: kinds[i] } : {}) })),
+        clip_scores: clips.map(({ seconds: _, ...c }, i) => ({ ...c, ...(kinds ? { seen: kinds[i] } : {}) })),
       });
     });
     Deno.removeSync(part, { recursive: true });
@@ -228,7 +241,7 @@ async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Pro
   }
 }
 
-/** Scores every clip that has no scores yet; returns the seconds that this took. */
+/** Scores every clip that has no scores yet. */
 async function scoreAll(
   loaded: Loaded,
   protocol: Protocol,
@@ -242,8 +255,8 @@ async function scoreAll(
     readonly progress: Progress;
   },
   pause: () => Promise<void>,
-): Promise<number> {
-  const start = performance.now(), perBatch = 2 * f.pred;
+): Promise<void> {
+  const perBatch = 2 * f.pred;
   const done = (index: number) =>
     isFile(clipFile(part, index)) && (index >= f.sheets || isFile(`${part}/${sheetFile(index)}`));
   let first = 0;
@@ -255,20 +268,20 @@ async function scoreAll(
   for await (const all of batches(set, options)) {
     const batch = firstClips(all, count - all.indices[0]);
     if (batch === null) break;
+    const start = performance.now();
     const predicted = await predictBatch(loaded, protocol, batch, async () => {
       stage.update(++steps);
       await pause();
     });
-    const [, F, , H, W] = batch.shape, image = 3 * H * W;
+    const [B, F, , H, W] = batch.shape, image = 3 * H * W, each = (performance.now() - start) / 1000 / B;
     for (const [b, index] of batch.indices.entries()) {
       const truth = batch.data.subarray((b * F + f.ctx) * image, (b + 1) * F * image);
       if (index < f.sheets) await writeSheet(`${part}/${sheetFile(index)}`, batch, b, predicted[b], f);
-      const scores = scoreClip(batch.sources[b], predicted[b], truth, [3, H, W]);
+      const scores = scoreClip(batch.sources[b], predicted[b], truth, [3, H, W], each);
       await writeAtomic(clipFile(part, index), `${JSON.stringify(scores)}\n`);
       await pause();
     }
   }
-  return (performance.now() - start) / 1000;
 }
 
 /** The first clips of a batch, at most `count`; null where none is left. */

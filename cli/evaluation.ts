@@ -6,12 +6,13 @@
 import type { Device } from "../kernels/device.ts";
 import type { Batch } from "../lib/data/batches.ts";
 import type { FarConfig } from "../lib/far/config.ts";
-import type { DcaeConfig } from "../lib/dcae/config.ts";
+import { type DcaeConfig, downsampling } from "../lib/dcae/config.ts";
 import { sample } from "../lib/far/sample.ts";
 import { pixelScores } from "../lib/metrics/pixel.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import type { Params } from "../lib/params.ts";
 import { decodeImages, encodeImages } from "./codec.ts";
+import { dcaeCost, measureRates, sampleCost, sampleSeconds, secondsAt, totalCost } from "./estimate.ts";
 import type { Model } from "./models.ts";
 
 /** Methods that are compared, by their names in results. `model` is what all others are compared with. */
@@ -42,6 +43,8 @@ export interface ClipScores {
   readonly psnr: Readonly<Record<Method, readonly number[]>>;
   /** `[pred]`, by method. */
   readonly ssim: Readonly<Record<Method, readonly number[]>>;
+  /** What predicting and scoring it took; a batch's time is shared out evenly. */
+  readonly seconds: number;
 }
 
 /** Frames of one clip as a method predicts them, `[pred, 3, H, W]`, 0 to 1. */
@@ -180,15 +183,73 @@ function sliceActions(actions: Int32Array, clips: number, first: number): Int32A
   });
 }
 
-/** Scores every method's frames of one clip against the truth, `[pred, 3, H, W]`, 0 to 1. */
+/**
+ * Scores every method's frames of one clip against the truth, `[pred, 3, H, W]`, 0 to 1.
+ *
+ * @param seconds What predicting the clip took.
+ */
 export function scoreClip(
   source: string,
   predicted: Predicted,
   truth: Float32Array,
   shape: readonly [number, number, number],
+  seconds: number,
 ): ClipScores {
+  const start = performance.now();
   const scores = Object.fromEntries(METHODS.map((m) => [m, pixelScores(predicted[m], truth, shape)]));
   const each = (metric: "psnr" | "ssim") =>
     Object.fromEntries(METHODS.map((m) => [m, [...scores[m][metric]]])) as Record<Method, number[]>;
-  return { source, psnr: each("psnr"), ssim: each("ssim") };
+  const [psnr, ssim] = [each("psnr"), each("ssim")];
+  return { source, psnr, ssim, seconds: seconds + (performance.now() - start) / 1000 };
+}
+
+/** What predicting and scoring clips will take. */
+export interface Expected {
+  /** Seconds for all clips, by stage. */
+  readonly seconds: Readonly<Record<"encode" | "predict" | "decode" | "score", number>>;
+  /** Bytes on the device at once, by stage. */
+  readonly memory: Readonly<Record<"encode" | "predict" | "decode", number>>;
+}
+
+/**
+ * Estimates an evaluation from dry runs of one batch and the measured speed of the device.
+ *
+ * @param clips Clips in all.
+ * @param batch Clips that are predicted together.
+ * @param side Rows and columns of a frame.
+ */
+export async function expectedCost(
+  { device, far, vae }: Pick<Loaded, "device" | "far" | "vae">,
+  { ctx, pred, short, steps, guidance }: Protocol,
+  { clips, batch, side, dtype }: {
+    readonly clips: number;
+    readonly batch: number;
+    readonly side: number;
+    readonly dtype: "f32" | "f16";
+  },
+): Promise<Expected> {
+  const together = Math.min(clips, batch), times = clips / together, size = [side, side] as const;
+  const encode = dcaeCost(vae.config, "encode", clips * (ctx + pred), size, dtype);
+  const decode = dcaeCost(vae.config, "decode", clips * 3 * pred, size, dtype); // two predictions, and the truth
+  const shape = {
+    ...{ clips: together, predict: pred, steps, guidance, cache: true },
+    height: side / downsampling(vae.config),
+    width: side / downsampling(vae.config),
+  };
+  const long = await sampleCost(far.config, { ...shape, context: ctx }, dtype);
+  const near = await sampleCost(far.config, { ...shape, context: short }, dtype);
+  const rates = await measureRates(device), frame = new Float32Array(3 * side * side);
+  pixelScores(frame, frame, [3, side, side]);
+  const start = performance.now();
+  pixelScores(frame, frame, [3, side, side]);
+  const score = (performance.now() - start) / 1000;
+  return {
+    seconds: {
+      encode: secondsAt(encode, rates),
+      predict: times * sampleSeconds([...long, ...near], steps, rates, true),
+      decode: secondsAt(decode, rates),
+      score: clips * pred * METHODS.length * score,
+    },
+    memory: { encode: encode.memory, predict: totalCost(long, steps).memory, decode: decode.memory },
+  };
 }
