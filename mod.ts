@@ -125,6 +125,7 @@ export {
   type TrainerConfig,
   type TrainerState,
 } from "./lib/train/trainer.ts";
+export { rateFactor, type RateSchedule } from "./lib/train/rate.ts";
 export { latestCheckpoint, saveCheckpoint, type SavedRun } from "./lib/train/checkpoint.ts";
 export { type Batch, batches, type BatchOptions } from "./lib/data/batches.ts";
 export { checkSet, type Problem, type SetStats, statsOf } from "./lib/data/check.ts";

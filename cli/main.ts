@@ -14,6 +14,7 @@ import { evaluateVerb } from "./evaluate.ts";
 import { doctor } from "./doctor.ts";
 import { infoVerb } from "./info.ts";
 import { generateVerb } from "./generate.ts";
+import { rolloutVerb } from "./rollout.ts";
 import { trainVerb } from "./train.ts";
 import { trainVaeVerb } from "./train_vae.ts";
 import { weightsVerb } from "./weights.ts";
@@ -41,6 +42,7 @@ export const VERBS: readonly Verb[] = [
   trainVerb,
   trainVaeVerb,
   evaluateVerb,
+  rolloutVerb,
   encodeVerb,
   decodeVerb,
   weightsVerb,

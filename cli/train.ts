@@ -70,6 +70,12 @@ async function train(call: Call<Flags>): Promise<void> {
   const f = call.flags as Values<typeof flags>, read = readRun("train", f, "FARTrainer");
   const { options, folder } = read, config = optionsTrainer(options);
   const data = openData(options.datasets.train, "datasets.train", config.seed);
+  if (config.objective.rolloutRatio! > 0 && !data.set.rollouts) {
+    throw new OptionError(
+      `models.rollout_ratio: expected 0, for ${data.set.name} has no roll-outs (far.ts rollout makes them), found ` +
+        config.objective.rolloutRatio,
+    );
+  }
   const initFile = f.init ?? options.models.model_cfg.transformer!.init_cfg.pretrained_path ??
     options.path.pretrain_network;
   await runTraining(f, read, initFile, async ({ device, progress }) => {

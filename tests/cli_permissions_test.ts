@@ -1,3 +1,4 @@
+import { writeLatents } from "../lib/data/latents.ts";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { ENVIRONMENT } from "../cli/help.ts";
 import { VERBS } from "../cli/main.ts";
@@ -63,6 +64,12 @@ Deno.test("no command asks for permission on a terminal, neither with -P nor wit
     const clips = `${folder}/clips`, data = `datasets.train.data_list=${clips}`;
     await Deno.mkdir(clips);
     await Deno.copyFile(path("../assets/dmlab_24.npz"), `${clips}/dmlab_24.npz`);
+    const latents = `${folder}/latents`, zeros = new Float32Array(8 * 64);
+    await writeLatents(latents, [{
+      source: "a",
+      latents: { shape: [8, 4, 4, 4], data: zeros },
+      actions: new Int32Array(8),
+    }]);
     const oneStep = ["--device", "cpu", "--set", "train.total_iter=1", "--set", data];
     const commands: Record<string, string[]> = {
       predict: ["predict", ...flags, "--ctx", "2", "--pred", "1", "--out", `${folder}/out`],
@@ -95,6 +102,12 @@ Deno.test("no command asks for permission on a terminal, neither with -P nor wit
         "world",
         ...flags.slice(1),
         ...["--clips", "1", "--ctx", "3", "--pred", "1", "--short", "2", "--out", `${folder}/scores`],
+      ],
+      rollout: [
+        "rollout",
+        latents,
+        ...flags.slice(1),
+        ...["--least", "1", "--most", "1", "--to", `${folder}/rollouts`],
       ],
       encode: ["encode", ...encoder, "--to", `${folder}/z.safetensors`],
       decode: ["decode", `${folder}/z.safetensors`, ...encoder.slice(1), "--to", `${folder}/y.mp4`],

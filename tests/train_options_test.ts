@@ -41,6 +41,7 @@ Deno.test("the authors' long-context options map to the model, the objective and
     trainingType: "long_context",
     conditionDropout: 0.1,
     videoDiT: false,
+    rolloutRatio: 0,
   });
   assertEquals([run.lr, run.warmup, run.maxGradNorm, run.emaDecay, run.weightDecay], [
     1e-4,

@@ -7,7 +7,8 @@ import { Tensor } from "../lib/tensor.ts";
 import { latestCheckpoint, saveCheckpoint } from "../lib/train/checkpoint.ts";
 import { freshValues, initialParams } from "../lib/train/init.ts";
 import { cutFrames, drawNoise, drawStretch, droppedConditions } from "../lib/train/objective.ts";
-import { DivergedError, prepareBatch, Trainer, warmupFactor } from "../lib/train/trainer.ts";
+import { rateFactor } from "../lib/train/rate.ts";
+import { DivergedError, prepareBatch, Trainer } from "../lib/train/trainer.ts";
 import { testOnDevices } from "./helpers.ts";
 import { openReferenceDevice } from "./reference_device.ts";
 import { madeUp, TINY, tinyConfig, tinyTrainer, valuesOf } from "./train_setup.ts";
@@ -18,9 +19,15 @@ const LONG = farConfig("FAR_Long", {
   condition_cfg: { type: "action", num_action_classes: 4 },
 });
 
-Deno.test("warm-up starts at zero and reaches one after its steps", () => {
-  assertEquals([0, 1, 5, 10, 11].map((s) => warmupFactor(s, 10)), [0, 0.1, 0.5, 1, 1]);
-  assertEquals(warmupFactor(0, 0), 1);
+Deno.test("the learning rate warms up from zero, stays, or falls to zero", () => {
+  assertEquals([0, 1, 5, 10, 11].map((s) => rateFactor(s, { warmup: 10 })), [0, 0.1, 0.5, 1, 1]);
+  assertEquals(rateFactor(0, { warmup: 0 }), 1);
+  const falling = (shape: "linear" | "cosine") => (s: number) =>
+    rateFactor(s, { warmup: 10, decay: { shape, until: 50 } });
+  assertEquals([5, 10, 20, 30, 50, 60].map(falling("linear")), [0.5, 1, 0.75, 0.5, 0, 0]);
+  for (const [s, factor] of [[5, 0.5], [10, 1], [20, (1 + Math.SQRT1_2) / 2], [30, 0.5], [50, 0], [60, 0]]) {
+    assertAlmostEquals(falling("cosine")(s), factor, 1e-15);
+  }
 });
 
 Deno.test("a long-context stretch has window to total - 1 frames and stays inside the clip", () => {

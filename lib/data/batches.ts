@@ -32,6 +32,8 @@ export interface BatchOptions {
 export interface Batch {
   /** Frames 0 to 1, `[B, F, 3, H, W]`, or latents (not multiplied by the scaling factor), `[B, F, C, H, W]`. */
   readonly data: Float32Array;
+  /** Roll-outs of the clips that have one, `[B]` of `[F, C, H, W]`; absent where none has. */
+  readonly history?: readonly (Float32Array | null)[];
   /** What `data` is. */
   readonly holds: "frames" | "latents";
   /** B, F, C, H, W. */
@@ -153,8 +155,10 @@ async function readBatch(
   clips.forEach(({ write }, i) => write(data.subarray(i * each, (i + 1) * each)));
   const actions = set.actions ? new Int32Array(B * F) : undefined; // [B, F]
   if (actions) clips.forEach(({ clip }, i) => actions.set(clip.actions!, i * F));
+  const history = clips.map(({ clip }) => clip.latents?.history ?? null);
   return {
     data,
+    ...(history.some((made) => made !== null) ? { history } : {}),
     holds: set.holds,
     shape: [B, F, C, H, W],
     actions,

@@ -12,6 +12,8 @@ export interface Latents {
   readonly shape: readonly [frames: number, channels: number, height: number, width: number];
   /** Row-major elements. */
   readonly data: Float32Array;
+  /** A roll-out: what a model made of the clip after some true frames, in the same shape. */
+  readonly history?: Float32Array;
 }
 
 /** Frames or latents of a video, with what is known about them. */
@@ -68,6 +70,8 @@ export interface DataSet {
   readonly actions: boolean;
   /** Number of classes, where clips have labels. */
   readonly classes?: number;
+  /** Number of clips whose latents come with a roll-out. */
+  readonly rollouts?: number;
   /** How short clips are treated. */
   readonly rule: FrameRule;
   /** How frames are brought to size. */

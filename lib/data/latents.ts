@@ -2,8 +2,9 @@
  * Pre-computed latents of many clips in a few safetensors files, for training without the autoencoder.
  *
  * The folder holds `index.json` (number of clips, files, and whatever the writer says about where the latents come from)
- * and the shards `latents-00000.safetensors`, ...; clip i is `i.latents` `[F, C, H, W]`, with `i.actions` `[F]` and `i.label`
- * where there are any. Latents are not multiplied by the autoencoder's scaling factor, as in the authors' files.
+ * and the shards `latents-00000.safetensors`, ...; clip i is `i.latents` `[F, C, H, W]`, with `i.actions` `[F]`, `i.label`
+ * and `i.history` (a model's roll-out, in the shape of the latents) where there are any. Latents are not multiplied by the
+ * autoencoder's scaling factor, as in the authors' files.
  *
  * @module
  */
@@ -23,6 +24,7 @@ interface Index {
   readonly clips: number;
   readonly actions: boolean;
   readonly classes?: number;
+  readonly rollouts: number;
   readonly shards: readonly { readonly file: string; readonly first: number; readonly clips: number }[];
   readonly about: Readonly<Record<string, string>>;
 }
@@ -62,7 +64,7 @@ export async function writeLatents(
 ): Promise<number> {
   const { dtype = "F16", shardBytes = SHARD_BYTES, classes, about = {} } = options;
   const shards: Index["shards"][number][] = [];
-  let count = 0, actions = false, first = 0, bytes = 0;
+  let count = 0, rollouts = 0, actions = false, first = 0, bytes = 0;
   await writeFolderAtomic(folder, async (temp) => {
     let tensors: [string, HostTensor][] = [];
     const flush = async () => {
@@ -81,17 +83,21 @@ export async function writeLatents(
           `writeLatents: ${clip.source}: actions or label are there, or not, unlike before`,
         );
       }
-      const { shape, data } = clip.latents, latents = fromFloat32(data, shape, dtype);
+      const { shape, data, history } = clip.latents, latents = fromFloat32(data, shape, dtype);
       tensors.push([`${count}.latents`, latents]);
+      if (history) {
+        rollouts++;
+        tensors.push([`${count}.history`, fromFloat32(history, shape, dtype)]);
+      }
       if (clip.actions) tensors.push([`${count}.actions`, int32(clip.actions, [clip.actions.length])]);
       if (clip.label !== undefined) tensors.push([`${count}.label`, int32(Int32Array.of(clip.label), [])]);
       count++;
-      bytes += latents.data.byteLength;
+      bytes += latents.data.byteLength * (history ? 2 : 1);
       if (bytes >= shardBytes) await flush();
     }
     if (count === 0) throw new RangeError("writeLatents: expected at least one clip, found none");
     if (tensors.length > 0) await flush();
-    const index: Index = { clips: count, actions, classes, shards, about };
+    const index: Index = { clips: count, actions, classes, rollouts, shards, about };
     Deno.writeTextFileSync(join(temp, INDEX), `${JSON.stringify(index, null, 2)}\n`);
   });
   return count;
@@ -126,7 +132,7 @@ function readIndex(folder: string): Index {
  * @throws {FileAccessError} If a file cannot be opened: none is left out.
  */
 export function latentSet(folder: string): DataSet {
-  const { clips, actions, classes, shards } = readIndex(folder);
+  const { clips, actions, classes, rollouts, shards } = readIndex(folder);
   for (const { file } of shards) {
     const path = join(folder, file);
     try {
@@ -162,9 +168,14 @@ export function latentSet(folder: string): DataSet {
   const read = (index: number, asked?: ClipRange): Clip => {
     const file = open(index);
     const [F, C, H, W] = shapeOf(file, index), range = asked ?? { start: 0, interval: 1, count: F };
-    const data = takeRange(toFloat32(file.read(`${index}.latents`)), C * H * W, range);
+    const values = (name: string) => takeRange(toFloat32(file.read(`${index}.${name}`)), C * H * W, range);
+    const rolledOut = file.tensors.has(`${index}.history`);
     return {
-      latents: { shape: [range.count, C, H, W], data },
+      latents: {
+        shape: [range.count, C, H, W],
+        data: values("latents"),
+        ...(rolledOut ? { history: values("history") } : {}),
+      },
       actions: actions ? takeRange(toInt32(file.read(`${index}.actions`)), 1, range) : undefined,
       label: classes === undefined ? undefined : toInt32(file.read(`${index}.label`))[0],
       source: source(index),
@@ -176,6 +187,7 @@ export function latentSet(folder: string): DataSet {
     holds: "latents",
     actions,
     classes,
+    rollouts,
     rule: { short: "refuse" },
     fit: { crop: false },
     source,

@@ -1,6 +1,7 @@
 /**
  * The training objective: flow matching with a noise level for each frame, stochastic clean context, long short-term
- * context (paper, sections 3.1 to 3.3).
+ * context (paper, sections 3.1 to 3.3); and, not in the paper, clean context that the model has made itself, as it will be
+ * when it predicts (scheduled sampling, arXiv 1506.03099, with roll-outs made beforehand as in DAgger, arXiv 1011.0686).
  *
  * Noise is drawn and mixed on the host in f32, so that a step is the same bits on every device.
  *
@@ -28,12 +29,19 @@ export interface ObjectiveConfig {
   readonly conditionDropout: number;
   /** The paper's Video DiT baseline: one noise level for all frames and full attention. */
   readonly videoDiT?: boolean;
+  /**
+   * Probability that a clip with a roll-out takes its clean frames from it; 0 unless given. Such a clip is cut from its
+   * first frame on, and of its window the first frames are clean and the others noisy, as at a step of a prediction.
+   */
+  readonly rolloutRatio?: number;
 }
 
 /** A batch of clips. */
 export interface TrainBatch {
   /** `[B, F, C, H, W]` latents, multiplied by the autoencoder's scaling factor. */
   readonly latents: Float32Array;
+  /** Roll-outs of clips, `[B]` of `[F, C, H, W]` in the latents' scale: what their clean frames are taken from. */
+  readonly history?: readonly (Float32Array | null)[];
   /** B, F, C, H, W. */
   readonly shape: readonly [number, number, number, number, number];
   /** `[B, F]`. */
@@ -58,19 +66,34 @@ export function drawStretch(
   return { start: Math.floor(s * (total - count + 1)), count };
 }
 
-/** Frames `start … start+count-1` of every clip of a batch. */
+/** The batch with the roll-outs that a step uses, each with the probability of the objective. */
+export function drawRollouts(
+  { rolloutRatio = 0 }: ObjectiveConfig,
+  batch: TrainBatch,
+  seed: number,
+  step: number,
+): TrainBatch {
+  const { history, ...plain } = batch;
+  if (history === undefined || rolloutRatio === 0) return plain;
+  const chance = uniform(streamOf(seed, `roll-outs of step ${step}`), history.length);
+  return { ...plain, history: history.map((made, b) => chance[b] < rolloutRatio ? made : null) };
+}
+
+/** Frames `start … start+count-1` of every clip of a batch; of one with a roll-out, which begins with the true context, 0 … count-1. */
 export function cutFrames(batch: TrainBatch, start: number, count: number): TrainBatch {
-  const { shape: [B, F, C, H, W], latents, actions } = batch, per = C * H * W;
+  const { shape: [B, F, C, H, W], latents, history, actions } = batch, per = C * H * W;
   if (start === 0 && count === F) return batch;
+  const starts = Array.from({ length: B }, (_, b) => history?.[b] ? 0 : start);
   const cut = new Float32Array(B * count * per);
-  for (let b = 0; b < B; b++) {
-    const from = (b * F + start) * per;
+  for (const [b, first] of starts.entries()) {
+    const from = (b * F + first) * per;
     cut.set(latents.subarray(from, from + count * per), b * count * per);
   }
-  const at = (i: number) => Math.floor(i / count) * F + start + i % count;
+  const at = (i: number) => Math.floor(i / count) * F + starts[Math.floor(i / count)] + i % count;
   return {
     ...batch,
     latents: cut,
+    ...(history ? { history: history.map((made) => made && made.subarray(0, count * per)) } : {}),
     shape: [B, count, C, H, W],
     ...(actions ? { actions: Int32Array.from({ length: B * count }, (_, i) => actions[at(i)]) } : {}),
   };
@@ -108,6 +131,11 @@ export function drawNoise(
   const chance = uniform(key("clean context"), frames);
   const distant = objective.trainingType === "long_context" ? Math.max(0, F - config.window) : 0;
   const clean = Uint8Array.from(chance, (c, i) => i % F < distant || c < objective.cleanContextRatio ? 1 : 0);
+  batch.history?.forEach((made, b) => {
+    if (made === null) return;
+    const noisy = distant + Math.floor(chance[b * F] * (F - distant)); // at least the last frame is noisy
+    clean.fill(1, b * F, b * F + noisy).fill(0, b * F + noisy, (b + 1) * F);
+  });
   const conditions = config.condition?.type === "label" ? B : frames;
   const dropped = Uint8Array.from(
     uniform(key("dropout"), conditions),
@@ -124,7 +152,7 @@ export function drawNoise(
 
 /** A batch with its noise mixed in, on the host. */
 export interface NoisyBatch {
-  /** `[B, F, C, H, W]` (1-σ) x + σ ε, clean frames untouched. */
+  /** `[B, F, C, H, W]` (1-σ) x + σ ε; clean frames untouched, or from the roll-out. */
   readonly noisy: Float32Array;
   /** `[B, F, C, H, W]` ε - x. */
   readonly target: Float32Array;
@@ -139,7 +167,7 @@ export interface NoisyBatch {
  * of the window. A clip without one contributes nothing but still counts, as in the authors' code.
  */
 export function mixNoise(config: FarConfig, batch: TrainBatch, draw: NoiseDraw): NoisyBatch {
-  const { latents, shape: [B, F] } = batch, per = latents.length / (B * F);
+  const { latents, history, shape: [B, F] } = batch, per = latents.length / (B * F);
   const sigmas = trainSigmas(), steps = trainTimesteps();
   const noisy = new Float32Array(latents.length), target = new Float32Array(latents.length);
   const timesteps = new Float32Array(B * F), weights = new Float32Array(B * F);
@@ -152,8 +180,12 @@ export function mixNoise(config: FarConfig, batch: TrainBatch, draw: NoiseDraw):
       const clean = draw.clean[frame] === 1, sigma = clean ? 0 : sigmas[index], keep = Math.fround(1 - sigma);
       timesteps[frame] = clean ? CLEAN_TIMESTEP : steps[index];
       weights[frame] = counted(f) ? 1 / ((count + 1e-9) * B) : 0;
+      const given = clean && history?.[b];
+      if (given) noisy.set(given.subarray(f * per, (f + 1) * per), frame * per);
       for (let i = frame * per; i < (frame + 1) * per; i++) {
-        noisy[i] = clean ? latents[i] : Math.fround(sigma * draw.noise[i]) + Math.fround(keep * latents[i]);
+        if (!given) {
+          noisy[i] = clean ? latents[i] : Math.fround(sigma * draw.noise[i]) + Math.fround(keep * latents[i]);
+        }
         target[i] = draw.noise[i] - latents[i];
       }
     }

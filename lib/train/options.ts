@@ -8,6 +8,7 @@ import { type FarConfig, farConfig } from "../far/config.ts";
 import { readJsonObject } from "../io/run_folder.ts";
 import { parseYaml, readYaml, type YamlValue } from "../io/yaml.ts";
 import type { WeightStorage } from "../params.ts";
+import type { RateSchedule } from "./rate.ts";
 import {
   flag,
   group,
@@ -81,6 +82,8 @@ const SCHEMA = group({
     training_type: word(["base", "long_context"], "base"),
     /** Ours: the paper's baseline, one noise level a clip and full attention. */
     video_dit: flag(false),
+    /** Ours: probability that a clip with a roll-out (far.ts rollout) takes its clean frames from it. */
+    rollout_ratio: number(0, { min: 0, max: 1 }),
     /** Ours: probability that a condition is dropped; the authors' embedders have 0.1 built in. */
     condition_dropout: number(0.1, { min: 0, max: 1 }),
     /** Of the autoencoder's training. */
@@ -96,7 +99,8 @@ const SCHEMA = group({
     /** Only null is taken: all parameters are trained. */
     param_names_to_optimize: nullable(list(text())),
     ema_decay: nullable(number(undefined, { min: 0, max: 1 })),
-    lr_scheduler: word(["constant_with_warmup", "constant"], "constant_with_warmup"),
+    /** `linear` and `cosine` fall to 0 at `total_iter`, after the warm-up. */
+    lr_scheduler: word(["constant_with_warmup", "constant", "linear", "cosine"], "constant_with_warmup"),
     warmup_iter: whole(0),
     total_iter: whole(),
     max_grad_norm: nullable(number(undefined, { min: 0 })),
@@ -227,6 +231,13 @@ export function optionsDcaeConfig(options: TrainOptions): DcaeConfig | null {
   return dcaeConfig(readJsonObject(from));
 }
 
+/** How the options change the learning rate. */
+function rateOf({ lr_scheduler, warmup_iter, total_iter }: TrainOptions["train"]): RateSchedule {
+  if (lr_scheduler === "constant") return { warmup: 0 };
+  if (lr_scheduler === "constant_with_warmup") return { warmup: warmup_iter };
+  return { warmup: warmup_iter, decay: { shape: lr_scheduler, until: total_iter } };
+}
+
 /** The run that the options describe. */
 export function optionsTrainer(options: TrainOptions): TrainerConfig {
   const { models, train } = options, { optim_g } = train;
@@ -243,11 +254,12 @@ export function optionsTrainer(options: TrainOptions): TrainerConfig {
       trainingType: models.training_type,
       conditionDropout: models.condition_dropout,
       videoDiT: models.video_dit,
+      rolloutRatio: models.rollout_ratio,
     },
     lr: optim_g.lr,
     betas: [optim_g.betas[0], optim_g.betas[1]],
     weightDecay: optim_g.weight_decay,
-    warmup: train.lr_scheduler === "constant" ? 0 : train.warmup_iter,
+    ...rateOf(train),
     maxGradNorm: train.max_grad_norm,
     emaDecay: train.ema_decay,
     accumulate: train.gradient_accumulation,
@@ -277,7 +289,7 @@ export function optionsVaeTrainer(options: TrainOptions, perceptual: boolean): V
     perceptualWeight: perceptual && models.perceptual_weight > 0 ? models.perceptual_weight : null,
     discriminatorWeight: models.disc_weight,
     discriminatorStart: models.disc_start_iter,
-    warmup: train.lr_scheduler === "constant" ? 0 : train.warmup_iter,
+    ...rateOf(train),
     maxGradNorm: train.max_grad_norm,
     emaDecay: train.ema_decay,
     accumulate: train.gradient_accumulation,

@@ -27,12 +27,14 @@ export const finishPixels: Finish = ({ data, shape, actions, label }) => ({
 });
 
 /** For latents that were encoded before: multiplied by the autoencoder's scaling factor. */
-export const finishLatents = (scalingFactor: number): Finish => ({ data, shape, actions, label }) => ({
-  latents: scaled(data, scalingFactor),
-  shape,
-  actions,
-  label,
-});
+export const finishLatents =
+  (scalingFactor: number): Finish => ({ data, history, shape, actions, label }) => ({
+    latents: scaled(data, scalingFactor),
+    ...(history ? { history: history.map((made) => made && scaled(made, scalingFactor)) } : {}),
+    shape,
+    actions,
+    label,
+  });
 
 /** Batches of a data set by position; in order they come from a reader that works ahead. */
 export class DataSource implements BatchSource {

@@ -19,6 +19,7 @@ import { storeWeights } from "./half.ts";
 import {
   cutFrames,
   drawNoise,
+  drawRollouts,
   drawStretch,
   droppedConditions,
   flowMatchingLoss,
@@ -27,6 +28,7 @@ import {
   type ObjectiveConfig,
   type TrainBatch,
 } from "./objective.ts";
+import { rateFactor, type RateSchedule } from "./rate.ts";
 
 /** Where batches come from. Batch number `position` is always the same one, so a position is all there is to save. */
 export interface BatchSource {
@@ -35,15 +37,13 @@ export interface BatchSource {
 }
 
 /** How a run trains. */
-export interface TrainerConfig extends AdamWOptions, WeightStorage {
+export interface TrainerConfig extends AdamWOptions, WeightStorage, RateSchedule {
   /** The model. */
   readonly model: FarConfig;
   /** Noise, clean context, dropout. */
   readonly objective: ObjectiveConfig;
-  /** Learning rate after the warm-up. */
+  /** Learning rate after the warm-up, before it falls. */
   readonly lr: number;
-  /** Steps of linear warm-up: step s has lr · min(1, s/warmup), so that step 0 of a warm-up changes nothing. */
-  readonly warmup: number;
   /** Gradients are scaled down to this L2 norm; null leaves them alone. */
   readonly maxGradNorm: number | null;
   /** Decay of the averaged weights; null keeps none. */
@@ -85,10 +85,6 @@ export class DivergedError extends Error {
   /** For `catch`. */
   override readonly name = "DivergedError";
 }
-
-/** Learning-rate factor of a step: linear from 0 over the warm-up, then 1. */
-export const warmupFactor = (step: number, warmup: number): number =>
-  warmup > 0 ? Math.min(1, step / warmup) : 1;
 
 /** State of a run between two steps besides its tensors. */
 export interface TrainerState {
@@ -205,7 +201,7 @@ export class Trainer {
 
   /** Learning rate of the next step. */
   get lr(): number {
-    return this.config.lr * warmupFactor(this.#step, this.config.warmup);
+    return this.config.lr * rateFactor(this.#step, this.config);
   }
 
   /**
@@ -277,10 +273,10 @@ export function prepareBatch(
   position: number,
 ): LossInput {
   const { model, objective, seed } = config;
-  let batch = given;
+  let batch = drawRollouts(objective, given, seed, position);
   if (objective.trainingType === "long_context") {
     const { start, count } = drawStretch(given.shape[1], model.window, seed, position);
-    batch = cutFrames(given, start, count);
+    batch = cutFrames(batch, start, count);
   }
   const draw = drawNoise(model, objective, batch, seed, position);
   return {

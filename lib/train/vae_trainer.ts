@@ -23,8 +23,8 @@ import {
   stopBeyondHalf,
   stopWhenDiverged,
   type TrainerState,
-  warmupFactor,
 } from "./trainer.ts";
+import { rateFactor, type RateSchedule } from "./rate.ts";
 import type { TrainBatch } from "./objective.ts";
 import {
   adversarialStep,
@@ -35,7 +35,7 @@ import {
 } from "./vae_loss.ts";
 
 /** How the autoencoder is trained. */
-export interface VaeTrainerConfig extends AdamWOptions, WeightStorage {
+export interface VaeTrainerConfig extends AdamWOptions, WeightStorage, RateSchedule {
   /** The autoencoder. */
   readonly model: DcaeConfig;
   /** Learning rate after the warm-up. */
@@ -48,8 +48,6 @@ export interface VaeTrainerConfig extends AdamWOptions, WeightStorage {
   readonly discriminatorWeight: number;
   /** First step with the discriminator; the encoder is frozen from then on. */
   readonly discriminatorStart: number;
-  /** Steps of linear warm-up. */
-  readonly warmup: number;
   /** Gradients of the autoencoder and of the discriminator are each scaled down to this L2 norm; null leaves them alone. */
   readonly maxGradNorm: number | null;
   /** Decay of the averaged weights and batch-norm statistics; null keeps none. */
@@ -216,7 +214,7 @@ export class VaeTrainer {
 
   /** Learning rate of the autoencoder in the next step. */
   get lr(): number {
-    return this.config.lr * warmupFactor(this.#step, this.config.warmup);
+    return this.config.lr * rateFactor(this.#step, this.config);
   }
 
   /**
@@ -260,7 +258,7 @@ export class VaeTrainer {
       assign(buffers, last!.running);
       if (last!.discriminator) {
         const { grads, running } = last!.discriminator, norm = Math.hypot(...criticNorms!.values());
-        const rate = config.critic.lr * warmupFactor(this.#step, config.warmup);
+        const rate = config.critic.lr * rateFactor(this.#step, config);
         await critic.optimizer.step(critic.params, grads, rate, clip(norm));
         assign(critic.buffers, running);
       }

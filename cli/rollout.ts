@@ -1,0 +1,189 @@
+/**
+ * `far.ts rollout`: what a model makes of the clips it is trained on, so that training can show it its own mistakes.
+ *
+ * @module
+ */
+import type { Device } from "../kernels/device.ts";
+import type { Clip, DataSet } from "../lib/data/clip.ts";
+import { latentSet } from "../lib/data/latents.ts";
+import { sample } from "../lib/far/sample.ts";
+import { streamOf, uniform } from "../lib/random.ts";
+import type { Params } from "../lib/params.ts";
+import { disposeAll } from "../lib/tensor.ts";
+import { type Call, type Flags, integer, path, UsageError, type Values, verb } from "./args.ts";
+import { writeInParts } from "./clip_parts.ts";
+import { deviceFlags, openChosen, progressFlags } from "./flags.ts";
+import { fileHash } from "./hash.ts";
+import { InterruptListener } from "./interrupt.ts";
+import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
+import { Progress, progressMode } from "./progress.ts";
+import { duration, Interrupted } from "./report.ts";
+
+const flags = {
+  to: path("folder for the latents with their roll-outs", { default: "out/rollouts" }),
+  first: integer("first clip to roll out", { default: 0, min: 0 }),
+  clips: integer("clips to roll out (default: all from --first on); the others are kept as they are", {
+    min: 1,
+  }),
+  least: integer("fewest true frames before a roll-out", { default: 24, min: 1 }),
+  most: integer("most true frames before a roll-out", { default: 152, min: 1 }),
+  ...modelFlags,
+  steps: integer("Euler steps a frame", { default: 4, min: 1, max: 1000 }),
+  seed: integer("seed of contexts and noise", { default: 0, min: 0 }),
+  batch: integer("clips that are rolled out together, after equally many true frames", {
+    default: 16,
+    min: 1,
+    max: 1024,
+  }),
+  ...deviceFlags,
+  ...progressFlags,
+};
+
+type RolloutFlags = Values<typeof flags>;
+
+/** Whether a clip is to be rolled out. */
+function chosenOf({ first, clips }: RolloutFlags, set: DataSet): (index: number) => boolean {
+  const end = clips === undefined ? set.length : first + clips;
+  if (first >= end || end > set.length) {
+    throw new UsageError(
+      `--first, --clips: expected some of the ${set.length} clips of ${set.name}, found ${first} to ${
+        end - 1
+      }`,
+    );
+  }
+  return (index) => index >= first && index < end;
+}
+
+/** True frames before the roll-outs of a batch: `least` to `most`, each equally likely. */
+function contextOf({ least, most, seed }: RolloutFlags, first: number): number {
+  const [u] = uniform(streamOf(seed, `context of roll-out ${first}`), 1);
+  return least + Math.floor(u * (most - least + 1));
+}
+
+/** Predicts the frames of clips from frame `ctx` on: histories, true before it, `[F, C, H, W]` each. */
+async function rollOut(
+  { device, far, params, scale }: {
+    readonly device: Device;
+    readonly far: ReturnType<typeof chooseFar>;
+    readonly params: Params;
+    readonly scale: number;
+  },
+  clips: readonly Clip[],
+  ctx: number,
+  f: RolloutFlags,
+  first: number,
+): Promise<Clip[]> {
+  const B = clips.length, [F, C, H, W] = clips[0].latents!.shape, each = C * H * W, predict = F - ctx;
+  const context = new Float32Array(B * ctx * each);
+  const actions = new Int32Array(B * F), history = clips.map(({ latents }) => latents!.data.slice());
+  for (const [b, clip] of clips.entries()) {
+    const { shape, data } = clip.latents!;
+    if (shape.join() !== [F, C, H, W].join()) {
+      throw new UsageError(
+        `${clip.source}: latents are [${shape}], expected [${[F, C, H, W]}] as in ${clips[0].source}`,
+      );
+    }
+    for (let i = 0; i < ctx * each; i++) context[b * ctx * each + i] = data[i] * scale;
+    if (clip.actions) actions.set(clip.actions, b * F);
+  }
+  const { condition } = far.config;
+  const run = sample({
+    ...{
+      device,
+      params,
+      config: far.config,
+      frameShape: [B, C, H, W],
+      context,
+      predict,
+      steps: f.steps,
+      seed: f.seed + first,
+    },
+    ...(condition?.type === "action" ? { actions } : {}),
+    ...(condition?.type === "label" ? { label: clips.map(({ label }) => label!) } : {}),
+  });
+  for await (const { frame, latents } of run) {
+    for (const [b, made] of history.entries()) {
+      for (let i = 0; i < each; i++) made[frame * each + i] = latents[b * each + i] / scale;
+    }
+  }
+  return clips.map((clip, b) => ({ ...clip, latents: { ...clip.latents!, history: history[b] } }));
+}
+
+async function rollout({ flags: given, operands: [folder] }: Call<Flags>): Promise<void> {
+  const f = given as RolloutFlags, set = latentSet(folder), chosen = chosenOf(f, set);
+  if (f.least > f.most) throw new UsageError(`--least: expected at most --most ${f.most}, found ${f.least}`);
+  const far = chooseFar(f), { condition } = far.config, frames = await set.frames(0);
+  if (f.most >= frames) {
+    throw new UsageError(
+      `--most: expected fewer than the ${frames} frames of ${set.source(0)}, found ${f.most}`,
+    );
+  }
+  if (condition?.type === "action" && !set.actions || condition?.type === "label" && !set.classes) {
+    throw new UsageError(`${set.name}: has no ${condition.type}s and ${far.name} needs them`);
+  }
+  far.weights.verify();
+  const scale = chooseDcae({ ...f, "random-weights": true }).config.scalingFactor;
+  const progress = new Progress(progressMode(f)), { device, reason } = await openChosen(f);
+  using interrupts = new InterruptListener((line) => progress.say(line), "stopping after this batch");
+  try {
+    progress.say(`device: ${device.info.description} (${reason})`);
+    const params = far.weights.load(device), start = performance.now();
+    const pause = async () => {
+      await new Promise((resolve) => setTimeout(resolve));
+      if (interrupts.signal) {
+        throw new Interrupted(interrupts.signal, `${f.to}.part holds what is done; the same command goes on`);
+      }
+    };
+    await writeInParts({ device, progress, seconds: {}, pause }, {
+      set,
+      to: f.to,
+      about: {
+        latents: set.name,
+        rolled_out: `${f.first} to ${f.first + (f.clips ?? set.length - f.first) - 1}`,
+        model: far.name,
+        weights: fileHash(far.weights.path) ?? "RANDOM WEIGHTS",
+        context: `${f.least} to ${f.most} frames`,
+        steps: String(f.steps),
+        seed: String(f.seed),
+        batch: String(f.batch),
+      },
+      stage: "rollout",
+      together: f.batch,
+      make: async (indices) => {
+        const clips = await Promise.all(indices.map((i) => set.read(i))), mine = indices.filter(chosen);
+        if (mine.length === 0) return clips;
+        const ctx = contextOf(f, indices[0]), some = clips.filter((_, i) => chosen(indices[i]));
+        const made = await rollOut({ device, far, params, scale }, some, ctx, f, mine[0]);
+        return clips.map((clip, i) => made[mine.indexOf(indices[i])] ?? clip);
+      },
+    });
+    disposeAll(params);
+    const seconds = (performance.now() - start) / 1000, random = far.weights.path === null;
+    progress.event("done", { path: f.to, clips: set.length, seconds, random_weights: random });
+    progress.say(
+      `wrote ${f.to}: ${set.length} clips, ${latentSet(f.to).rollouts} with roll-outs, ${duration(seconds)}${
+        random ? ", RANDOM WEIGHTS" : ""
+      }`,
+    );
+  } finally {
+    device.close();
+  }
+}
+
+/** `far.ts rollout`. */
+export const rolloutVerb = verb({
+  name: "rollout",
+  summary: "Let a model predict its training clips, for training on its own predictions",
+  about:
+    "Reads latents that encode wrote and predicts each clip after some of its frames, --least to --most of them. The folder " +
+    "--to holds the true latents of all clips and the predicted ones of those; with models.rollout_ratio above 0, train takes clean context " +
+    "from the predicted ones and still asks for the true next frame (docs/training.md): so the model learns to find back " +
+    "from its own mistakes.\n\nInterrupted, the same command goes on with the first clip that is missing.",
+  operands: [{ name: "LATENTS", help: "folder of latents, as encode writes it for a data set" }],
+  flags,
+  examples: [{
+    does: "the model in the box on the first 240 clips, with a single Euler step a frame",
+    line: "rollout out/world/latents --clips 160 --steps 1 --to out/world/rollouts",
+  }],
+  run: rollout,
+});
