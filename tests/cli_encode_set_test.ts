@@ -6,7 +6,7 @@ import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
 import { randomParams } from "../lib/params.ts";
 import { scope, Tensor } from "../lib/tensor.ts";
 import { openNpz } from "../lib/io/npz.ts";
-import { far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
+import { far, inFolder, killedEarly, tinyWorld } from "./cli_helpers.ts";
 
 /** Option file of a folder of clips. */
 function options(folder: string): string {
@@ -49,19 +49,7 @@ Deno.test("encode turns a data set into shards; killed, it goes on and writes th
     const whole = await far([...args, "--to", `${folder}/whole`]);
     assertEquals(whole.code, 0, whole.stderr);
 
-    const child = new Deno.Command(Deno.execPath(), {
-      args: farArgs([...args, "--to", `${folder}/killed`, "--json"], "-P=encode"),
-      cwd: new URL("../", import.meta.url),
-      stdout: "piped",
-      stderr: "null",
-    }).spawn();
-    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
-      if (text.includes('"progress"')) {
-        child.kill("SIGKILL");
-        break;
-      }
-    }
-    await child.status;
+    await killedEarly([...args, "--to", `${folder}/killed`], "-P=encode");
     const again = await far([...args, "--to", `${folder}/killed`]);
     assertEquals(again.code, 0, again.stderr);
     assertEquals(bytesOf(`${folder}/killed`), bytesOf(`${folder}/whole`));

@@ -46,6 +46,22 @@ export async function far(
   };
 }
 
+/** Runs `far.ts … --json` and kills it when it first reports progress. */
+export async function killedEarly(args: readonly string[], set: string): Promise<void> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args: farArgs([...args, "--json"], set),
+    stdin: "null",
+    stdout: "piped",
+    stderr: "null",
+  }).spawn();
+  for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
+    if (!text.includes('"progress"')) continue;
+    child.kill("SIGKILL");
+    break;
+  }
+  await child.status;
+}
+
 /** A FAR-Long with a window of three frames, small enough for tests. */
 export const TINY_FAR = {
   type: "FAR_Long",

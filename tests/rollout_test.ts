@@ -10,7 +10,7 @@ import { sample } from "../lib/far/sample.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { randomParams } from "../lib/params.ts";
 import { prepareBatch } from "../lib/train/trainer.ts";
-import { far, farArgs, inFolder, TINY_DCAE, TINY_FAR, tinyWorld } from "./cli_helpers.ts";
+import { far, inFolder, killedEarly, TINY_DCAE, TINY_FAR, tinyWorld } from "./cli_helpers.ts";
 import { madeUp, TINY, tinyConfig } from "./train_setup.ts";
 
 const LONG = farConfig("FAR_Long", { ...TINY, short_term_ctx_winsize: 3 });
@@ -151,19 +151,7 @@ Deno.test("rollout predicts a set's clips after some true frames; killed, it goe
     assert(contexts.size > 1);
     device.close();
 
-    const child = new Deno.Command(Deno.execPath(), {
-      args: farArgs([...args, "--to", `${folder}/killed`, "--json"], "-P=rollout"),
-      cwd: new URL("../", import.meta.url),
-      stdout: "piped",
-      stderr: "null",
-    }).spawn();
-    for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
-      if (text.includes('"progress"')) {
-        child.kill("SIGKILL");
-        break;
-      }
-    }
-    await child.status;
+    await killedEarly([...args, "--to", `${folder}/killed`], "-P=rollout");
     const again = await far([...args, "--to", `${folder}/killed`]);
     assertEquals(again.code, 0, again.stderr);
     const shard = (name: string) => Deno.readFileSync(`${folder}/${name}/latents-00000.safetensors`);
