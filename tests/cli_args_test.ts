@@ -3,6 +3,7 @@ import { choice, integer, parseCall, path, real, text, toggle, UsageError, verb 
 import { completionScript, EXIT_CODES, verbHelp } from "../cli/help.ts";
 import { VERBS } from "../cli/main.ts";
 import { Progress } from "../cli/progress.ts";
+import { readOptions } from "../lib/train/options.ts";
 import { bytes, duration, oneLine } from "../cli/report.ts";
 
 const sample = verb({
@@ -84,6 +85,33 @@ Deno.test("help lists every flag with range and default, every example and every
     assert(help.includes(part), part);
   }
   for (const code of Object.keys(EXIT_CODES)) assert(help.includes(`  ${code} `), code);
+});
+
+Deno.test("every task's commands parse, their permission sets are there, and their option files take what --set says", () => {
+  const text = Deno.readTextFileSync(new URL("../deno.json", import.meta.url));
+  const { tasks, permissions } = JSON.parse(text) as {
+    tasks: Record<string, { command: string }>;
+    permissions: Record<string, unknown>;
+  };
+  let seen = 0;
+  for (const [task, { command }] of Object.entries(tasks)) {
+    for (const line of command.split(" && ")) {
+      const [, set, words] = /^deno run (?:-P=(\S+) )?far\.ts (.*)$/.exec(line) ?? [];
+      const [name, ...args] = words?.split(" ") ?? [];
+      if (name === undefined) {
+        const other = /^deno task (\S+)$/.exec(line)?.[1];
+        assert(other === undefined || other in tasks, `${task}: there is no task ${other}`);
+        continue;
+      }
+      seen++;
+      assert(set in permissions, `${task}: no permission set ${set}`);
+      const parsed = parseCall(VERBS.find((v) => v.name === name)!, args);
+      if (parsed === "help") throw new Error(`${task}: asks for help`);
+      const { config, set: sets } = parsed.flags as { config?: string; set?: string[] };
+      if (config !== undefined) readOptions(new URL(`../${config}`, import.meta.url).pathname, sets);
+    }
+  }
+  assert(seen > 10, `${seen} commands`);
 });
 
 Deno.test("every verb's examples parse by its own declaration", () => {
