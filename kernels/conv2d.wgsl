@@ -15,17 +15,36 @@ struct Params {
 // neighbouring channels of the image, and all taps of a block, which lie together in [O, I, KH, KW], are used while they
 // are in the cache.
 override steps: u32 = 4u;
+override half: u32 = 0u;
+@group(0) @binding(0) var<storage, read> image: array<vec4f>; // [B, H, W, I]; for the gradient [B, OH, OW, O]
+@group(0) @binding(1) var<storage, read> w: array<u32>; // [O, I, KH, KW], f32 or two f16
 
 fn depthOf(channels: u32) -> u32 { return (channels + 4u * steps - 1u) / (4u * steps) * taps * steps; }
 fn channelOf(k: u32) -> u32 { return 4u * (k / (taps * steps) * steps + k % steps); }
 fn tapOf(k: u32) -> u32 { return k / steps % taps; }
 
+fn element(i: u32) -> f32 { return image[i / 4u][i % 4u]; }
+
+// Four channels of a pixel from channel c on, whose place is `at`; zero beyond the last channel.
+fn quad(at: u32, c: u32, channels: u32) -> vec4f {
+  if (channels % 4u == 0u) { return image[at / 4u]; }
+  var v = vec4f(element(at), 0.0, 0.0, 0.0);
+  if (c + 1u < channels) { v.y = element(at + 1u); }
+  if (c + 2u < channels) { v.z = element(at + 2u); }
+  if (c + 3u < channels) { v.w = element(at + 3u); }
+  return v;
+}
+
+fn weight(o: u32, i: u32, tap: u32) -> f32 {
+  if (o >= p.O || i >= p.I) { return 0.0; }
+  let at = (o * p.I + i) * taps + tap;
+  if (half == 0u) { return bitcast<f32>(w[at]); }
+  return unpack2x16float(w[at / 2u])[at % 2u];
+}
+
 //# dense
 // A product of B OH OW pixels and O channels.
 override hasBias: u32 = 0u;
-override half: u32 = 0u;
-@group(0) @binding(0) var<storage, read> x: array<vec4f>; // [B, H, W, I]
-@group(0) @binding(1) var<storage, read> w: array<u32>; // [O, I, KH, KW], f32 or two f16
 @group(0) @binding(2) var<storage, read> bias: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>; // [B, OH, OW, O]
 @group(0) @binding(4) var<uniform> p: Params;
@@ -33,8 +52,6 @@ override half: u32 = 0u;
 fn rowCount() -> u32 { return p.B * p.OH * p.OW; }
 fn columnCount() -> u32 { return p.O; }
 fn depth() -> u32 { return depthOf(p.I); }
-
-fn element(i: u32) -> f32 { return x[i / 4u][i % 4u]; }
 
 fn left(m: u32, k: u32) -> vec4f {
   let i = channelOf(k);
@@ -44,19 +61,7 @@ fn left(m: u32, k: u32) -> vec4f {
   let ix = i32(m % p.OW * p.stride + tap % tapsAcross) - i32(p.pad);
   if (i >= p.I || k >= depth() || iy < 0 || iy >= i32(p.H) || ix < 0 || ix >= i32(p.W)) { return vec4f(); }
   let at = ((row / p.OH * p.H + u32(iy)) * p.W + u32(ix)) * p.I + i;
-  if (p.I % 4u == 0u) { return x[at / 4u]; }
-  var v = vec4f(element(at), 0.0, 0.0, 0.0);
-  if (i + 1u < p.I) { v.y = element(at + 1u); }
-  if (i + 2u < p.I) { v.z = element(at + 2u); }
-  if (i + 3u < p.I) { v.w = element(at + 3u); }
-  return v;
-}
-
-fn weight(n: u32, i: u32, tap: u32) -> f32 {
-  let at = (n * p.I + i) * taps + tap;
-  if (i >= p.I) { return 0.0; }
-  if (half == 0u) { return bitcast<f32>(w[at]); }
-  return unpack2x16float(w[at / 2u])[at % 2u];
+  return quad(at, i, p.I);
 }
 
 fn right(n: u32, k: u32) -> vec4f {
@@ -75,17 +80,12 @@ fn store(m: u32, n: u32, sum: f32) {
 // A product of B H W input pixels and I channels; k runs over output channels and taps. Pixel (y, x) takes tap (ky, kx)
 // from output pixel ((y + pad - ky) / stride, (x + pad - kx) / stride) where both divide.
 override accumulate: u32 = 0u;
-override half: u32 = 0u;
-@group(0) @binding(0) var<storage, read> dz: array<vec4f>; // [B, OH, OW, O]
-@group(0) @binding(1) var<storage, read> w: array<u32>; // [O, I, KH, KW], f32 or two f16
 @group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [B, H, W, I]
 @group(0) @binding(3) var<uniform> p: Params;
 
 fn rowCount() -> u32 { return p.B * p.H * p.W; }
 fn columnCount() -> u32 { return p.I; }
 fn depth() -> u32 { return depthOf(p.O); }
-
-fn element(i: u32) -> f32 { return dz[i / 4u][i % 4u]; }
 
 fn left(m: u32, k: u32) -> vec4f {
   let o = channelOf(k);
@@ -98,19 +98,7 @@ fn left(m: u32, k: u32) -> vec4f {
   let ox = x / p.stride;
   if (o >= p.O || oy >= p.OH || ox >= p.OW || oy * p.stride != y || ox * p.stride != x) { return vec4f(); }
   let at = ((row / p.H * p.OH + oy) * p.OW + ox) * p.O + o;
-  if (p.O % 4u == 0u) { return dz[at / 4u]; }
-  var v = vec4f(element(at), 0.0, 0.0, 0.0);
-  if (o + 1u < p.O) { v.y = element(at + 1u); }
-  if (o + 2u < p.O) { v.z = element(at + 2u); }
-  if (o + 3u < p.O) { v.w = element(at + 3u); }
-  return v;
-}
-
-fn weight(o: u32, i: u32, tap: u32) -> f32 {
-  let at = (o * p.I + i) * taps + tap;
-  if (o >= p.O) { return 0.0; }
-  if (half == 0u) { return bitcast<f32>(w[at]); }
-  return unpack2x16float(w[at / 2u])[at % 2u];
+  return quad(at, o, p.O);
 }
 
 fn right(n: u32, k: u32) -> vec4f {

@@ -9,7 +9,7 @@ import activation from "./activation.wgsl" with { type: "text" };
 import type { Kernel } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
 
-const source = (part: string) => activation + sections(wgsl, part);
+const source = (...parts: string[]) => activation + sections(wgsl, ...parts);
 
 /**
  * adaLN: y = LN(x) * (1 + scale) + shift, LN without weights over the D channels of a token. Shift and scale are
@@ -38,7 +38,7 @@ export const normModulate: Kernel = {
     }
   },
   wgsl: {
-    source: source("normModulate"),
+    source: source("sumOfGroup", "normModulate"),
     entry: "forward",
     groups: (p) => p.T,
     loops: (p) => 3 * Math.ceil(p.D / 64) + 16,
@@ -132,7 +132,7 @@ export const normModulateGrad: Kernel = {
     }
   },
   wgsl: {
-    source: sections(wgsl, "normModulateGrad"),
+    source: sections(wgsl, "sumOfGroup", "normModulateGrad"),
     entry: "backward",
     groups: (p) => p.T,
     loops: (p) => 4 * Math.ceil(p.D / 64) + 24,

@@ -1,17 +1,9 @@
 // norm: a row of channels is shared by neighbouring invocations, which read neighbouring channels.
 
-//# normModulate
-// One workgroup a token: few tokens (64 a denoising step) must still fill a GPU.
-struct Params { T: u32, D: u32, G: u32, shiftCol: u32, scaleCol: u32, eps: f32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> modulation: array<f32>; // [R, G]
-@group(0) @binding(2) var<storage, read> rows: array<i32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<uniform> p: Params;
+//# sumOfGroup
+var<workgroup> partial: array<Sum, 64>;
 
-var<workgroup> partial: array<f32, 64>;
-
-fn sumOfGroup(lane: u32, value: f32) -> f32 {
+fn sumOfGroup(lane: u32, value: Sum) -> Sum {
   partial[lane] = value;
   workgroupBarrier();
   for (var half = 32u; half > 0u; half /= 2u) {
@@ -22,6 +14,17 @@ fn sumOfGroup(lane: u32, value: f32) -> f32 {
   workgroupBarrier();
   return sum;
 }
+
+//# normModulate
+// One workgroup a token: few tokens (64 a denoising step) must still fill a GPU.
+struct Params { T: u32, D: u32, G: u32, shiftCol: u32, scaleCol: u32, eps: f32 }
+@group(0) @binding(0) var<storage, read> x: array<f32>;
+@group(0) @binding(1) var<storage, read> modulation: array<f32>; // [R, G]
+@group(0) @binding(2) var<storage, read> rows: array<i32>;
+@group(0) @binding(3) var<storage, read_write> y: array<f32>;
+@group(0) @binding(4) var<uniform> p: Params;
+
+alias Sum = f32;
 
 @compute @workgroup_size(64)
 fn forward(
@@ -259,19 +262,7 @@ struct Params { T: u32, D: u32, G: u32, scaleCol: u32, eps: f32 }
 @group(0) @binding(5) var<storage, read_write> dscale: array<f32>; // [T, D]
 @group(0) @binding(6) var<uniform> p: Params;
 
-var<workgroup> partial: array<vec2f, 64>;
-
-fn sumOfGroup(lane: u32, value: vec2f) -> vec2f {
-  partial[lane] = value;
-  workgroupBarrier();
-  for (var half = 32u; half > 0u; half /= 2u) {
-    if (lane < half) { partial[lane] += partial[lane + half]; }
-    workgroupBarrier();
-  }
-  let sum = partial[0];
-  workgroupBarrier();
-  return sum;
-}
+alias Sum = vec2f;
 
 @compute @workgroup_size(64)
 fn backward(
