@@ -275,9 +275,9 @@ def check(folders):
     return worst
 
 
-def far_b_long(classes=4):
-    """FAR-B-Long with random weights of the size that training leaves (0.02), so that no value is denormal."""
-    D, layers = 768, 12
+def far_b(classes=None):
+    """FAR-B, or with actions FAR-B-Long; random weights of the size that training leaves (0.02), so that none is denormal."""
+    D, layers, long = 768, 12, classes is not None
     g = torch.Generator().manual_seed(0)
     p = {}
 
@@ -286,34 +286,39 @@ def far_b_long(classes=4):
         p[name + ".bias"] = torch.randn(out, generator=g) * 0.02
 
     layer("x_embedder", D, 32)
-    layer("context_embedder", D, 32 * 16)
     layer("timestep_embedder.linear_1", D, 256)
     layer("timestep_embedder.linear_2", D, D)
-    p["action_embedder.embedding_table.weight"] = torch.randn(classes + 1, D, generator=g) * 0.02
+    if long:
+        layer("context_embedder", D, 32 * 16)
+        p["action_embedder.embedding_table.weight"] = torch.randn(classes + 1, D, generator=g) * 0.02
     for i in range(layers):
         b = f"transformer_blocks.{i}."
+        projections = ["to_q", "to_k", "to_v", "to_out.0"]
+        if long:
+            projections += ["add_q_proj", "add_k_proj", "add_v_proj"] + (["to_add_out"] if i < layers - 1 else [])
         for n in ("norm1", "norm2"):
             layer(f"{b}{n}.linear", 3 * D, D)
-        for n in ("to_q", "to_k", "to_v", "add_q_proj", "add_k_proj", "add_v_proj", "to_out.0", "to_add_out"):
-            if n != "to_add_out" or i < layers - 1:
-                layer(f"{b}attn.{n}", D, D)
-        for n in ("norm_q", "norm_k", "norm_added_q", "norm_added_k"):
+        for n in projections:
+            layer(f"{b}attn.{n}", D, D)
+        for n in ("norm_q", "norm_k") + (("norm_added_q", "norm_added_k") if long else ()):
             p[f"{b}attn.{n}.weight"] = torch.ones(64)
         layer(b + "mlp.net.0.proj", 4 * D, D)
         layer(b + "mlp.net.2", D, 4 * D)
     layer("norm_out.linear", 2 * D, D)
     layer("proj_out", 32, D)
-    layer("context_proj_out", 512, D)
+    if long:
+        layer("context_proj_out", 512, D)
     config = {"patch_size": 1, "num_layers": layers, "num_attention_heads": 12, "attention_head_dim": 64,
-              "axes_dims_rope": [16, 24, 24], "slope_scale": 0, "out_channels": 32,
-              "condition_cfg": {"type": "action", "num_action_classes": classes}}
-    return Far(p, config, True)
+              "axes_dims_rope": [16, 24, 24], "slope_scale": 0, "out_channels": 32}
+    if long:
+        config["condition_cfg"] = {"type": "action", "num_action_classes": classes}
+    return Far(p, config, long)
 
 
 def serve(threads, per_token):
     """Fills the cache with 15 window and 128 distant frames, then times one denoising step per line on stdin."""
     torch.set_num_threads(threads)
-    model = far_b_long()
+    model = far_b(classes=4)
     model.per_token = per_token
     F = 144
     clip = torch.randn(1, F, 32, 8, 8, generator=torch.Generator().manual_seed(1))

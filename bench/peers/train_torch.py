@@ -13,7 +13,7 @@ import time
 
 import torch
 
-from far_torch import Far, load_safetensors
+from far_torch import Far, far_b, load_safetensors
 
 
 def loss_of(model, noisy, timesteps, conditions, target, clean, window):
@@ -71,38 +71,6 @@ def check(folders):
     return worst
 
 
-def far_b():
-    """FAR-B without a condition; random weights of the size that training leaves."""
-    D, layers = 768, 12
-    g = torch.Generator().manual_seed(0)
-    p = {}
-
-    def layer(name, out, inputs):
-        p[name + ".weight"] = torch.randn(out, inputs, generator=g) * 0.02
-        p[name + ".bias"] = torch.randn(out, generator=g) * 0.02
-
-    layer("x_embedder", D, 32)
-    layer("timestep_embedder.linear_1", D, 256)
-    layer("timestep_embedder.linear_2", D, D)
-    for i in range(layers):
-        b = f"transformer_blocks.{i}."
-        for n in ("norm1", "norm2"):
-            layer(f"{b}{n}.linear", 3 * D, D)
-        for n in ("to_q", "to_k", "to_v", "to_out.0"):
-            layer(f"{b}attn.{n}", D, D)
-        for n in ("norm_q", "norm_k"):
-            p[f"{b}attn.{n}.weight"] = torch.ones(64)
-        layer(b + "mlp.net.0.proj", 4 * D, D)
-        layer(b + "mlp.net.2", D, 4 * D)
-    layer("norm_out.linear", 2 * D, D)
-    layer("proj_out", 32, D)
-    config = {"patch_size": 1, "num_layers": layers, "num_attention_heads": 12, "attention_head_dim": 64,
-              "axes_dims_rope": [16, 24, 24], "slope_scale": 0, "out_channels": 32}
-    for value in p.values():
-        value.requires_grad_(True)
-    return Far(p, config, False)
-
-
 def serve(threads, per_token):
     torch.set_num_threads(threads)
     model = far_b()
@@ -112,7 +80,7 @@ def serve(threads, per_token):
     noisy, target = (torch.randn(1, F, 32, 8, 8, generator=g) for _ in range(2))
     timesteps = torch.rand(1, F, generator=g) * 1000
     clean = torch.zeros(1, F, dtype=torch.bool)
-    params = list(model.p.values())
+    params = [value.requires_grad_(True) for value in model.p.values()]
     optimizer = torch.optim.AdamW(params, lr=1e-4, weight_decay=0.0)
     shadow = [p.detach().clone() for p in params]
 
