@@ -202,7 +202,9 @@ async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Pro
       `${random ? "RANDOM WEIGHTS. " : ""}${set.name}, ${count} clips, frames ${f.ctx} to ${
         frames - 1
       }; ${far.name}, ` +
-      `${f.steps} Euler steps, guidance ${f.guidance}, seed ${f.seed}; mean ± standard error over clips.\n`,
+      `${f.steps} Euler step${
+        f.steps === 1 ? "" : "s"
+      }, guidance ${f.guidance}, seed ${f.seed}; mean ± standard error over clips.\n`,
       methodTable(methods, f),
       spanTable(spans, f),
       ...(seen ? [memoryTable(seen, f)] : []),

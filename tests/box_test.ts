@@ -5,21 +5,20 @@ import { far, inFolder } from "./cli_helpers.ts";
 
 const root = new URL("../models/", import.meta.url);
 
-Deno.test("every model in the box has its configurations, weights as f16, options, log and curve, in at most 10 MB", () => {
+Deno.test("every model in the box has its configurations, weights as f16, options, logs and curves, in at most 10 MB", () => {
   for (const name of BOX) {
-    let bytes = 0;
-    for (const file of Deno.readDirSync(new URL(`${name}/`, root))) {
-      bytes += Deno.statSync(new URL(`${name}/${file.name}`, root)).size;
-    }
+    const files = [...Deno.readDirSync(new URL(`${name}/`, root))].map((entry) => entry.name);
+    const bytes = files.reduce((sum, file) => sum + Deno.statSync(new URL(`${name}/${file}`, root)).size, 0);
     assert(bytes <= 10_000_000, `${name}: ${bytes} bytes`);
     for (const part of ["far", "dcae"] as const) {
       using weights = openSafetensors(boxFile(name, part, "weights"));
       const types = new Set([...weights.tensors.values()].map((t) => t.dtype));
       assertEquals([...types].filter((t) => t !== "I64"), ["F16"], part);
       assert(Deno.statSync(boxFile(name, part, "config")).isFile);
-      for (const kept of [`${part}.yml`, `${part}_log.jsonl`, `${part}_loss.svg`]) {
-        assert(Deno.statSync(new URL(`${name}/${kept}`, root)).isFile, kept);
-      }
+      assert(files.includes(`${part}.yml`), part);
+      const logs = files.filter((file) => file.startsWith(part) && file.endsWith("_log.jsonl")); // one a stage
+      assert(logs.length > 0, part);
+      for (const log of logs) assert(files.includes(log.replace("_log.jsonl", "_loss.svg")), log);
     }
   }
 });
@@ -56,7 +55,7 @@ Deno.test("over twelve frames, the model in the box beats the last frame of the 
       "--pred",
       "12",
       "--steps",
-      "4",
+      "1",
       "--batch",
       "4",
       "--sheets",
@@ -67,7 +66,7 @@ Deno.test("over twelve frames, the model in the box beats the last frame of the 
     const { methods } = JSON.parse(Deno.readTextFileSync(`${folder}/out/result.json`));
     for (const { method, ahead } of methods) {
       if (method !== "last" && method !== "mean") continue;
-      assert(ahead.psnr.mean > 1, `${method}: ahead by ${ahead.psnr.mean} dB`); // README: 1.7 and 4.7 dB over 16 frames of 32 walks
+      assert(ahead.psnr.mean > 1.5, `${method}: ahead by ${ahead.psnr.mean} dB`); // README: 2.4 and 5.3 dB over 16 frames of 32 walks
     }
   });
 });
