@@ -12,12 +12,13 @@ import type { Params } from "../lib/params.ts";
 import { disposeAll } from "../lib/tensor.ts";
 import { type Call, type Flags, integer, path, UsageError, type Values, verb } from "./args.ts";
 import { writeInParts } from "./clip_parts.ts";
-import { deviceFlags, openChosen, progressFlags } from "./flags.ts";
+import { measureRates, refuseTooLarge, sampleCost, sampleSeconds, totalCost } from "./estimate.ts";
+import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags.ts";
 import { fileHash } from "./hash.ts";
 import { InterruptListener } from "./interrupt.ts";
 import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
 import { Progress, progressMode } from "./progress.ts";
-import { duration, Interrupted } from "./report.ts";
+import { bytes, duration, Interrupted } from "./report.ts";
 
 const flags = {
   to: path("folder for the latents with their roll-outs", { default: "out/rollouts" }),
@@ -127,6 +128,20 @@ async function rollout({ flags: given, operands: [folder] }: Call<Flags>): Promi
   using interrupts = new InterruptListener((line) => progress.say(line), "stopping after this batch");
   try {
     progress.say(`device: ${device.info.description} (${reason})`);
+    const { shape: [, , height, width] } = (await set.read(0)).latents!;
+    const shape = { clips: f.batch, height, width, context: f.least, predict: frames - f.least };
+    const cost = await sampleCost(
+      far.config,
+      { ...shape, steps: f.steps, guidance: 1, cache: true },
+      f.dtype,
+    );
+    const memory = totalCost(cost, f.steps).memory, count = f.clips ?? set.length - f.first;
+    refuseTooLarge(device, { rollout: memory }, availableMemory());
+    // The dry run predicts after the fewest frames; the mean roll-out is shorter.
+    const share = (frames - (f.least + f.most) / 2) / (frames - f.least) * count / f.batch;
+    const expected = share * sampleSeconds(cost, f.steps, await measureRates(device), true);
+    progress.event("estimate", { seconds: { rollout: expected }, memory });
+    progress.say(`estimate: ${duration(expected)} for ${count} clips, ${bytes(memory)} of device memory`);
     const params = far.weights.load(device), start = performance.now();
     const pause = async () => {
       await new Promise((resolve) => setTimeout(resolve));
@@ -182,7 +197,7 @@ export const rolloutVerb = verb({
   operands: [{ name: "LATENTS", help: "folder of latents, as encode writes it for a data set" }],
   flags,
   examples: [{
-    does: "the model in the box on the first 240 clips, with a single Euler step a frame",
+    does: "the model in the box on the first 160 clips, with a single Euler step a frame",
     line: "rollout out/world/latents --clips 160 --steps 1 --to out/world/rollouts",
   }],
   run: rollout,
