@@ -249,12 +249,14 @@ export function secondsAt(cost: Cost, rates: Rates, few = false): number {
  *
  * @param needed Bytes on the device at once, by stage.
  * @param available Bytes that the machine has free, where it says so.
+ * @param advice What to do about it, for the message.
  * @throws {RangeError} If a stage needs more than the device or the machine has: bytes needed and available.
  */
 export function refuseTooLarge(
   device: Device,
   needed: Readonly<Record<string, number>>,
   available: number | undefined,
+  advice = "take a smaller model, fewer frames, a smaller --size, or --dtype f16",
 ): void {
   // The pool rounds sizes up and packed weights have padding.
   const limit = device.info.limits.maxBytes;
@@ -264,13 +266,13 @@ export function refuseTooLarge(
         `${stage} needs ${bytes(need)} of device memory, the ${device.info.name} device has ${
           bytes(limit)
         }: ` +
-          "take a smaller model, fewer frames, a smaller --size, or --dtype f16",
+          advice,
       );
     }
     if (device.info.name === "cpu" && available !== undefined && need > available) {
       throw new RangeError(
         `${stage} needs ${bytes(need)} of memory, ${bytes(available)} are available: ` +
-          "take a smaller model, fewer frames, a smaller --size, or --dtype f16",
+          advice,
       );
     }
   }

@@ -150,6 +150,16 @@ async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Pro
   try {
     progress.say(`device: ${device.info.description} (${reason})`);
     const protocol: Protocol = f;
+    const size = { clips: count, batch: f.batch, side: set.fit.resolution ?? vae.side, dtype: f.dtype };
+    const expected = await expectedCost({ device, far, vae }, protocol, size);
+    refuseTooLarge(device, expected.memory, availableMemory(), "take a smaller --batch, or --dtype f16");
+    const all = Object.values(expected.seconds).reduce((a, b) => a + b, 0);
+    progress.event("estimate", { ...expected });
+    progress.say(
+      `estimate: ${duration(all)} for ${count} clips, ${
+        bytes(Math.max(...Object.values(expected.memory)))
+      } of device memory`,
+    );
     const decides = {
       data: set.name,
       ...{ ctx: f.ctx, pred: f.pred, short: f.short, steps: f.steps, guidance: f.guidance, seed: f.seed },
@@ -158,16 +168,6 @@ async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Pro
     };
     const part = `${f.out.replace(/[/\\]+$/, "")}.part`;
     await openPart(part, `${JSON.stringify(decides, null, 2)}\n`);
-    const size = { clips: count, batch: f.batch, side: set.fit.resolution ?? vae.side, dtype: f.dtype };
-    const expected = await expectedCost({ device, far, vae }, protocol, size);
-    refuseTooLarge(device, expected.memory, availableMemory());
-    const all = Object.values(expected.seconds).reduce((a, b) => a + b, 0);
-    progress.event("estimate", { ...expected });
-    progress.say(
-      `estimate: ${duration(all)} for ${count} clips, ${
-        bytes(Math.max(...Object.values(expected.memory)))
-      } of device memory`,
-    );
     const loaded: Loaded = {
       ...{ device, far, vae },
       transformer: far.weights.load(device),

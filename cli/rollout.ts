@@ -113,11 +113,15 @@ async function rollOut(
 async function rollout({ flags: given, operands: [folder] }: Call<Flags>): Promise<void> {
   const f = given as RolloutFlags, set = latentSet(folder), chosen = chosenOf(f, set);
   if (f.least > f.most) throw new UsageError(`--least: expected at most --most ${f.most}, found ${f.least}`);
-  const far = chooseFar(f), { condition } = far.config, frames = await set.frames(0);
-  if (f.most >= frames) {
-    throw new UsageError(
-      `--most: expected fewer than the ${frames} frames of ${set.source(0)}, found ${f.most}`,
-    );
+  const far = chooseFar(f), { condition } = far.config;
+  const count = f.clips ?? set.length - f.first, frames = await set.frames(f.first);
+  for (let i = f.first; i < f.first + count; i++) {
+    const there = await set.frames(i);
+    if (f.most >= there) {
+      throw new UsageError(
+        `--most: expected fewer than the ${there} frames of ${set.source(i)}, found ${f.most}`,
+      );
+    }
   }
   if (condition?.type === "action" && !set.actions || condition?.type === "label" && !set.classes) {
     throw new UsageError(`${set.name}: has no ${condition.type}s and ${far.name} needs them`);
@@ -128,17 +132,18 @@ async function rollout({ flags: given, operands: [folder] }: Call<Flags>): Promi
   using interrupts = new InterruptListener((line) => progress.say(line), "stopping after this batch");
   try {
     progress.say(`device: ${device.info.description} (${reason})`);
-    const { shape: [, , height, width] } = (await set.read(0)).latents!;
-    const shape = { clips: f.batch, height, width, context: f.least, predict: frames - f.least };
+    const { shape: [, , height, width] } = (await set.read(f.first)).latents!;
+    const together = Math.min(f.batch, count);
+    const shape = { clips: together, height, width, context: f.least, predict: frames - f.least };
     const cost = await sampleCost(
       far.config,
       { ...shape, steps: f.steps, guidance: 1, cache: true },
       f.dtype,
     );
-    const memory = totalCost(cost, f.steps).memory, count = f.clips ?? set.length - f.first;
-    refuseTooLarge(device, { rollout: memory }, availableMemory());
+    const memory = totalCost(cost, f.steps).memory;
+    refuseTooLarge(device, { rollout: memory }, availableMemory(), "take a smaller --batch, or --dtype f16");
     // The dry run predicts after the fewest frames; the mean roll-out is shorter.
-    const share = (frames - (f.least + f.most) / 2) / (frames - f.least) * count / f.batch;
+    const share = (frames - (f.least + f.most) / 2) / (frames - f.least) * count / together;
     const expected = share * sampleSeconds(cost, f.steps, await measureRates(device), true);
     progress.event("estimate", { seconds: { rollout: expected }, memory });
     progress.say(`estimate: ${duration(expected)} for ${count} clips, ${bytes(memory)} of device memory`);
@@ -154,7 +159,7 @@ async function rollout({ flags: given, operands: [folder] }: Call<Flags>): Promi
       to: f.to,
       about: {
         latents: set.name,
-        rolled_out: `${f.first} to ${f.first + (f.clips ?? set.length - f.first) - 1}`,
+        rolled_out: `${f.first} to ${f.first + count - 1}`,
         model: far.name,
         weights: fileHash(far.weights.path) ?? "RANDOM WEIGHTS",
         context: `${f.least} to ${f.most} frames`,

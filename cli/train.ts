@@ -70,7 +70,7 @@ async function train(call: Call<Flags>): Promise<void> {
   const f = call.flags as Values<typeof flags>, read = readRun("train", f, "FARTrainer");
   const { options, folder } = read, config = optionsTrainer(options);
   const data = openData(options.datasets.train, "datasets.train", config.seed);
-  if (config.objective.rolloutRatio! > 0 && !data.set.rollouts) {
+  if ((config.objective.rolloutRatio ?? 0) > 0 && !data.set.rollouts) {
     throw new OptionError(
       `models.rollout_ratio: expected 0, for ${data.set.name} has no roll-outs (far.ts rollout makes them), found ` +
         config.objective.rolloutRatio,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { assert } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { writeNpz } from "../lib/io/npz.ts";
 import { generator } from "../kernels/check.ts";
 export { inFolder } from "./io_helpers.ts";
@@ -59,7 +59,7 @@ export async function killedEarly(args: readonly string[], set: string): Promise
     child.kill("SIGKILL");
     break;
   }
-  await child.status;
+  assertEquals((await child.status).signal, "SIGKILL", "it ended before it could be killed");
 }
 
 /** A FAR-Long with a window of three frames, small enough for tests. */

@@ -1,7 +1,7 @@
-import { writeLatents } from "../lib/data/latents.ts";
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { ENVIRONMENT } from "../cli/help.ts";
 import { VERBS } from "../cli/main.ts";
+import { writeLatents } from "../lib/data/latents.ts";
 import { far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
 
 type Value = boolean | string[] | { allow?: string[]; ignore?: boolean | string[] };

@@ -82,6 +82,7 @@ Deno.test("evaluate scores the same prediction as predict, and baselines that ca
     ];
     const { code, stdout, stderr } = await far([...run, "--out", out]);
     assertEquals(code, 0, stderr);
+    assertMatch(stderr, /^estimate: .+ for 3 clips, .+ of device memory$/m);
     assertMatch(stdout, /RANDOM WEIGHTS\. world test seed 0 32x32, 3 clips, frames 5 to 6;/);
     assertMatch(stdout, /\| repeat the last frame \| \d+\.\d\d ± /);
     const result = resultOf(out);
