@@ -51,7 +51,7 @@ Deno.test("a write that fails leaves the old content and no temporary file, and 
     assertEquals(await assertRejects(() => failing(`${folder}/new.txt`)), own);
     await assertRejects(() => writeAtomicAt(path, () => Promise.reject(own)), RangeError, "mine");
     // A program that returned without having written anything is a failure too.
-    await assertRejects(() => writeAtomicAt(path, () => {}), FileAccessError, "no such file");
+    await assertRejects(() => writeAtomicAt(path, () => {}), FileAccessError, "nothing was written");
     assertEquals(names(folder), ["x.txt"]);
     assertEquals(Deno.readTextFileSync(path), "old");
   });
@@ -142,16 +142,15 @@ Deno.test("a process killed while it writes leaves the old file whole; what it l
       });`);
     const reader = process.stdout.getReader();
     await reader.read();
+    await writeAtomic(path, "in between");
+    assertEquals(names(folder).length, 2, "it belongs to a process that still writes");
     process.kill("SIGKILL");
     await process.status;
     await reader.cancel();
-    assertEquals(Deno.readTextFileSync(path), "old");
+    assertEquals(Deno.readTextFileSync(path), "in between");
     const left = names(folder).filter((name) => name.endsWith(".tmp"));
     assertEquals(left.length, 1);
     await writeAtomic(path, "newer");
-    assertEquals(names(folder).length, 2, "it may belong to a process that still writes");
-    Deno.utimeSync(`${folder}/${left[0]}`, 0, 0);
-    await writeAtomic(path, "newest");
     assertEquals(names(folder), ["x.txt"]);
   });
 });
@@ -200,25 +199,29 @@ Deno.test({
   },
 });
 
-Deno.test("writeFolderAtomic() replaces a folder as a whole, or not at all", async () => {
+Deno.test("writeFolderAtomic() writes a new folder as a whole, or not at all, and replaces none", async () => {
   await inFolder(async (folder) => {
     const path = `${folder}/run`;
-    await writeFolderAtomic(path, (temp) => Deno.writeTextFileSync(`${temp}/a`, "1"));
     await writeFolderAtomic(path, async (temp) => {
-      await Deno.writeTextFile(`${temp}/b`, "2");
-      assertEquals(names(path), ["a"]);
+      await Deno.writeTextFile(`${temp}/a`, "1");
+      assertEquals(names(folder).filter((name) => !name.endsWith(".tmp")), []);
     });
-    assertEquals(names(path), ["b"]);
+    const full = await assertRejects(() => writeFolderAtomic(path, () => {}));
+    assertOneLine(full, `${path}: cannot write: exists and is not empty`);
+    assertEquals(names(path), ["a"]);
+    Deno.mkdirSync(`${folder}/empty`);
     await assertRejects(
       () =>
-        writeFolderAtomic(path, (temp) => {
+        writeFolderAtomic(`${folder}/empty`, (temp) => {
           Deno.writeTextFileSync(`${temp}/c`, "3");
           throw new RangeError("stopped");
         }),
       RangeError,
       "stopped",
     );
-    assertEquals(names(path), ["b"]);
-    assertEquals(names(folder), ["run"]);
+    assertEquals(names(`${folder}/empty`), []);
+    await writeFolderAtomic(`${folder}/empty`, (temp) => Deno.writeTextFileSync(`${temp}/b`, "2"));
+    assertEquals(names(`${folder}/empty`), ["b"]);
+    assertEquals(names(folder), ["empty", "run"]);
   });
 });

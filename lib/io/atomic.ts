@@ -16,8 +16,21 @@ export interface FileWriter {
   readonly position: number;
 }
 
-/** Temporary files and folders of this process, removed when it ends before they have become something. */
-const live = new Set<string>();
+/**
+ * Temporary files and folders of this process, with a locked handle on each: the lock tells other processes that somebody
+ * still writes, and ends with this process, however that ends.
+ */
+const live = new Map<string, Deno.FsFile | null>();
+
+const TEMPORARY = /^\..+\.\d+-[0-9a-f]{8}\.tmp$/;
+
+/** Whether a name in a folder is one that unfinished files and folders get here. */
+export const isTemporary = (name: string): boolean => TEMPORARY.test(name);
+
+function forget(path: string): void {
+  live.get(path)?.close();
+  live.delete(path);
+}
 
 function removeQuietly(path: string): void {
   try {
@@ -25,23 +38,47 @@ function removeQuietly(path: string): void {
   } catch {
     // Already gone, or the system refuses: there is nothing better to do, and the first error is the one to report.
   }
-  live.delete(path);
+  forget(path);
 }
 
-/** A temporary file this old belongs to no process that still writes to it. */
+/** A locked handle on a file or folder; null where the system has no locks on it. */
+function lockOf(path: string): Deno.FsFile | null | "taken" {
+  let file: Deno.FsFile;
+  try {
+    file = Deno.openSync(path);
+  } catch {
+    return null; // Windows cannot open a folder as a file
+  }
+  try {
+    if (file.tryLockSync(true)) return file;
+    file.close();
+    return "taken";
+  } catch {
+    file.close();
+    return null; // no locks on this file system
+  }
+}
+
+/** Without locks, a temporary file this old belongs to no process that still writes to it. */
 const STALE_MS = 3_600_000;
 
-/** Removes what a killed process left behind for this target. */
-function sweep(folder: string, prefix: string): void {
+/** Removes a temporary file or folder of a process that has ended; leaves that of one that still writes. */
+function removeAbandoned(path: string): void {
+  const lock = live.has(path) ? "taken" : lockOf(path);
+  if (lock === "taken") return;
+  lock?.close();
+  const age = Date.now() - (Deno.statSync(path).mtime?.getTime() ?? Date.now());
+  if (lock !== null || age > STALE_MS) Deno.removeSync(path, { recursive: true });
+}
+
+/** Removes what killed processes left in a folder: all of it, or what they left for one target. */
+export function sweepAbandoned(folder: string, target = ""): void {
   try {
-    for (const entry of Deno.readDirSync(folder)) {
-      if (!entry.name.startsWith(prefix) || !entry.name.endsWith(".tmp")) continue;
-      const path = join(folder, entry.name);
-      const age = Date.now() - (Deno.statSync(path).mtime?.getTime() ?? Date.now());
-      if (age > STALE_MS && !live.has(path)) removeQuietly(path);
+    for (const { name } of Deno.readDirSync(folder)) {
+      if (name.startsWith(`.${target}`) && isTemporary(name)) removeAbandoned(join(folder, name));
     }
   } catch {
-    // Listing the folder may not be permitted; stale files are a nuisance, not an error.
+    // Listing the folder may not be permitted; abandoned files are a nuisance, not an error.
   }
 }
 
@@ -63,19 +100,31 @@ function existing(path: string): Deno.FileInfo | undefined {
   }
 }
 
-function temporary(target: string): string {
+/** Makes an empty temporary file or folder beside the target, locked by this process. */
+function temporary(target: string, kind: "file" | "folder"): string {
   if (live.size === 0) globalThis.addEventListener("unload", removeLive, { once: true });
   const folder = dirname(target);
   Deno.mkdirSync(folder, { recursive: true });
-  const prefix = `.${basename(target)}.`;
-  sweep(folder, prefix);
-  const path = join(folder, `${prefix}${Deno.pid}-${crypto.randomUUID().slice(0, 8)}.tmp`);
-  live.add(path);
-  return path;
+  sweepAbandoned(folder, `${basename(target)}.`);
+  for (;;) {
+    const path = join(
+      folder,
+      `.${basename(target)}.${Deno.pid}-${crypto.randomUUID().slice(0, 8)}.tmp`,
+    );
+    if (kind === "folder") Deno.mkdirSync(path);
+    else Deno.openSync(path, { write: true, createNew: true }).close();
+    const lock = lockOf(path);
+    // Between making and locking it, another process may have taken it for abandoned.
+    if (lock !== "taken" && existing(path) !== undefined) {
+      live.set(path, lock);
+      return path;
+    }
+    if (lock !== "taken") lock?.close();
+  }
 }
 
 function removeLive(): void {
-  for (const path of [...live]) removeQuietly(path);
+  for (const path of [...live.keys()]) removeQuietly(path);
 }
 
 /** Makes a rename survive a power cut, where the system can flush a folder. */
@@ -124,7 +173,7 @@ export async function writeAtomic(
   content: string | Uint8Array | ((file: FileWriter) => void | Promise<void>),
 ): Promise<void> {
   await renamed(path, async (temp) => {
-    using file = Deno.openSync(temp, { write: true, createNew: true });
+    using file = Deno.openSync(temp, { write: true });
     const writer = new OpenFile(file);
     if (typeof content === "function") await content(writer);
     else writer.write(typeof content === "string" ? new TextEncoder().encode(content) : content);
@@ -137,8 +186,9 @@ export async function writeAtomic(
  * `write` has returned, and removed when it has thrown.
  *
  * @param path The file; replaced if it exists.
- * @param write Writes the whole file at the path that it is given. The name ends in `.tmp`, whatever the format.
- * @throws {FileAccessError} If the system refuses.
+ * @param write Writes the whole file over the empty one at the path that it is given. The name ends in `.tmp`, whatever
+ * the format.
+ * @throws {FileAccessError} If the system refuses, or nothing was written.
  */
 export async function writeAtomicAt(
   path: string,
@@ -147,6 +197,7 @@ export async function writeAtomicAt(
   await renamed(path, async (temp) => {
     await write(temp);
     using file = Deno.openSync(temp, { read: true, write: true });
+    if (file.statSync().size === 0) throw new FileAccessError(path, "cannot write: nothing was written");
     file.syncSync();
   });
 }
@@ -160,10 +211,10 @@ async function renamed(path: string, write: (temp: string) => Promise<void>): Pr
       // Renaming over /dev/null would replace it, for root.
       throw new FileAccessError(path, "cannot write: exists and is not a regular file");
     }
-    temp = temporary(target);
+    temp = temporary(target, "file");
     await write(temp);
     Deno.renameSync(temp, target);
-    live.delete(temp);
+    forget(temp);
     syncFolder(dirname(target));
   } catch (error) {
     if (temp !== undefined) removeQuietly(temp);
@@ -179,12 +230,11 @@ function systemError(path: string, error: unknown): unknown {
 }
 
 /**
- * Writes a folder: all of it, or nothing. An existing folder is replaced as a whole; its old content is gone only after
- * the new one stands.
+ * Writes a new folder: all of it, or nothing. What is there already is never replaced.
  *
- * @param path The folder.
+ * @param path The folder; it must not exist, or be empty.
  * @param fill Fills the empty temporary folder that it is given.
- * @throws {FileAccessError} If the system refuses, or `path` exists and is not a folder.
+ * @throws {FileAccessError} If the system refuses, or `path` exists and is not an empty folder.
  */
 export async function writeFolderAtomic(
   path: string,
@@ -197,24 +247,13 @@ export async function writeFolderAtomic(
     if (before !== undefined && !before.isDirectory) {
       throw new FileAccessError(path, "cannot write: exists and is not a folder");
     }
-    temp = temporary(target);
-    Deno.mkdirSync(temp);
-    await fill(temp);
-    if (before === undefined) {
-      Deno.renameSync(temp, target);
-    } else {
-      const old = temporary(target);
-      Deno.renameSync(target, old);
-      try {
-        Deno.renameSync(temp, target);
-      } catch (error) {
-        Deno.renameSync(old, target);
-        live.delete(old);
-        throw error;
-      }
-      removeQuietly(old);
+    if (before !== undefined && [...Deno.readDirSync(target)].length > 0) {
+      throw new FileAccessError(path, "cannot write: exists and is not empty");
     }
-    live.delete(temp);
+    temp = temporary(target, "folder");
+    await fill(temp);
+    Deno.renameSync(temp, target); // fails where the target is not empty by now
+    forget(temp);
     syncFolder(dirname(target));
   } catch (error) {
     if (temp !== undefined) removeQuietly(temp);
