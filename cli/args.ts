@@ -30,9 +30,14 @@ export interface Flag<T> {
   readonly file?: boolean;
   /** May be given several times; the value is the list of all. */
   readonly many?: boolean;
+  /**
+   * Changes no byte of a result: where it goes, how progress is shown. All other flags are part of a run's fingerprint, so
+   * an interrupted run is not resumed with another value.
+   */
+  readonly presentation?: boolean;
 }
 
-type Details = Pick<Flag<unknown>, "value" | "min" | "max" | "file">;
+type Details = Pick<Flag<unknown>, "value" | "min" | "max" | "file" | "presentation">;
 
 interface Make<T> {
   (help: string, more: Details & { readonly default: T }): Flag<T>;
@@ -64,21 +69,21 @@ export const real: Make<number> = make<number>("real", "X");
 export function choice<const C extends readonly string[]>(
   choices: C,
   help: string,
-  more: { readonly default: C[number]; readonly value?: string },
+  more: { readonly default: C[number]; readonly value?: string; readonly presentation?: boolean },
 ): Flag<C[number]>;
 /** A flag that takes one of several words or is left out. */
 export function choice<const C extends readonly string[]>(
   choices: C,
   help: string,
-  more?: { readonly value?: string },
+  more?: { readonly value?: string; readonly presentation?: boolean },
 ): Flag<C[number] | undefined>;
 export function choice(choices: readonly string[], help: string, more: object = {}): Flag<string> {
   return { kind: "choice", help, choices, value: choices.join("|"), ...more };
 }
 
 /** A flag that is on when given and off otherwise. */
-export function toggle(help: string): Flag<boolean> {
-  return { kind: "toggle", help, default: false };
+export function toggle(help: string, more: Pick<Details, "presentation"> = {}): Flag<boolean> {
+  return { kind: "toggle", help, default: false, ...more };
 }
 
 /** Flags by name, as written after the two dashes. */

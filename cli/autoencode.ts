@@ -17,8 +17,9 @@ import { choice, integer, path, real, texts, UsageError, type Values, verb } fro
 import { clipFlags, readClip } from "./clip.ts";
 import { dcaeCost, framesPerBatch, measureRates, refuseTooLarge, secondsAt } from "./estimate.ts";
 import { encodeSet, setToEncode } from "./encode_set.ts";
-import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags.ts";
+import { availableMemory, deviceFlags, openChosen, progressFlags, restartFlag } from "./flags.ts";
 import { InterruptListener } from "./interrupt.ts";
+import { runJob } from "./job.ts";
 import { chooseDcae, modelFlags } from "./models.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { bytes, duration, Interrupted } from "./report.ts";
@@ -33,9 +34,14 @@ const vaeFlags = {
 const { actions: _actions, ...frameFlags } = clipFlags;
 
 const encodeFlags = {
-  to: path("file for the latents, .safetensors or .npz; a folder for those of a data set", {
-    default: "latents.safetensors",
-  }),
+  to: path(
+    "file for the latents, .safetensors or .npz; a folder for those of a data set: new, empty or an earlier one",
+    {
+      default: "latents.safetensors",
+      presentation: true,
+    },
+  ),
+  ...restartFlag,
   part: choice(["train", "sample"], "data set of an option file", { default: "train" }),
   set: texts("replace an option of the file; may be given several times", { value: "PATH=VALUE" }),
   count: integer("at most so many frames (default: all)", { min: 1 }),
@@ -252,7 +258,7 @@ export const encodeVerb = verb({
     "Writes the latents of a video, a folder of images or an npz as `latents` [frames, channels, height, width], multiplied by the " +
     "autoencoder's scaling factor, as the transformer takes them. Videos of any length are streamed.\n\n" +
     "Given the option file of a training run, encodes its whole data set into the folder --to, which LatentDataset reads " +
-    "(docs/training.md). Interrupted, the same command goes on with the first clip that is missing.",
+    "(docs/training.md). Interrupted, the same command resumes with the first clip that is missing.",
   operands: [{ name: "CLIP", help: "npz, npy, video or folder of images; or an option file (YAML)" }],
   flags: encodeFlags,
   examples: [
@@ -267,10 +273,17 @@ export const encodeVerb = verb({
   ],
   run: ({ flags, operands: [clip] }) => {
     if (!/\.ya?ml$/i.test(clip)) return encodeClip(clip, flags);
-    const { part, set, to } = flags as Values<typeof encodeFlags>, vae = chooseDcae(flags);
-    const clips = setToEncode({ file: clip, part, set });
-    vae.weights.verify();
-    return within(flags, (at) => encodeSet(at, vae, clips, to));
+    const f = flags as Values<typeof encodeFlags>;
+    const { set, sources } = setToEncode({ file: clip, part: f.part, set: f.set });
+    return runJob({
+      verb: "encode",
+      declared: encodeFlags,
+      flags: f,
+      operands: [clip],
+      out: { path: f.to, flag: "--to" },
+      sources,
+      stopping: "stopping after this clip",
+    }, (job) => encodeSet(job, chooseDcae(flags), set));
   },
 });
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { join } from "node:path";
 import { checkSet, statsOf } from "../lib/data/check.ts";
 import type { DataSet } from "../lib/data/clip.ts";
 import { folderSet } from "../lib/data/folder.ts";
@@ -10,14 +11,13 @@ import { findSet, howToGet, KNOWN_SETS } from "../lib/data/known.ts";
 import { type Block, dataSetOf } from "../lib/data/options.ts";
 import { worldSet } from "../lib/data/world_set.ts";
 import { SPLITS } from "../lib/data/world/world.ts";
-import { writeWorld } from "../lib/data/world/write.ts";
+import { worldFileNames, writeWorld } from "../lib/data/world/write.ts";
 import { isFile, isFolder } from "../lib/io/paths.ts";
 import { readYaml } from "../lib/io/yaml.ts";
 import { choice, integer, path, toggle, UsageError, type Values, verb } from "./args.ts";
-import { progressFlags } from "./flags.ts";
-import { InterruptListener } from "./interrupt.ts";
+import { progressFlags, restartFlag } from "./flags.ts";
+import { runJob } from "./job.ts";
 import { Progress, progressMode } from "./progress.ts";
-import { Interrupted } from "./report.ts";
 
 const TYPES = ["ucf101", "bair", "minecraft", "dmlab"] as const;
 const READERS = {
@@ -42,7 +42,11 @@ const flags = {
   cells: integer("make: cells along each side of the maze", { default: 4, min: 2, max: 64 }),
   seed: integer("make: family of walks", { default: 0, min: 0, max: 2 ** 32 - 1 }),
   first: integer("make: number of the first walk", { default: 0, min: 0 }),
-  out: path("make: folder for the clips", { default: "out/world" }),
+  out: path("make: folder for the clips: new, empty, or an earlier one, to which they are added", {
+    default: "out/world",
+    presentation: true,
+  }),
+  ...restartFlag,
   ...progressFlags,
 };
 /** A folder is taken whole unless --split was given. */
@@ -63,21 +67,32 @@ async function make(what: string | undefined, f: DataFlags): Promise<void> {
   if (what !== "world") {
     throw new UsageError(`far.ts data make: expected world, found ${what ?? "nothing"}`);
   }
-  const progress = new Progress(progressMode(f)),
-    clips = f.clips ?? 8,
-    { seed, split, size, first, frames } = f;
-  using interrupt = new InterruptListener((line) => progress.say(line), "finishing this clip");
-  const options = { seed, split, size, first, frames, clips, cells: [f.cells, f.cells] as const };
-  const list = await staged(progress, "make", clips, (update) =>
-    writeWorld(f.out, options, async (done) => {
-      update(done);
-      await new Promise((resolve) => setTimeout(resolve)); // a walk blocks the event loop; let Ctrl-C in
-      if (interrupt.signal !== null && done < clips) {
-        throw new Interrupted(interrupt.signal, `${done} of ${clips} clips are in ${f.out}, without a list`);
-      }
-    }));
-  progress.event("done", { list, clips });
-  progress.say(`wrote ${list} and its ${clips} clips`);
+  const clips = f.clips ?? 8, { seed, split, size, first, frames } = f;
+  await runJob({
+    verb: "data",
+    declared: flags,
+    flags: f,
+    operands: ["make", what],
+    out: { path: f.out, flag: "--out" },
+    stopping: "finishing this clip",
+  }, async (job) => {
+    const resume = await job.begin({}, worldFileNames("*", split));
+    const options = { seed, split, size, first, frames, clips, resume, cells: [f.cells, f.cells] as const };
+    const files = await staged(
+      job.progress,
+      "make",
+      clips,
+      (update) =>
+        writeWorld(job.folder.part(""), options, async (done) => {
+          update(done);
+          if (done < clips) await job.pause();
+        }),
+    );
+    await job.folder.place(files, { add: true });
+    const list = join(f.out, files.at(-1)!);
+    job.progress.event("done", { list, clips });
+    job.progress.say(`wrote ${list} and its ${clips} clips`);
+  });
 }
 
 function list(f: DataFlags): void {

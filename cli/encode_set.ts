@@ -5,17 +5,18 @@
  */
 import type { Device } from "../kernels/device.ts";
 import type { Clip, DataSet } from "../lib/data/clip.ts";
+import { sourcesOf, stampOf } from "../lib/data/stamp.ts";
 import { dataSetOf } from "../lib/data/options.ts";
 import { transformFrames } from "../lib/data/transform.ts";
 import type { Params } from "../lib/params.ts";
 import { disposeAll } from "../lib/tensor.ts";
 import { readOptions } from "../lib/train/options.ts";
 import { UsageError } from "./args.ts";
-import { writeInParts } from "./clip_parts.ts";
+import { WORKING, writeInParts } from "./clip_parts.ts";
 import { encodeImages } from "./codec.ts";
 import { fileHash } from "./hash.ts";
+import type { Job } from "./job.ts";
 import type { chooseDcae } from "./models.ts";
-import type { Workplace } from "./stages.ts";
 
 /** What to encode. */
 export interface SetToEncode {
@@ -51,44 +52,45 @@ async function encodeClip(
 /**
  * Opens the data set of an option file.
  *
+ * @returns The set, and the folder or list that it is read from.
  * @throws {UsageError} If there is none, or it holds latents already.
  */
-export function setToEncode({ file, part, set: sets }: SetToEncode): DataSet {
+export function setToEncode(
+  { file, part, set: sets }: SetToEncode,
+): { readonly set: DataSet; readonly sources: readonly string[] } {
   const { datasets } = readOptions(file, sets), block = datasets[part];
   if (block === null) throw new UsageError(`${file}: has no datasets.${part}`);
   const { set } = dataSetOf({ ...block }, `datasets.${part}`);
   if (set.holds === "latents") throw new UsageError(`${file}: ${set.name} holds latents already`);
-  return set;
+  return { set, sources: sourcesOf(block, set) };
 }
 
 /**
  * Encodes every clip of a data set into shards that `LatentDataset` reads.
  *
- * @param to Folder for the shards; replaced if it exists.
- * @throws {UsageError} If an interrupted run with other settings left its clips beside it.
+ * @param job The run; its folder gets the shards.
  */
-export async function encodeSet(
-  at: Workplace,
-  vae: ReturnType<typeof chooseDcae>,
-  set: DataSet,
-  to: string,
-): Promise<void> {
+export async function encodeSet(job: Job, vae: ReturnType<typeof chooseDcae>, set: DataSet): Promise<void> {
+  const { path } = job.folder, weights = fileHash(vae.weights.path);
+  vae.weights.verify();
+  const device = await job.openDevice();
   const about = {
     data: set.name,
     clips: String(set.length),
     resolution: String(set.fit.resolution ?? "as stored"),
     autoencoder: vae.name,
-    weights: fileHash(vae.weights.path) ?? "RANDOM WEIGHTS",
+    weights: weights ?? "RANDOM WEIGHTS",
   };
-  const params = vae.weights.load(at.device, "encoder.");
+  await job.begin({ about, clips: stampOf(set), autoencoder: vae.config, weights }, WORKING);
+  const params = vae.weights.load(device, "encoder.");
   const make = async (
     [i]: readonly number[],
-  ) => [await encodeClip(at.device, vae, params, set, await set.read(i))];
-  const { mean, deviation } = await writeInParts(at, { set, to, about, stage: "encode", make })
+  ) => [await encodeClip(device, vae, params, set, await set.read(i))];
+  const { mean, deviation } = await writeInParts(job, { set, about, stage: "encode", make })
     .finally(() => disposeAll(params));
-  at.progress.event("done", { path: to, clips: set.length, mean, deviation, seconds: at.seconds });
-  at.progress.say(
-    `wrote ${to}: latents of ${set.length} clips${
+  job.progress.event("done", { path, clips: set.length, mean, deviation, seconds: job.seconds });
+  job.progress.say(
+    `wrote ${path}: latents of ${set.length} clips${
       vae.weights.path === null ? ", RANDOM WEIGHTS" : ""
     }; mean ` +
       `${mean.toFixed(4)}, deviation ${deviation.toFixed(4)} (a scaling_factor of ${

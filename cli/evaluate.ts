@@ -5,14 +5,15 @@
  */
 import { type Batch, batches } from "../lib/data/batches.ts";
 import type { DataSet } from "../lib/data/clip.ts";
+import { stampOf } from "../lib/data/stamp.ts";
 import { dataSetOf } from "../lib/data/options.ts";
 import { type Memory, memoryOf, Views } from "../lib/data/world/seen.ts";
 import { worldScene } from "../lib/data/world/world.ts";
 import { worldSet } from "../lib/data/world_set.ts";
-import { writeAtomic, writeFolderAtomic } from "../lib/io/atomic.ts";
+import { writeAtomic } from "../lib/io/atomic.ts";
 import { writePng } from "../lib/io/image.ts";
 import { readJsonObject } from "../lib/io/run_folder.ts";
-import { isFile, isThere } from "../lib/io/paths.ts";
+import { isFile } from "../lib/io/paths.ts";
 import { fromPlanes } from "../lib/io/planes.ts";
 import { contactSheet } from "../lib/io/sheet.ts";
 import { disposeAll } from "../lib/tensor.ts";
@@ -30,13 +31,12 @@ import {
   scoreClip,
 } from "./evaluation.ts";
 import { refuseTooLarge } from "./estimate.ts";
-import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags.ts";
+import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { fileHash } from "./hash.ts";
-import { InterruptListener } from "./interrupt.ts";
+import { deviceOf, type Job, runJob } from "./job.ts";
 import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
-import { checkOut, SCORE_PROTOCOL, writeResult } from "./outputs.ts";
-import { Progress, progressMode } from "./progress.ts";
-import { bytes, duration, Interrupted } from "./report.ts";
+import { RESULT_FILE, SCORE_PROTOCOL, writeResult } from "./outputs.ts";
+import { bytes, duration } from "./report.ts";
 
 const evaluateFlags = {
   clips: integer("clips to score", { default: 32, min: 1, max: 100_000 }),
@@ -53,7 +53,11 @@ const evaluateFlags = {
   seed: integer("seed of the noise", { default: 0, min: 0 }),
   batch: integer("clips that are predicted together", { default: 8, min: 1, max: 256 }),
   sheets: integer("clips whose frames are shown", { default: 4, min: 0, max: 1000 }),
-  out: path("folder for the result; replaced only if it is an earlier result", { default: "out/evaluate" }),
+  out: path("folder for the result: new, empty, or an earlier result of this verb, which is replaced", {
+    default: "out/evaluate",
+    presentation: true,
+  }),
+  ...restartFlag,
   ...deviceFlags,
   ...progressFlags,
 };
@@ -85,22 +89,11 @@ function clipsOf(what: string, f: EvaluateFlags, size: number): Clips {
   return { set, interval: 1, memory };
 }
 
-const clipFile = (part: string, index: number) => `${part}/clip-${String(index).padStart(5, "0")}.json`;
-const sheetFile = (index: number) => `sheet_${index}.png`;
+/** Names of all files that an evaluation may write. */
+const WORKING = ["clip-*.json", "sheet_*.png", "table.md", RESULT_FILE];
 
-/**
- * Makes the folder for the scores of single clips, or goes on with the one that an interrupted run has left.
- *
- * @throws {UsageError} If it holds anything else: what another run has done is not thrown away.
- */
-async function openPart(part: string, settings: string): Promise<void> {
-  const file = `${part}/settings.json`;
-  if (!isThere(part)) return await writeAtomic(file, settings);
-  if (isFile(file) && Deno.readTextFileSync(file) === settings) return;
-  throw new UsageError(
-    `${part}: holds an interrupted run with other settings, or something else: remove it, or take another --out`,
-  );
-}
+const clipName = (index: number) => `clip-${String(index).padStart(5, "0")}.json`;
+const sheetName = (index: number) => `sheet_${index}.png`;
 
 /** Truth and predictions of one clip in one picture. */
 async function writeSheet(
@@ -130,13 +123,24 @@ async function writeSheet(
 }
 
 async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Promise<void> {
-  const f = flags as EvaluateFlags, progress = new Progress(progressMode(f));
+  const f = flags as EvaluateFlags;
   if (f.short > f.ctx) throw new UsageError(`--short: expected at most --ctx ${f.ctx}, found ${f.short}`);
-  checkOut(f.out);
+  await runJob({
+    verb: "evaluate",
+    declared: evaluateFlags,
+    flags: f,
+    operands: [what],
+    out: { path: f.out, flag: "--out" },
+    stopping: "stopping after this frame",
+  }, (job) => evaluateSet(job, f, what));
+}
+
+async function evaluateSet(job: Job, f: EvaluateFlags, what: string): Promise<void> {
+  const { progress, folder } = job;
   const far = chooseFar(f), vae = chooseDcae(f), { set, interval, memory } = clipsOf(what, f, vae.side);
   const count = Math.min(f.clips, set.length), frames = f.ctx + f.pred;
   if (far.config.condition?.type === "action" && !set.actions) {
-    throw new UsageError(`${set.name}: has no actions and ${far.name} needs one a frame`);
+    throw new UsageError(`${set.name}: has no actions and ${far.name} needs one per frame`);
   }
   far.weights.verify();
   vae.weights.verify();
@@ -145,126 +149,113 @@ async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Pro
     far: { name: far.name, sha256: fileHash(far.weights.path), config: far.config },
     vae: { name: vae.name, sha256: fileHash(vae.weights.path), config: vae.config },
   };
-  const { device, reason } = await openChosen(f);
-  using interrupts = new InterruptListener((line) => progress.say(line), "stopping after this frame");
-  try {
-    progress.say(`device: ${device.info.description} (${reason})`);
-    const protocol: Protocol = f;
-    const size = { clips: count, batch: f.batch, side: set.fit.resolution ?? vae.side, dtype: f.dtype };
-    const expected = await expectedCost({ device, far, vae }, protocol, size);
-    refuseTooLarge(device, expected.memory, availableMemory(), "take a smaller --batch, or --dtype f16");
-    const all = Object.values(expected.seconds).reduce((a, b) => a + b, 0);
-    progress.event("estimate", { ...expected });
-    progress.say(
-      `estimate: ${duration(all)} for ${count} clips, ${
-        bytes(Math.max(...Object.values(expected.memory)))
-      } of device memory`,
-    );
-    const decides = {
-      data: set.name,
-      ...{ ctx: f.ctx, pred: f.pred, short: f.short, steps: f.steps, guidance: f.guidance, seed: f.seed },
-      ...{ clips: count, interval, batch: f.batch, sheets: f.sheets, dtype: f.dtype, models },
-      device: device.info.description.replace(/\d+ threads?/, "threads"),
-    };
-    const part = `${f.out.replace(/[/\\]+$/, "")}.part`;
-    await openPart(part, `${JSON.stringify(decides, null, 2)}\n`);
-    const loaded: Loaded = {
-      ...{ device, far, vae },
-      transformer: far.weights.load(device),
-      autoencoder: vae.weights.load(device),
-    };
-    await scoreAll(
-      loaded,
-      protocol,
-      { set, count, frames, interval, part, f, progress },
-      async () => {
-        await new Promise((resolve) => setTimeout(resolve));
-        if (interrupts.signal) {
-          throw new Interrupted(interrupts.signal, `${part} holds what is done; the same command goes on`);
-        }
-      },
-    );
-    disposeAll([loaded.transformer, loaded.autoencoder]);
+  const device = await job.openDevice();
+  const protocol: Protocol = f;
+  const size = { clips: count, batch: f.batch, side: set.fit.resolution ?? vae.side, dtype: f.dtype };
+  const expected = await expectedCost({ device, far, vae }, protocol, size);
+  refuseTooLarge(device, expected.memory, availableMemory(), "take a smaller --batch, or --dtype f16");
+  const all = Object.values(expected.seconds).reduce((a, b) => a + b, 0);
+  progress.event("estimate", { ...expected });
+  progress.say(
+    `estimate: ${duration(all)} for ${count} clips, ${
+      bytes(Math.max(...Object.values(expected.memory)))
+    } of device memory`,
+  );
+  await job.begin({ data: set.name, clips: stampOf(set, count), interval, models }, WORKING);
+  const loaded: Loaded = {
+    ...{ device, far, vae },
+    transformer: far.weights.load(device),
+    autoencoder: vae.weights.load(device),
+  };
+  await scoreAll(job, loaded, protocol, { set, count, frames, interval, f });
+  disposeAll([loaded.transformer, loaded.autoencoder]);
 
-    const clips = Array.from(
-      { length: count },
-      (_, i) => readJsonObject(clipFile(part, i)) as unknown as ClipScores,
-    );
-    const seconds = clips.reduce((sum, clip) => sum + clip.seconds, 0);
-    const kinds = memory && await Promise.all(clips.map((_, i) => memory(i)));
-    const methods = methodRows(clips), seen = kinds && memoryRows(clips, kinds);
-    const ends = [16, 64, f.pred].filter((end, i, all) => end <= f.pred && all.indexOf(end) === i);
-    const spans = ends.map((to, i): Span => {
-      const from = i === 0 ? 0 : ends[i - 1];
-      return { from: f.ctx + from, to: f.ctx + to, methods: methodRows(clips, from, to) };
-    });
-    const tables = [
-      `${random ? "RANDOM WEIGHTS. " : ""}${set.name}, ${count} clips, frames ${f.ctx} to ${
-        frames - 1
-      }; ${far.name}, ` +
-      `${f.steps} Euler step${
-        f.steps === 1 ? "" : "s"
-      }, guidance ${f.guidance}, seed ${f.seed}; mean ± standard error over clips.\n`,
-      methodTable(methods, f),
-      spanTable(spans, f),
-      ...(seen ? [memoryTable(seen, f)] : []),
-    ].join("\n");
-    await writeFolderAtomic(f.out, async (folder) => {
-      await writeAtomic(`${folder}/table.md`, tables);
-      for (let i = 0; i < Math.min(f.sheets, count); i++) {
-        Deno.copyFileSync(`${part}/${sheetFile(i)}`, `${folder}/${sheetFile(i)}`);
-      }
-      await writeResult(folder, {
-        settings: { verb: "evaluate", operands: [what], flags: f },
-        random_weights: random,
-        ...decides,
-        protocol: {
-          scores: `${SCORE_PROTOCOL}; SSIM with a Gaussian window of 11 by 11, sigma 1.5`,
-          means:
-            "over predicted frames of a clip, then over clips; errors are standard errors over clips, differences paired",
-          sampler: `Euler, ${f.steps} steps, guidance ${f.guidance}, seed ${f.seed}, one trajectory a clip`,
-          ...(memory
-            ? { seen: "half of a frame's columns of wall (within 4 cells) in sight; lib/data/world/seen.ts" }
-            : {}),
-        },
-        seconds,
-        methods,
-        by_frame: spans,
-        ...(seen ? { memory: seen } : {}),
-        clip_scores: clips.map(({ seconds: _, ...c }, i) => ({ ...c, ...(kinds ? { seen: kinds[i] } : {}) })),
-      });
-    });
-    Deno.removeSync(part, { recursive: true });
-    progress.event("done", { out: f.out, methods, memory: seen ?? null, seconds });
-    progress.say(`took ${duration(seconds)}; wrote ${f.out}: table.md, result.json, sheets`);
-    if (progress.mode === "bar" || progress.mode === "lines") console.log(tables);
-  } finally {
-    device.close();
-  }
+  const clips = Array.from(
+    { length: count },
+    (_, i) => readJsonObject(folder.part(clipName(i))) as unknown as SavedScores,
+  );
+  const seconds = clips.reduce((sum, clip) => sum + clip.seconds, 0);
+  const kinds = memory && await Promise.all(clips.map((_, i) => memory(i)));
+  const methods = methodRows(clips), seen = kinds && memoryRows(clips, kinds);
+  const ends = [16, 64, f.pred].filter((end, i, all) => end <= f.pred && all.indexOf(end) === i);
+  const spans = ends.map((to, i): Span => {
+    const from = i === 0 ? 0 : ends[i - 1];
+    return { from: f.ctx + from, to: f.ctx + to, methods: methodRows(clips, from, to) };
+  });
+  const tables = [
+    `${random ? "RANDOM WEIGHTS. " : ""}${set.name}, ${count} clips, frames ${f.ctx} to ${
+      frames - 1
+    }; ${far.name}, ` +
+    `${f.steps} Euler step${
+      f.steps === 1 ? "" : "s"
+    }, guidance ${f.guidance}, seed ${f.seed}; mean ± standard error over clips.\n`,
+    methodTable(methods, f),
+    spanTable(spans, f),
+    ...(seen ? [memoryTable(seen, f)] : []),
+  ].join("\n");
+  await writeAtomic(folder.part("table.md"), tables);
+  await writeResult(folder.part(""), {
+    settings: { verb: "evaluate", operands: [what], flags: f },
+    random_weights: random,
+    data: set.name,
+    ...{ ctx: f.ctx, pred: f.pred, short: f.short, steps: f.steps, guidance: f.guidance, seed: f.seed },
+    ...{ clips: count, interval, batch: f.batch, sheets: f.sheets, dtype: f.dtype, models },
+    device: deviceOf(device),
+    protocol: {
+      scores: `${SCORE_PROTOCOL}; SSIM with a Gaussian window of 11 by 11, sigma 1.5`,
+      means:
+        "over predicted frames of a clip, then over clips; errors are standard errors over clips, differences paired",
+      sampler: `Euler, ${f.steps} steps, guidance ${f.guidance}, seed ${f.seed}, one trajectory per clip`,
+      ...(memory
+        ? { seen: "half of a frame's columns of wall (within 4 cells) in sight; lib/data/world/seen.ts" }
+        : {}),
+    },
+    seconds,
+    methods,
+    by_frame: spans,
+    ...(seen ? { memory: seen } : {}),
+    clip_scores: clips.map(({ seconds: _, fingerprint: __, ...c }, i) => ({
+      ...c,
+      ...(kinds ? { seen: kinds[i] } : {}),
+    })),
+  });
+  const sheets = Array.from({ length: Math.min(f.sheets, count) }, (_, i) => sheetName(i));
+  await folder.place([...sheets, "table.md", RESULT_FILE]);
+  progress.event("done", { out: f.out, methods, memory: seen ?? null, seconds });
+  progress.say(`took ${duration(seconds)}; wrote ${f.out}: table.md, ${RESULT_FILE}, sheets`);
+  if (progress.mode === "bar" || progress.mode === "lines") console.log(tables);
+}
+
+/** Scores of a clip as they are kept while a run is unfinished, with the fingerprint of the run. */
+interface SavedScores extends ClipScores {
+  readonly fingerprint: string;
+}
+
+/** Whether a clip of this run has its scores. */
+function isScored({ folder, digest }: Job, index: number, sheets: number): boolean {
+  const file = folder.part(clipName(index));
+  return isFile(file) && readJsonObject(file).fingerprint === digest &&
+    (index >= sheets || isFile(folder.part(sheetName(index))));
 }
 
 /** Scores every clip that has no scores yet. */
 async function scoreAll(
+  job: Job,
   loaded: Loaded,
   protocol: Protocol,
-  { set, count, frames, interval, part, f, progress }: {
+  { set, count, frames, interval, f }: {
     readonly set: DataSet;
     readonly count: number;
     readonly frames: number;
     readonly interval: number;
-    readonly part: string;
     readonly f: EvaluateFlags;
-    readonly progress: Progress;
   },
-  pause: () => Promise<void>,
 ): Promise<void> {
   const perBatch = 2 * f.pred;
-  const done = (index: number) =>
-    isFile(clipFile(part, index)) && (index >= f.sheets || isFile(`${part}/${sheetFile(index)}`));
   let first = 0;
-  while (first < count && done(first)) first++;
+  while (first < count && isScored(job, first, f.sheets)) first++;
   const position = Math.floor(first / f.batch), total = Math.ceil(count / f.batch);
-  using stage = progress.stage("evaluate", total * perBatch, "step", position * perBatch);
+  using stage = job.progress.stage("evaluate", total * perBatch, "step", position * perBatch);
   let steps = position * perBatch;
   const options = { batch: f.batch, frames, interval, split: "validation", position } as const;
   for await (const all of batches(set, options)) {
@@ -273,15 +264,18 @@ async function scoreAll(
     const start = performance.now();
     const predicted = await predictBatch(loaded, protocol, batch, async () => {
       stage.update(++steps);
-      await pause();
+      await job.pause();
     });
     const [B, F, , H, W] = batch.shape, image = 3 * H * W, each = (performance.now() - start) / 1000 / B;
     for (const [b, index] of batch.indices.entries()) {
       const truth = batch.data.subarray((b * F + f.ctx) * image, (b + 1) * F * image);
-      if (index < f.sheets) await writeSheet(`${part}/${sheetFile(index)}`, batch, b, predicted[b], f);
-      const scores = scoreClip(batch.sources[b], predicted[b], truth, [3, H, W], each);
-      await writeAtomic(clipFile(part, index), `${JSON.stringify(scores)}\n`);
-      await pause();
+      if (index < f.sheets) await writeSheet(job.folder.part(sheetName(index)), batch, b, predicted[b], f);
+      const scores: SavedScores = {
+        ...scoreClip(batch.sources[b], predicted[b], truth, [3, H, W], each),
+        fingerprint: job.digest,
+      };
+      await writeAtomic(job.folder.part(clipName(index)), `${JSON.stringify(scores)}\n`);
+      await job.pause();
     }
   }
 }
@@ -314,7 +308,7 @@ export const evaluateVerb = verb({
     "bounds them all. Differences are paired by clip and come with their standard error. For the built-in world, frames are " +
     "also sorted by where the context has shown their place: near, only long ago, or never.\n\n" +
     "Writes table.md, result.json (every score of every frame, with the protocol) and contact sheets into --out. Ctrl-C " +
-    "keeps the clips that are done; the same command then goes on.",
+    "keeps the clips that are done; the same command then resumes the run.",
   operands: [{
     name: "SET",
     help: "world (default), or an option file (yml), of which datasets.sample is taken",

@@ -12,14 +12,24 @@ const DEVICES = ["auto", "webgpu", "cpu"] as const;
 
 /** Where to compute. */
 export const deviceFlags = {
-  device: choice(DEVICES, "where to compute; auto takes a hardware GPU, else the cpu (also FAR_DEVICE)"),
-  threads: integer("threads of the cpu device (default: all cores)", { min: 1, max: 64 }),
+  // The device that was opened is part of a run's fingerprint, however it was chosen; threads change no bit.
+  device: choice(DEVICES, "where to compute; auto takes a hardware GPU, else the cpu (also FAR_DEVICE)", {
+    presentation: true,
+  }),
+  threads: integer("threads of the cpu device (default: all cores)", { min: 1, max: 64, presentation: true }),
 };
 
 /** How to show progress. */
 export const progressFlags = {
-  json: toggle("print events as one JSON object a line on stdout"),
-  quiet: toggle("print errors and nothing else"),
+  json: toggle("print events as one JSON object per line on stdout", { presentation: true }),
+  quiet: toggle("print errors and nothing else", { presentation: true }),
+};
+
+/** What to do about an interrupted run in the result folder. */
+export const restartFlag = {
+  restart: toggle("discard an interrupted run with other settings in the result folder", {
+    presentation: true,
+  }),
 };
 
 /**

@@ -9,6 +9,7 @@ import { checkActions, readActions } from "./clip.ts";
 import { labelNumber } from "./labels.ts";
 import { chooseDcae, chooseFar } from "./models.ts";
 import { predictFlags } from "./predict.ts";
+import { type Job, runJob } from "./job.ts";
 import { runPrediction } from "./run_prediction.ts";
 import { readSettings } from "./settings.ts";
 
@@ -28,11 +29,25 @@ const flags = {
   frames: integer("frames to generate", { default: 16, min: 1, max: 100_000 }),
   ...kept,
   model: { ...kept.model, default: "FAR_B" },
-  out: path("folder for the result; replaced only if it is an earlier result", { default: "out/generate" }),
+  out: path("folder for the result: new, empty, or an earlier result of this verb, which is replaced", {
+    default: "out/generate",
+    presentation: true,
+  }),
 };
 
 async function generate(call: Call<Flags>): Promise<void> {
-  const f = readSettings("generate", call).flags as Values<typeof flags>;
+  const f = readSettings("generate", flags, call).flags as Values<typeof flags>;
+  await runJob({
+    verb: "generate",
+    declared: flags,
+    flags: f,
+    operands: [],
+    out: { path: f.out, flag: "--out" },
+    stopping: "stopping after this frame",
+  }, (job) => generateClip(job, f));
+}
+
+async function generateClip(job: Job, f: Values<typeof flags>): Promise<void> {
   const vae = chooseDcae(f), far = chooseFar(f), { condition } = far.config;
   const side = f.size ?? vae.side;
   if (condition?.type !== "label" && f.label !== undefined) {
@@ -48,7 +63,7 @@ async function generate(call: Call<Flags>): Promise<void> {
   const actions = condition?.type === "action"
     ? checkActions(readActions(f.actions!, f.frames), f.frames, condition.classes, `--actions ${f.actions}`)
     : undefined;
-  await runPrediction({
+  await runPrediction(job, {
     verb: "generate",
     flags: {
       ...f,

@@ -1,10 +1,13 @@
 /**
- * SHA-256 of files, as the authors' file names carry it.
+ * SHA-256, as the authors' file names carry it.
  *
  * @module
  */
 import { createHash } from "node:crypto";
 import { accessError } from "../lib/io/errors.ts";
+
+/** SHA-256 of bytes in hex. */
+export const bytesHash = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
 
 /** SHA-256 of a file in hex, read in pieces; null for no file. */
 export function fileHash(path: string): string;

@@ -1,37 +1,45 @@
 /**
- * Ctrl-C: the first one asks the work to stop at a good place, the second one ends the process.
+ * Ctrl-C: the first one asks the work to stop at a good place, the second one ends the process. The system's request to
+ * stop and the end of the terminal count as Ctrl-C.
  *
  * @module
  */
 
-/** Listens for SIGINT and SIGTERM while long work runs. */
+/** A signal that asks the program to stop, with the exit code that follows: 128 plus its number. */
+export const STOP_SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
+
+/** One of {@linkcode STOP_SIGNALS}. */
+export type StopSignal = keyof typeof STOP_SIGNALS;
+
+const KNOWN: readonly StopSignal[] = Deno.build.os === "windows"
+  ? ["SIGINT"]
+  : ["SIGINT", "SIGTERM", "SIGHUP"];
+
+/** Listens for signals that ask to stop while long work runs. */
 export class InterruptListener implements Disposable {
-  #signal: "SIGINT" | "SIGTERM" | null = null;
-  readonly #onInterrupt = () => this.#hear("SIGINT");
-  readonly #onTerminate = () => this.#hear("SIGTERM");
+  #signal: StopSignal | null = null;
+  readonly #listeners = KNOWN.map((signal) => [signal, () => this.#hear(signal)] as const);
   readonly #say: (line: string) => void;
 
   /** @param say Tells the user what happens next. @param next What that is. */
   constructor(say: (line: string) => void, readonly next: string) {
     this.#say = say;
-    Deno.addSignalListener("SIGINT", this.#onInterrupt);
-    if (Deno.build.os !== "windows") Deno.addSignalListener("SIGTERM", this.#onTerminate);
+    for (const [signal, listener] of this.#listeners) Deno.addSignalListener(signal, listener);
   }
 
   /** The signal that came, or null. */
-  get signal(): "SIGINT" | "SIGTERM" | null {
+  get signal(): StopSignal | null {
     return this.#signal;
   }
 
-  #hear(signal: "SIGINT" | "SIGTERM"): void {
-    if (this.#signal !== null) Deno.exit(this.#signal === "SIGINT" ? 130 : 143);
+  #hear(signal: StopSignal): void {
+    if (this.#signal !== null) Deno.exit(STOP_SIGNALS[this.#signal]);
     this.#signal = signal;
     this.#say(`${this.next}; once more ends at once`);
   }
 
   /** Stops listening. */
   [Symbol.dispose](): void {
-    Deno.removeSignalListener("SIGINT", this.#onInterrupt);
-    if (Deno.build.os !== "windows") Deno.removeSignalListener("SIGTERM", this.#onTerminate);
+    for (const [signal, listener] of this.#listeners) Deno.removeSignalListener(signal, listener);
   }
 }

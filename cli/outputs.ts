@@ -10,38 +10,9 @@ import { writePng } from "../lib/io/image.ts";
 import { contactSheet, type Labelled, sideBySide } from "../lib/io/sheet.ts";
 import { writeVideo } from "../lib/io/video_write.ts";
 import { writeAtomic } from "../lib/io/atomic.ts";
-import { FileAccessError } from "../lib/io/errors.ts";
-import { UsageError } from "./args.ts";
 
 /** The file with settings and results that every result folder has. */
 export const RESULT_FILE = "result.json";
-
-/**
- * Refuses a folder that this program must not replace: one that exists and holds something else than a result.
- *
- * @throws {UsageError} If the folder holds other things.
- * @throws {FileAccessError} If it is not a folder.
- */
-export function checkOut(folder: string): void {
-  let names: string[];
-  try {
-    names = [...Deno.readDirSync(folder)].map((e) => e.name);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return;
-    if (error instanceof Deno.errors.NotADirectory) {
-      throw new FileAccessError(folder, "cannot write: a part of the path is a file, not a folder");
-    }
-    throw error;
-  }
-  if (names.length > 0 && !names.includes(RESULT_FILE)) {
-    throw new UsageError(
-      `--out ${folder}: exists and holds ${names[0]}${
-        names.length > 1 ? ` and ${names.length - 1} more` : ""
-      }, ` +
-        "expected a new folder, an empty one, or an earlier result to replace",
-    );
-  }
-}
 
 /** `mp4` where ffmpeg is there, else `gif`, with one line that says so. */
 export async function videoEnding(

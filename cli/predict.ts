@@ -17,11 +17,12 @@ import {
 } from "./args.ts";
 import { BOX } from "./box.ts";
 import { checkActions, type Clip, clipFlags, readActions, readClip } from "./clip.ts";
-import { deviceFlags, progressFlags } from "./flags.ts";
+import { deviceFlags, progressFlags, restartFlag } from "./flags.ts";
+import { type Job, runJob } from "./job.ts";
 import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
 import { labelNumber } from "./labels.ts";
 import { sliceFrames } from "../lib/io/frames.ts";
-import { runPrediction, type Task } from "./run_prediction.ts";
+import { runPrediction } from "./run_prediction.ts";
 import { readSettings } from "./settings.ts";
 import { isWorld, readWorldClip } from "./world_clip.ts";
 
@@ -49,21 +50,42 @@ export const predictFlags = {
   "decode-context": choice(["no", "yes"], "show context frames as the autoencoder gives them back", {
     default: "no",
   }),
-  out: path("folder for the result; replaced only if it is an earlier result", { default: "out/predict" }),
+  out: path("folder for the result: new, empty, or an earlier result of this verb, which is replaced", {
+    default: "out/predict",
+    presentation: true,
+  }),
+  ...restartFlag,
   format: choice(["auto", "mp4", "gif", "webm"], "kind of video; auto is mp4 with ffmpeg, else gif", {
     default: "auto",
   }),
   fps: real("frames a second of the videos (default: the clip's, or 10)", { min: 0.1, max: 240 }),
-  from: path("result.json of an earlier run to repeat exactly; further flags change it"),
+  from: path("result.json of an earlier run to repeat exactly; further flags change it", {
+    presentation: true,
+  }),
   ...deviceFlags,
   ...progressFlags,
 };
 
 async function predict(call: Call<Flags>): Promise<void> {
-  const { flags: raw, operands: [given] } = readSettings("predict", call);
+  const { flags: raw, operands: [given] } = readSettings("predict", predictFlags, call);
   const flags = raw as Values<typeof predictFlags>,
     operand = given ?? (BOX.includes(flags.model) ? "world" : undefined);
   if (operand === undefined) throw new UsageError("far.ts predict: expected CLIP (a clip), found nothing");
+  await runJob({
+    verb: "predict",
+    declared: predictFlags,
+    flags,
+    operands: [operand],
+    out: { path: flags.out, flag: "--out" },
+    stopping: "stopping after this frame",
+  }, (job) => predictClip(job, flags, operand));
+}
+
+async function predictClip(
+  job: Job,
+  flags: Values<typeof predictFlags>,
+  operand: string,
+): Promise<void> {
   const vae = chooseDcae(flags);
   chooseFar(flags); // a model that is not there is said before a long video is read
   const request = {
@@ -80,7 +102,7 @@ async function predict(call: Call<Flags>): Promise<void> {
     );
   }
   const far = chooseFar(flags, clip.actions?.reduce((a, b) => Math.max(a, b), 0));
-  const task: Task = {
+  await runPrediction(job, {
     verb: "predict",
     flags,
     settings: flags,
@@ -91,8 +113,7 @@ async function predict(call: Call<Flags>): Promise<void> {
     vae,
     actions: actionsOf(flags, clip, far.config.condition),
     label: labelOf(flags, far.config.condition),
-  };
-  await runPrediction(task);
+  });
 }
 
 function labelOf(
@@ -136,8 +157,8 @@ export const predictVerb = verb({
     "Reads frames (and actions) of a clip from an npz, an npy, a video or a folder of images, encodes the context, predicts " +
     "frame after frame, and writes the prediction, a side-by-side with the truth where there is one, a contact sheet and " +
     "result.json (settings, timings, MSE and PSNR of each frame) into the folder --out.\n\n" +
-    "Ctrl-C finishes the frame; the same command then goes on where it stopped. The folder OUT.part holds what is needed " +
-    "for that until the result stands.",
+    "Ctrl-C finishes the frame; the same command then resumes the run, to the same bytes. With other settings it is refused: " +
+    "--restart discards the interrupted run.",
   operands: [{
     name: "CLIP",
     help:

@@ -3,18 +3,21 @@
  *
  * @module
  */
+import { FolderLockedError } from "../lib/io/folder_lock.ts";
+import { OwnershipError } from "../lib/io/owned_folder.ts";
 import { UsageError } from "./args.ts";
+import { STOP_SIGNALS, type StopSignal } from "./interrupt.ts";
 
-/** The user pressed Ctrl-C (130) or the system asked to stop (143). What was finished is kept. */
+/** The user pressed Ctrl-C (130), the system asked to stop (143), or the terminal went away (129). What was finished is kept. */
 export class Interrupted extends Error {
   override readonly name = "Interrupted";
   /** Exit code: 128 plus the number of the signal. */
-  readonly code: 130 | 143;
+  readonly code: number;
 
-  /** @param signal The signal that came. @param kept One clause on what stands and how to go on. */
-  constructor(signal: "SIGINT" | "SIGTERM", kept: string) {
+  /** @param signal The signal that came. @param kept One clause on what stands and how to resume it. */
+  constructor(signal: StopSignal, kept: string) {
     super(`interrupted: ${kept}`);
-    this.code = signal === "SIGINT" ? 130 : 143;
+    this.code = STOP_SIGNALS[signal];
   }
 }
 
@@ -49,7 +52,9 @@ export function report(error: unknown): number {
   console.error(`far: ${oneLine(error)}`);
   if (stack) console.error(error.stack);
   if (error instanceof Interrupted) return error.code;
-  return error instanceof UsageError ? 2 : 1;
+  // A folder that must not be written into is a value that the flag does not take.
+  const usage = [UsageError, OwnershipError, FolderLockedError].some((kind) => error instanceof kind);
+  return usage ? 2 : 1;
 }
 
 /** Numbers of bytes as people read them. */

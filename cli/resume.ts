@@ -1,11 +1,12 @@
 /**
- * What an interrupted run leaves beside its result folder, so that the same command goes on where it stopped.
+ * Latents that a run has made so far, kept in its folder so that the same command resumes it.
  *
  * @module
  */
-import { writeAtomic } from "../lib/io/atomic.ts";
 import { fromFloat32, toFloat32 } from "../lib/io/host.ts";
+import { isFile } from "../lib/io/paths.ts";
 import { openSafetensors, writeSafetensors } from "../lib/io/safetensors.ts";
+import type { Job } from "./job.ts";
 
 /** Latents by name, `[F, C, H, W]`. */
 export type SavedLatents = Record<
@@ -13,53 +14,47 @@ export type SavedLatents = Record<
   { readonly values: Float32Array; readonly shape: readonly number[] }
 >;
 
-/** State of a run in `OUT.part`: a fingerprint of everything that decides its result, and the latents made so far. */
+/** The file under `part/`. */
+export const STATE_FILE = "state.safetensors";
+
+/** Milliseconds of work between two saves: a kill loses no more than that. */
+const BETWEEN_SAVES = 1000;
+
+/** The state of a run in one file, which carries the fingerprint of the run that it belongs to. */
 export class RunState {
-  /** The folder. */
-  readonly folder: string;
+  /** The latents so far, those of an interrupted run included. */
+  readonly latents: SavedLatents;
+  readonly #path: string;
+  readonly #job: Job;
+  #saved = -Infinity;
 
-  /**
-   * @param out The result folder; the state lies beside it.
-   * @param fingerprint Settings, models, clip and device; another fingerprint is another run.
-   */
-  constructor(out: string, readonly fingerprint: unknown) {
-    this.folder = `${out.replace(/[/\\]+$/, "")}.part`;
+  /** @param job A run that has begun. */
+  constructor(job: Job) {
+    this.#job = job;
+    this.#path = job.folder.part(STATE_FILE);
+    this.latents = this.#load();
   }
 
-  /** The latents of an earlier run with the same fingerprint, or none. */
-  load(): SavedLatents | null {
-    try {
-      const saved = Deno.readTextFileSync(`${this.folder}/settings.json`);
-      if (saved !== this.#settings()) return null;
-      using file = openSafetensors(`${this.folder}/latents.safetensors`);
-      return Object.fromEntries(
-        [...file.tensors].map(([name, t]) => [name, { values: toFloat32(t.read()).slice(), shape: t.shape }]),
-      );
-    } catch {
-      return null; // none, or one that a crash left without its latents
-    }
-  }
-
-  /** Saves the latents; a reader sees all of them or those before. */
-  async save(latents: SavedLatents): Promise<void> {
-    Deno.mkdirSync(this.folder, { recursive: true });
-    await writeSafetensors(
-      `${this.folder}/latents.safetensors`,
-      Object.fromEntries(Object.entries(latents).map(([name, l]) => [name, fromFloat32(l.values, l.shape)])),
+  #load(): SavedLatents {
+    if (!isFile(this.#path)) return {};
+    using file = openSafetensors(this.#path);
+    if (file.metadata.fingerprint !== this.#job.digest) return {};
+    return Object.fromEntries(
+      [...file.tensors].map(([name, t]) => [name, { values: toFloat32(t.read()).slice(), shape: t.shape }]),
     );
-    await writeAtomic(`${this.folder}/settings.json`, this.#settings());
   }
 
-  /** Removes the state after the result stands. */
-  remove(): void {
-    try {
-      Deno.removeSync(this.folder, { recursive: true });
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw error;
-    }
-  }
-
-  #settings(): string {
-    return JSON.stringify(this.fingerprint, null, 2) + "\n";
+  /** Notes latents; writes them all when the last save is a while ago, or the user wants to stop. */
+  async save(name: string, values: Float32Array, shape: readonly number[]): Promise<void> {
+    this.latents[name] = { values: values.slice(), shape };
+    if (performance.now() - this.#saved < BETWEEN_SAVES && !this.#job.interrupted) return;
+    await writeSafetensors(
+      this.#path,
+      Object.fromEntries(
+        Object.entries(this.latents).map(([name, l]) => [name, fromFloat32(l.values, l.shape)]),
+      ),
+      { fingerprint: this.#job.digest },
+    );
+    this.#saved = performance.now();
   }
 }

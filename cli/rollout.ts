@@ -6,22 +6,26 @@
 import type { Device } from "../kernels/device.ts";
 import type { Clip, DataSet } from "../lib/data/clip.ts";
 import { latentSet } from "../lib/data/latents.ts";
+import { stampOf } from "../lib/data/stamp.ts";
 import { sample } from "../lib/far/sample.ts";
 import { streamOf, uniform } from "../lib/random.ts";
 import type { Params } from "../lib/params.ts";
 import { disposeAll } from "../lib/tensor.ts";
 import { type Call, type Flags, integer, path, UsageError, type Values, verb } from "./args.ts";
-import { writeInParts } from "./clip_parts.ts";
+import { WORKING, writeInParts } from "./clip_parts.ts";
 import { measureRates, refuseTooLarge, sampleCost, sampleSeconds, totalCost } from "./estimate.ts";
-import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags.ts";
+import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { fileHash } from "./hash.ts";
-import { InterruptListener } from "./interrupt.ts";
+import { type Job, runJob } from "./job.ts";
 import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
-import { Progress, progressMode } from "./progress.ts";
-import { bytes, duration, Interrupted } from "./report.ts";
+import { bytes, duration } from "./report.ts";
 
 const flags = {
-  to: path("folder for the latents with their roll-outs", { default: "out/rollouts" }),
+  to: path("folder for the latents with their roll-outs: new, empty, or an earlier result of this verb", {
+    default: "out/rollouts",
+    presentation: true,
+  }),
+  ...restartFlag,
   first: integer("first clip to roll out", { default: 0, min: 0 }),
   clips: integer("clips to roll out (default: all from --first on); the others are kept as they are", {
     min: 1,
@@ -113,7 +117,23 @@ async function rollOut(
 async function rollout({ flags: given, operands: [folder] }: Call<Flags>): Promise<void> {
   const f = given as RolloutFlags, set = latentSet(folder), chosen = chosenOf(f, set);
   if (f.least > f.most) throw new UsageError(`--least: expected at most --most ${f.most}, found ${f.least}`);
-  const far = chooseFar(f), { condition } = far.config;
+  await runJob({
+    verb: "rollout",
+    declared: flags,
+    flags: f,
+    operands: [folder],
+    out: { path: f.to, flag: "--to" },
+    stopping: "stopping after this batch",
+  }, (job) => rollOutSet(job, f, set, chosen));
+}
+
+async function rollOutSet(
+  job: Job,
+  f: RolloutFlags,
+  set: DataSet,
+  chosen: (index: number) => boolean,
+): Promise<void> {
+  const far = chooseFar(f), { condition } = far.config, { progress } = job;
   const count = f.clips ?? set.length - f.first, frames = await set.frames(f.first);
   for (let i = f.first; i < f.first + count; i++) {
     const there = await set.frames(i);
@@ -127,67 +147,57 @@ async function rollout({ flags: given, operands: [folder] }: Call<Flags>): Promi
     throw new UsageError(`${set.name}: has no ${condition.type}s and ${far.name} needs them`);
   }
   far.weights.verify();
-  const scale = chooseDcae({ ...f, "random-weights": true }).config.scalingFactor;
-  const progress = new Progress(progressMode(f)), { device, reason } = await openChosen(f);
-  using interrupts = new InterruptListener((line) => progress.say(line), "stopping after this batch");
-  try {
-    progress.say(`device: ${device.info.description} (${reason})`);
-    const { shape: [, , height, width] } = (await set.read(f.first)).latents!;
-    const together = Math.min(f.batch, count);
-    const shape = { clips: together, height, width, context: f.least, predict: frames - f.least };
-    const cost = await sampleCost(
-      far.config,
-      { ...shape, steps: f.steps, guidance: 1, cache: true },
-      f.dtype,
-    );
-    const memory = totalCost(cost, f.steps).memory;
-    refuseTooLarge(device, { rollout: memory }, availableMemory(), "take a smaller --batch, or --dtype f16");
-    // The dry run predicts after the fewest frames; the mean roll-out is shorter.
-    const share = (frames - (f.least + f.most) / 2) / (frames - f.least) * count / together;
-    const expected = share * sampleSeconds(cost, f.steps, await measureRates(device), true);
-    progress.event("estimate", { seconds: { rollout: expected }, memory });
-    progress.say(`estimate: ${duration(expected)} for ${count} clips, ${bytes(memory)} of device memory`);
-    const params = far.weights.load(device), start = performance.now();
-    const pause = async () => {
-      await new Promise((resolve) => setTimeout(resolve));
-      if (interrupts.signal) {
-        throw new Interrupted(interrupts.signal, `${f.to}.part holds what is done; the same command goes on`);
-      }
-    };
-    await writeInParts({ device, progress, seconds: {}, pause }, {
-      set,
-      to: f.to,
-      about: {
-        latents: set.name,
-        rolled_out: `${f.first} to ${f.first + count - 1}`,
-        model: far.name,
-        weights: fileHash(far.weights.path) ?? "RANDOM WEIGHTS",
-        context: `${f.least} to ${f.most} frames`,
-        steps: String(f.steps),
-        seed: String(f.seed),
-        batch: String(f.batch),
-      },
-      stage: "rollout",
-      together: f.batch,
-      make: async (indices) => {
-        const clips = await Promise.all(indices.map((i) => set.read(i))), mine = indices.filter(chosen);
-        if (mine.length === 0) return clips;
-        const ctx = contextOf(f, indices[0]), some = clips.filter((_, i) => chosen(indices[i]));
-        const made = await rollOut({ device, far, params, scale }, some, ctx, f, mine[0]);
-        return clips.map((clip, i) => made[mine.indexOf(indices[i])] ?? clip);
-      },
-    });
-    disposeAll(params);
-    const seconds = (performance.now() - start) / 1000, random = far.weights.path === null;
-    progress.event("done", { path: f.to, clips: set.length, seconds, random_weights: random });
-    progress.say(
-      `wrote ${f.to}: ${set.length} clips, ${latentSet(f.to).rollouts} with roll-outs, ${duration(seconds)}${
-        random ? ", RANDOM WEIGHTS" : ""
-      }`,
-    );
-  } finally {
-    device.close();
-  }
+  const vae = chooseDcae({ ...f, "random-weights": true }).config, scale = vae.scalingFactor;
+  const device = await job.openDevice();
+  const { shape: [, , height, width] } = (await set.read(f.first)).latents!;
+  const together = Math.min(f.batch, count);
+  const shape = { clips: together, height, width, context: f.least, predict: frames - f.least };
+  const cost = await sampleCost(
+    far.config,
+    { ...shape, steps: f.steps, guidance: 1, cache: true },
+    f.dtype,
+  );
+  const memory = totalCost(cost, f.steps).memory;
+  refuseTooLarge(device, { rollout: memory }, availableMemory(), "take a smaller --batch, or --dtype f16");
+  // The dry run predicts after the fewest frames; the mean roll-out is shorter.
+  const share = (frames - (f.least + f.most) / 2) / (frames - f.least) * count / together;
+  const expected = share * sampleSeconds(cost, f.steps, await measureRates(device), true);
+  progress.event("estimate", { seconds: { rollout: expected }, memory });
+  progress.say(`estimate: ${duration(expected)} for ${count} clips, ${bytes(memory)} of device memory`);
+  const weights = fileHash(far.weights.path);
+  const about = {
+    latents: set.name,
+    rolled_out: `${f.first} to ${f.first + count - 1}`,
+    model: far.name,
+    weights: weights ?? "RANDOM WEIGHTS",
+    context: `${f.least} to ${f.most} frames`,
+    steps: String(f.steps),
+    seed: String(f.seed),
+    batch: String(f.batch),
+  };
+  await job.begin({ about, clips: stampOf(set), models: { far: far.config, vae }, weights }, WORKING);
+  const params = far.weights.load(device), start = performance.now();
+  await writeInParts(job, {
+    set,
+    about,
+    stage: "rollout",
+    together: f.batch,
+    make: async (indices) => {
+      const clips = await Promise.all(indices.map((i) => set.read(i))), mine = indices.filter(chosen);
+      if (mine.length === 0) return clips;
+      const ctx = contextOf(f, indices[0]), some = clips.filter((_, i) => chosen(indices[i]));
+      const made = await rollOut({ device, far, params, scale }, some, ctx, f, mine[0]);
+      return clips.map((clip, i) => made[mine.indexOf(indices[i])] ?? clip);
+    },
+  });
+  disposeAll(params);
+  const seconds = (performance.now() - start) / 1000, random = far.weights.path === null;
+  progress.event("done", { path: f.to, clips: set.length, seconds, random_weights: random });
+  progress.say(
+    `wrote ${f.to}: ${set.length} clips, ${latentSet(f.to).rollouts} with roll-outs, ${duration(seconds)}${
+      random ? ", RANDOM WEIGHTS" : ""
+    }`,
+  );
 }
 
 /** `far.ts rollout`. */
@@ -198,7 +208,7 @@ export const rolloutVerb = verb({
     "Reads latents that encode wrote and predicts each clip after some of its frames, --least to --most of them. The folder " +
     "--to holds the true latents of all clips and the predicted ones of those; with models.rollout_ratio above 0, train takes clean context " +
     "from the predicted ones and still asks for the true next frame (docs/training.md): so the model learns to find back " +
-    "from its own mistakes.\n\nInterrupted, the same command goes on with the first clip that is missing.",
+    "from its own mistakes.\n\nInterrupted, the same command resumes with the first clip that is missing.",
   operands: [{ name: "LATENTS", help: "folder of latents, as encode writes it for a data set" }],
   flags,
   examples: [{

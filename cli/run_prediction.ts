@@ -6,11 +6,10 @@
 import type { Device } from "../kernels/device.ts";
 import { type DcaeConfig, downsampling } from "../lib/dcae/config.ts";
 import { countParameters, type FarConfig } from "../lib/far/config.ts";
-import { writeFolderAtomic } from "../lib/io/atomic.ts";
 import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
 import {
-  checkOut,
   meanScore,
+  RESULT_FILE,
   SCORE_PROTOCOL,
   scoreFrames,
   videoEnding,
@@ -28,13 +27,12 @@ import {
   secondsAt,
   totalCost,
 } from "./estimate.ts";
-import { availableMemory, openChosen } from "./flags.ts";
-import { fileHash } from "./hash.ts";
-import { InterruptListener } from "./interrupt.ts";
+import { availableMemory } from "./flags.ts";
+import { bytesHash, fileHash } from "./hash.ts";
+import type { Job, JobFlags } from "./job.ts";
 import type { Model } from "./models.ts";
-import { Progress, progressMode } from "./progress.ts";
-import { bytes, duration, Interrupted } from "./report.ts";
-import { RunState, type SavedLatents } from "./resume.ts";
+import { bytes, duration } from "./report.ts";
+import { RunState, STATE_FILE } from "./resume.ts";
 import {
   decodeLatents,
   encodeFrames,
@@ -44,8 +42,8 @@ import {
   type Workplace,
 } from "./stages.ts";
 
-/** Flags that decide a prediction. */
-export interface TaskFlags {
+/** Flags that a prediction needs. */
+export interface TaskFlags extends JobFlags {
   readonly pred: number;
   readonly steps: number;
   readonly guidance: number;
@@ -57,10 +55,6 @@ export interface TaskFlags {
   readonly out: string;
   readonly format: "auto" | "mp4" | "gif" | "webm";
   readonly fps?: number;
-  readonly device?: "auto" | "webgpu" | "cpu";
-  readonly threads?: number;
-  readonly json: boolean;
-  readonly quiet: boolean;
 }
 
 /** A prediction that is ready to run. */
@@ -145,28 +139,30 @@ function grouped(seconds: Readonly<Record<string, number>>): Record<string, numb
   return out;
 }
 
-/** Everything that decides the bits of the result: a state with another fingerprint is not gone on with. */
-function fingerprintOf(task: Task, hashes: Readonly<Record<string, string | null>>, device: Device): unknown {
-  const { flags: { pred, steps, guidance, seed, samples, dtype, "kv-cache": cache }, label } = task;
-  let sum = 0x811c9dc5;
-  for (const byte of task.context.data) sum = Math.imul(sum ^ byte, 0x01000193) >>> 0;
+/** What decides the result beside the call and the device. */
+function decides(task: Task, hashes: Readonly<Record<string, string | null>>): Record<string, unknown> {
+  const { context, truth, actions, label } = task;
+  const frames = ({ frames, height, width, data }: Frames) => ({
+    frames,
+    height,
+    width,
+    sha256: bytesHash(data),
+  });
   return {
-    verb: task.verb,
-    ...{ pred, steps, guidance, seed, samples, label, dtype, cache },
-    far: task.far.config,
-    vae: task.vae.config,
-    weights: hashes,
-    actions: task.actions === undefined ? null : [...task.actions],
-    context: [task.context.frames, task.context.height, task.context.width, sum],
-    device: device.info.description.replace(/\d+ threads?/, "threads"), // their number changes no bit
+    models: { far: task.far.config, vae: task.vae.config, sha256: hashes },
+    context: frames(context),
+    truth: frames(truth),
+    actions: actions === undefined ? null : [...actions],
+    label: label ?? null,
   };
 }
 
-/** Runs the task and writes its folder. */
-export async function runPrediction(task: Task): Promise<void> {
-  const { flags, far, vae, context } = task, { out } = flags;
-  checkOut(out);
-  const progress = new Progress(progressMode(flags));
+/** Names of all files that a prediction may write. */
+const WORKING = [STATE_FILE, "prediction*", "side_by_side.*", "sheet.png", "result.json"];
+
+/** Runs the task and puts its result in place. */
+export async function runPrediction(job: Job, task: Task): Promise<void> {
+  const { flags, far, vae, context } = task, { progress } = job, { out } = flags;
   if (far.config.inChannels !== vae.config.latentChannels) {
     throw new RangeError(
       `${far.name} takes latents of ${far.config.inChannels} channels, ${vae.name} makes ${vae.config.latentChannels}: ` +
@@ -179,138 +175,112 @@ export async function runPrediction(task: Task): Promise<void> {
   const hashes = { far: fileHash(far.weights.path), vae: fileHash(vae.weights.path) };
   far.weights.verify();
   vae.weights.verify();
-  const { device, reason } = await openChosen(flags);
-  using interrupts = new InterruptListener((line) => progress.say(line), "stopping after this frame");
-  try {
-    progress.say(`device: ${device.info.description} (${reason})`);
-    const { workUntil, ...expected } = await estimate(task, device);
-    const memory = Math.max(...Object.values(expected.memory));
-    progress.say(
-      `estimate: ${duration(sum(expected.seconds))} (${stages(expected.seconds)}), ` +
-        `${bytes(memory)} of device memory, ${sum(expected.gflop).toFixed(0)} GFLOP`,
-    );
-    progress.event("estimate", expected);
+  const device = await job.openDevice();
+  const { workUntil, ...expected } = await estimate(task, device);
+  const memory = Math.max(...Object.values(expected.memory));
+  progress.say(
+    `estimate: ${duration(sum(expected.seconds))} (${stages(expected.seconds)}), ` +
+      `${bytes(memory)} of device memory, ${sum(expected.gflop).toFixed(0)} GFLOP`,
+  );
+  progress.event("estimate", expected);
 
-    const state = new RunState(out, fingerprintOf(task, hashes, device));
-    const saved: SavedLatents = state.load() ?? {};
-    const at: Workplace = {
-      device,
-      progress,
-      seconds: {},
-      pause: async () => {
-        await new Promise((resolve) => setTimeout(resolve));
-        if (interrupts.signal) {
-          const { signal } = interrupts;
-          throw new Interrupted(signal, `${out}.part holds what is done; the same command goes on`);
-        }
+  await job.begin(decides(task, hashes), WORKING);
+  const state = new RunState(job);
+  const latents = await contextLatents(job, task, state);
+  const made = await trajectories(job, task, latents, state, workUntil);
+  const { predicted, values, shown } = await pictures(job, task, latents, made);
+
+  const scores = values.map((v) => scoreFrames(v, task.truth, context.frames));
+  const took = grouped(job.seconds);
+  const parameters = { far: countParameters(far.weights.shapes), vae: countParameters(vae.weights.shapes) };
+  const random = far.weights.path === null || vae.weights.path === null;
+  const folder = job.folder.part("");
+  const files = await writePictures(folder, {
+    context: shown,
+    predicted,
+    truth: task.truth,
+    fps: flags.fps ?? task.clip?.fps ?? 10,
+    ending,
+    stamp: random ? STAMP : undefined,
+  });
+  await writeResult(folder, {
+    settings: {
+      verb: task.verb,
+      operands: task.clip === null ? [] : [task.clip.path],
+      flags: task.settings,
+    },
+    random_weights: random,
+    models: {
+      far: {
+        name: far.name,
+        weights: far.weights.path,
+        sha256: hashes.far,
+        parameters: parameters.far,
+        config: far.config,
       },
-    };
-    const latents = await contextLatents(at, task, saved);
-    const made = await trajectories(at, task, latents, saved, state, workUntil);
-    const { predicted, values, shown } = await pictures(at, task, latents, made);
-
-    const scores = values.map((v) => scoreFrames(v, task.truth, context.frames));
-    const took = grouped(at.seconds);
-    const parameters = { far: countParameters(far.weights.shapes), vae: countParameters(vae.weights.shapes) };
-    const random = far.weights.path === null || vae.weights.path === null;
-    let files: string[] = [];
-    await writeFolderAtomic(out, async (folder) => {
-      files = await writePictures(folder, {
-        context: shown,
-        predicted,
-        truth: task.truth,
-        fps: flags.fps ?? task.clip?.fps ?? 10,
-        ending,
-        stamp: random ? STAMP : undefined,
-      });
-      await writeResult(folder, {
-        settings: {
-          verb: task.verb,
-          operands: task.clip === null ? [] : [task.clip.path],
-          flags: task.settings,
-        },
-        random_weights: random,
-        models: {
-          far: {
-            name: far.name,
-            weights: far.weights.path,
-            sha256: hashes.far,
-            parameters: parameters.far,
-            config: far.config,
-          },
-          vae: { name: vae.name, weights: vae.weights.path, sha256: hashes.vae, parameters: parameters.vae },
-        },
-        device: { ...device.info, reason },
-        clip: {
-          frames: context.frames + flags.pred,
-          height: context.height,
-          width: context.width,
-          actions: task.actions && [...task.actions],
-        },
-        estimate: expected,
-        seconds: took,
-        stages: at.seconds,
-        peak_device_bytes: device.stats.peakBytes,
-        protocol: {
-          scores: SCORE_PROTOCOL,
-          context_frames: context.frames,
-          predicted_frames: flags.pred,
-          trajectories: flags.samples,
-          best_of: "none, each trajectory is scored alone",
-          sampler: `Euler, ${flags.steps} steps, guidance ${flags.guidance}, seed ${flags.seed}`,
-        },
-        scores: scores.map((s, trajectory) => ({ trajectory, mean: meanScore(s), frames: s })),
-        files,
-      });
-    });
-    state.remove();
-    progress.event("done", { out, files, seconds: took, scores: scores.map(meanScore) });
+      vae: { name: vae.name, weights: vae.weights.path, sha256: hashes.vae, parameters: parameters.vae },
+    },
+    device: { ...device.info, reason: job.reason },
+    clip: {
+      frames: context.frames + flags.pred,
+      height: context.height,
+      width: context.width,
+      actions: task.actions && [...task.actions],
+    },
+    estimate: expected,
+    seconds: took,
+    stages: job.seconds,
+    peak_device_bytes: device.stats.peakBytes,
+    protocol: {
+      scores: SCORE_PROTOCOL,
+      context_frames: context.frames,
+      predicted_frames: flags.pred,
+      trajectories: flags.samples,
+      best_of: "none, each trajectory is scored alone",
+      sampler: `Euler, ${flags.steps} steps, guidance ${flags.guidance}, seed ${flags.seed}`,
+    },
+    scores: scores.map((s, trajectory) => ({ trajectory, mean: meanScore(s), frames: s })),
+    files,
+  });
+  await job.folder.place([...files, RESULT_FILE]);
+  progress.event("done", { out, files, seconds: took, scores: scores.map(meanScore) });
+  progress.say(
+    `took: ${duration(sum(took))} (${stages(took)}); the estimate was ${duration(sum(expected.seconds))}`,
+  );
+  progress.say(`took ${bytes(device.stats.peakBytes)} of device memory; the estimate was ${bytes(memory)}`);
+  for (const [i, s] of scores.entries()) {
+    const mean = meanScore(s);
+    if (mean === null) continue;
+    const psnr = mean.psnr === null ? "infinite" : mean.psnr.toFixed(2);
     progress.say(
-      `took: ${duration(sum(took))} (${stages(took)}); the estimate was ${duration(sum(expected.seconds))}`,
+      `${flags.samples > 1 ? `trajectory ${i}: ` : ""}MSE ${
+        mean.mse.toFixed(4)
+      }, PSNR ${psnr} dB, mean of ${s.length} predicted frames` +
+        (random ? " (random weights: the figures mean nothing)" : ""),
     );
-    progress.say(`took ${bytes(device.stats.peakBytes)} of device memory; the estimate was ${bytes(memory)}`);
-    for (const [i, s] of scores.entries()) {
-      const mean = meanScore(s);
-      if (mean === null) continue;
-      const psnr = mean.psnr === null ? "infinite" : mean.psnr.toFixed(2);
-      progress.say(
-        `${flags.samples > 1 ? `trajectory ${i}: ` : ""}MSE ${
-          mean.mse.toFixed(4)
-        }, PSNR ${psnr} dB, mean of ${s.length} predicted frames` +
-          (random ? " (random weights: the figures mean nothing)" : ""),
-      );
-    }
-    progress.say(`wrote ${out}: ${files.join(", ")}, result.json`);
-  } finally {
-    device.close();
   }
+  progress.say(`wrote ${out}: ${files.join(", ")}, ${RESULT_FILE}`);
 }
 
 /** Latents of the context: encoded, or as an interrupted run has saved them. */
-async function contextLatents(at: Workplace, task: Task, saved: SavedLatents): Promise<Latents> {
+async function contextLatents(at: Workplace, task: Task, { latents }: RunState): Promise<Latents> {
   const size = latentSize(task.vae.config, task.context);
-  if (saved.context) {
-    at.progress.say("going on with an interrupted run");
-    return { values: saved.context.values, ...size };
-  }
+  if (latents.context) return { values: latents.context.values, ...size };
   return await encodeFrames(at, task.vae, task.context);
 }
 
-/** Latents of every trajectory, saved frame by frame. */
+/** Latents of every trajectory, saved as they come. */
 async function trajectories(
   at: Workplace,
   task: Task,
   context: Latents,
-  saved: SavedLatents,
   state: RunState,
   workUntil: Estimate["workUntil"],
 ): Promise<Float32Array[]> {
   const { flags } = task, shape = [context.channels, context.height, context.width];
   const size = shape.reduce((a, b) => a * b, 1);
-  const save = async (name: string, values: Float32Array) => {
-    saved[name] = { values: values.slice(), shape: [values.length / size, ...shape] };
-    await state.save(saved);
-  };
+  const save = (name: string, values: Float32Array) =>
+    state.save(name, values, [values.length / size, ...shape]);
   await save("context", context.values);
   const made: Float32Array[] = [];
   for (let trajectory = 0; trajectory < flags.samples; trajectory++) {
@@ -318,7 +288,7 @@ async function trajectories(
     made.push(
       await predictLatents(at, task.far, {
         context,
-        done: saved[`trajectory_${trajectory}`]?.values,
+        done: state.latents[`trajectory_${trajectory}`]?.values,
         predict: flags.pred,
         actions: task.actions,
         label: task.far.config.condition?.type === "label"

@@ -14,15 +14,12 @@ export interface Settings {
   readonly flags: Readonly<Record<string, unknown>>;
 }
 
-/** Flags that say where and how to show, not what to compute. */
-const OWN = ["from", "out", "json", "quiet", "device", "threads"];
-
 /**
- * A call with the settings of `--from FILE` below its own flags.
+ * A call with the settings of `--from FILE` below its own flags; those that only concern presentation are not taken.
  *
  * @throws {FileFormatError} If the file is not a result of this verb.
  */
-export function readSettings(verb: string, call: Call<Flags>): Call<Flags> {
+export function readSettings(verb: string, declared: Flags, call: Call<Flags>): Call<Flags> {
   const file = call.flags.from as string | undefined;
   if (file === undefined) return call;
   let settings: Settings | undefined;
@@ -40,7 +37,7 @@ export function readSettings(verb: string, call: Call<Flags>): Call<Flags> {
   const flags: Record<string, unknown> = { ...call.flags };
   for (const [name, value] of Object.entries(settings.flags)) {
     if (!(name in flags)) throw new FileFormatError(file, `has a setting ${name} that ${verb} does not know`);
-    if (!call.given.has(name) && !OWN.includes(name)) flags[name] = value;
+    if (!call.given.has(name) && !declared[name].presentation) flags[name] = value;
   }
   return { ...call, flags, operands: call.operands.length > 0 ? call.operands : settings.operands };
 }

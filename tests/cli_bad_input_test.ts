@@ -4,6 +4,7 @@ import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
 import { fromFloat32, type HostTensor } from "../lib/io/host.ts";
 import { writeNpz } from "../lib/io/npz.ts";
 import { writeSafetensors } from "../lib/io/safetensors.ts";
+import { MARKER_FILE } from "../lib/io/owned_folder.ts";
 import { exists, far, inFolder, TINY_DCAE, TINY_FAR, tinyWorld } from "./cli_helpers.ts";
 
 /** Expects one line on stderr after the usual lines, the code, and no result folder. */
@@ -13,7 +14,7 @@ async function refused(out: string, args: readonly string[], code: number, messa
   assertEquals(ran.stderr.trim().split("\n").length, 1, ran.stderr);
   assert(ran.stderr.startsWith("far: "), ran.stderr);
   assertEquals(ran.code, code, ran.stderr);
-  assert(!exists(`${out}/result.json`) && !exists(`${out}.part`), "something was written");
+  assert(!exists(out), "something was written");
 }
 
 function zeros(shapes: Record<string, readonly number[]>): Record<string, HostTensor> {
@@ -228,7 +229,8 @@ Deno.test("without ffmpeg videos become GIFs, one that fails half-way leaves not
     );
     assertEquals(failing.code, 1, failing.stderr);
     assertMatch(failing.stderr, /disk on fire/);
-    assert(!exists(`${folder}/failing`), "half a result was written");
+    const left = [...Deno.readDirSync(`${folder}/failing`)].map(({ name }) => name).sort();
+    assertEquals(left, [MARKER_FILE, "part"], "half a result was written");
     const forbidden = await far([...run, "--quiet", "--format", "mp4", "--out", `${folder}/forbidden`], {
       FAR_FFMPEG: broken,
     });
@@ -259,7 +261,7 @@ Deno.test("a full disk ends a prediction with one line, code 1 and no result", a
       const { code, stderr } = await far(run);
       assertEquals(code, 1, stderr);
       assertMatch(stderr, /^far: [^\n]*no space left on (the )?device[^\n]*$/i);
-      assert(!exists(`${small}/out`));
+      assert(!exists(`${small}/out/result.json`) && !exists(`${small}/out/sheet.png`));
     } finally {
       await new Deno.Command("umount", { args: [small] }).output();
     }

@@ -3,7 +3,9 @@ import { probeVideo } from "../lib/io/video.ts";
 import { makeFrames } from "../lib/io/frames.ts";
 import { readPng, writePng } from "../lib/io/image.ts";
 import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
-import { exists, far, farArgs, inFolder, TINY_DCAE, tinyWorld } from "./cli_helpers.ts";
+import { LOCK_FILE } from "../lib/io/folder_lock.ts";
+import { MARKER_FILE } from "../lib/io/owned_folder.ts";
+import { far, farArgs, inFolder, TINY_DCAE, tinyWorld } from "./cli_helpers.ts";
 
 // deno-lint-ignore no-explicit-any -- the file as it was written
 const resultOf = (folder: string): any => JSON.parse(Deno.readTextFileSync(`${folder}/result.json`));
@@ -16,7 +18,13 @@ Deno.test("predict writes video, side-by-side, sheet and numbers, and says what 
     assertEquals(code, 0, stderr);
     assertMatch(stderr, /estimate: .* of device memory, /);
     assertMatch(stderr, /took: .* the estimate was /);
-    assertEquals(namesOf(out), ["prediction.mp4", "result.json", "sheet.png", "side_by_side.mp4"]);
+    assertEquals(namesOf(out), [
+      MARKER_FILE,
+      "prediction.mp4",
+      "result.json",
+      "sheet.png",
+      "side_by_side.mp4",
+    ]);
     const result = resultOf(out);
     assertEquals(result.random_weights, true);
     assertEquals(result.scores[0].frames.map((s: { frame: number }) => s.frame), [4, 5, 6]);
@@ -33,7 +41,6 @@ Deno.test("predict writes video, side-by-side, sheet and numbers, and says what 
     assertEquals(result.models.vae.parameters, elements.reduce((a, b) => a + b), "no batch-norm statistics");
     assertEquals((await probeVideo(`${out}/side_by_side.mp4`)).frames, 7);
     assert(readPng(`${out}/sheet.png`).width > 16);
-    assert(!exists(`${out}.part`));
   });
 });
 
@@ -74,6 +81,7 @@ Deno.test("several trajectories differ, and each is scored", async () => {
     );
     assertEquals(code, 0, stderr);
     assertEquals(namesOf(out), [
+      MARKER_FILE,
       "prediction_0.gif",
       "prediction_1.gif",
       "result.json",
@@ -85,7 +93,7 @@ Deno.test("several trajectories differ, and each is scored", async () => {
   });
 });
 
-Deno.test("Ctrl-C finishes the frame, and the same command goes on to the same bits", async () => {
+Deno.test("Ctrl-C finishes the frame, and the same command resumes to the same bits", async () => {
   await inFolder(async (folder) => {
     const flags = await tinyWorld(folder);
     const run = ["predict", ...flags, "--ctx", "2", "--pred", "5", "--steps", "60"];
@@ -110,14 +118,14 @@ Deno.test("Ctrl-C finishes the frame, and the same command goes on to the same b
       const { code } = await child.status;
       assert(sent, `no progress was seen: ${seen}`);
       assertEquals(code, signal === "SIGINT" ? 130 : 137);
-      assert(!exists(out), "half a result was written");
-      assert(exists(`${out}.part`));
+      const unfinished = [MARKER_FILE, "part", ...(signal === "SIGKILL" ? [LOCK_FILE] : [])].sort();
+      assertEquals(namesOf(out), unfinished, "half a result was written");
       const rest = await far([...run, "--out", out]);
       assertEquals(rest.code, 0, rest.stderr);
-      assertMatch(rest.stderr, /going on with an interrupted run/);
+      assertMatch(rest.stderr, /resuming an interrupted run/);
       assertEquals(resultOf(out).scores, resultOf(`${folder}/whole`).scores);
       assertEquals(Deno.readFileSync(`${out}/sheet.png`), Deno.readFileSync(`${folder}/whole/sheet.png`));
-      assert(!exists(`${out}.part`));
+      assertEquals(namesOf(out), namesOf(`${folder}/whole`));
     }
   });
 });

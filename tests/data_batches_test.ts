@@ -26,6 +26,7 @@ function fakeSet(totals: readonly number[], more: Partial<DataSet> = {}): DataSe
     classes: 2,
     rule: { short: "refuse" },
     fit: { crop: false },
+    files: () => [],
     source: (index) => `clip ${index}`,
     frames: (index) => Promise.resolve(totals[index]),
     read,

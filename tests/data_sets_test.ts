@@ -154,7 +154,7 @@ Deno.test("Minecraft reads mp4 with its actions, and latents with the same actio
 Deno.test("clips of the world in DMLab's layout are what the generator gives", async () => {
   await inFolder(async (folder) => {
     const options = { seed: 3, split: "test", frames: 12, size: 32 } as const;
-    const path = await writeWorld(folder, { ...options, clips: 2, first: 5 });
+    const path = join(folder, (await writeWorld(folder, { ...options, clips: 2, first: 5 })).at(-1)!);
     const { set } = dataSetOf(
       {
         type: "DMLabDataset",
@@ -181,7 +181,8 @@ Deno.test("clips of the world in DMLab's layout are what the generator gives", a
 
 Deno.test("broken clips are named by check and never left out", async () => {
   await inFolder(async (folder) => {
-    const path = await writeWorld(folder, { seed: 0, split: "train", frames: 8, size: 16, clips: 4 });
+    const names = await writeWorld(folder, { seed: 0, split: "train", frames: 8, size: 16, clips: 4 });
+    const path = join(folder, names.at(-1)!);
     const { set } = dataSetOf(
       {
         type: "DMLabDataset",
@@ -330,7 +331,7 @@ Deno.test("latents go through shards and come back, with actions and labels", as
     Deno.removeSync(join(path, "latents-00001.safetensors"));
     assertThrows(() => latentSet(path), Error, "latents-00001.safetensors: cannot open: no such file");
     await assertRejects(
-      () => writeLatents(path, [clips[0], { ...clips[1], actions: undefined }], { classes: 7 }),
+      () => writeLatents(`${path}_other`, [clips[0], { ...clips[1], actions: undefined }], { classes: 7 }),
       RangeError,
       "clip 1: actions or label",
     );

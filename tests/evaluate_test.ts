@@ -107,7 +107,7 @@ Deno.test("evaluate scores the same prediction as predict, and baselines that ca
   });
 });
 
-Deno.test("an interrupted evaluation goes on with the clips that are missing", async () => {
+Deno.test("an interrupted evaluation resumes with the clips that are missing", async () => {
   await inFolder(async (folder) => {
     const [, ...flags] = await tinyWorld(folder), out = `${folder}/out`;
     const few = [
@@ -141,11 +141,15 @@ Deno.test("an interrupted evaluation goes on with the clips that are missing", a
       child.kill("SIGINT");
     }
     assertEquals((await child.status).code, 130, seen);
-    assert(!exists(out) && exists(`${out}.part/clip-00000.json`) && !exists(`${out}.part/clip-00003.json`));
+    assert(!exists(`${out}/result.json`) && exists(`${out}/part/clip-00000.json`));
+    assert(!exists(`${out}/part/clip-00003.json`));
     const other = await far([...run, "--seed", "1", "--out", out, "--quiet"]);
     assertEquals(other.code, 2);
-    assertMatch(other.stderr, /out\.part: holds an interrupted run with other settings.*take another --out/);
-    const first = `${out}.part/clip-00000.json`;
+    assertMatch(
+      other.stderr,
+      /out: holds an interrupted run with another flags\.seed \(0, now 1\): .*--restart.*another folder/,
+    );
+    const first = `${out}/part/clip-00000.json`;
     Deno.writeTextFileSync(
       first,
       JSON.stringify({ ...JSON.parse(Deno.readTextFileSync(first)), source: "kept" }),
@@ -158,7 +162,7 @@ Deno.test("an interrupted evaluation goes on with the clips that are missing", a
     assertEquals(others, expected);
     assertEquals(Deno.readTextFileSync(`${out}/table.md`), Deno.readTextFileSync(`${folder}/whole/table.md`));
     assertEquals(Deno.readFileSync(`${out}/sheet_1.png`), Deno.readFileSync(`${folder}/whole/sheet_1.png`));
-    assert(!exists(`${out}.part`));
+    assert(!exists(`${out}/part`));
   });
 });
 

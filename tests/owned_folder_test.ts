@@ -68,11 +68,14 @@ Deno.test("a folder that was claimed and got nothing is gone afterwards, with al
 Deno.test("foreign folders are refused and stay as they are", async () => {
   await inFolder(async (folder) => {
     Deno.mkdirSync(`${folder}/thesis/figures`, { recursive: true });
-    await refused(folder, `${folder}/thesis`, 'holds "figures/"');
+    await refused(folder, `${folder}/thesis`, "holds figures/");
     Deno.writeTextFileSync(`${folder}/thesis/result.json`, "{}");
     await refused(folder, `${folder}/thesis`, "and 1 more, expected a new folder");
     Deno.symlinkSync(`${folder}/thesis`, `${folder}/link`);
     await refused(folder, `${folder}/link`, "--out");
+    Deno.mkdirSync(`${folder}/odd`);
+    Deno.writeTextFileSync(`${folder}/odd/\x1b[31mred\nfar: done`, "");
+    await refused(folder, `${folder}/odd`, '"\\u001b[31mred\\nfar: done"');
     await refused(folder, `${folder}/thesis`, "figures", { ...CLAIM, others: "keep" });
   });
 });
@@ -88,12 +91,12 @@ Deno.test("an own folder with something foreign in it is refused, wherever it li
       await refused(
         folder,
         out,
-        `${JSON.stringify(name)} beside an earlier result of made, which did not write it`,
+        `holds ${name} beside an earlier result of made, which did not write it`,
       );
       Deno.removeSync(out, { recursive: true });
     }
     await makeResult(out);
-    await refused(folder, out, 'holds what "made" wrote', { ...CLAIM, kind: "other" });
+    await refused(folder, out, "holds what made wrote", { ...CLAIM, kind: "other" });
     Deno.writeTextFileSync(`${out}/.DS_Store`, "");
     await makeResult(out, "two"); // what desktops leave on their own counts for nothing
     assertEquals(contentOf(out)["result.txt"], "two");

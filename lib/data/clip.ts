@@ -78,6 +78,8 @@ export interface DataSet {
   readonly fit: FrameFit;
   /** The file of a clip, or the name of a generated one. */
   source(index: number): string;
+  /** Files that a clip is read from, actions beside it included; a folder stands for the files in it. None for a generated clip. */
+  files(index: number): readonly string[];
   /**
    * Number of frames of a clip.
    *

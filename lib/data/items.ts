@@ -16,6 +16,8 @@ import { type Clip, type ClipRange, type DataSet, framesThere, takeRange } from 
 export interface Item {
   /** The file. */
   readonly source: string;
+  /** The file or folder, and that of the actions beside it. */
+  readonly files: readonly string[];
   /** Class of the clip. */
   readonly label?: number;
   /** Number of frames. */
@@ -39,6 +41,8 @@ function actionsIn(path: string, all: Int32Array, total: number, range: ClipRang
   }
   return takeRange(all.subarray(0, total), 1, range);
 }
+
+const filesOf = (path: string, { actions }: Beside) => actions === undefined ? [path] : [path, actions];
 
 const whole = (total: number): ClipRange => ({ start: 0, interval: 1, count: total });
 
@@ -69,6 +73,7 @@ export function videoItem(path: string, beside: Beside = {}): Item {
   const frames = () => known ??= count();
   return {
     source: path,
+    files: filesOf(path, beside),
     label: beside.label,
     frames,
     async read(asked) {
@@ -104,6 +109,7 @@ function arrayItem(
     });
   return {
     source: path,
+    files: filesOf(path, beside),
     label: beside.label,
     frames: () => opened((file) => arrayOf(file).shape[0]),
     read: (asked) =>
@@ -178,7 +184,7 @@ export const latentItem = (path: string, beside: Beside = {}): Item =>
  * @param items The clips.
  */
 export function itemSet(
-  set: Omit<DataSet, "length" | "source" | "frames" | "read">,
+  set: Omit<DataSet, "length" | "source" | "files" | "frames" | "read">,
   items: readonly Item[],
 ): DataSet {
   const at = (index: number): Item => {
@@ -192,6 +198,7 @@ export function itemSet(
     ...set,
     length: items.length,
     source: (index) => at(index).source,
+    files: (index) => at(index).files,
     frames: (index) => Promise.try(() => at(index).frames()),
     read: (index, range) => Promise.try(() => at(index).read(range)),
   };

@@ -9,7 +9,7 @@
  * @module
  */
 import { join } from "node:path";
-import { writeFolderAtomic } from "../io/atomic.ts";
+import { writeAtomic, writeFolderAtomic } from "../io/atomic.ts";
 import { accessError, FileFormatError, show } from "../io/errors.ts";
 import { fromFloat32, type HostTensor, toFloat32, toInt32 } from "../io/host.ts";
 import { openSafetensors, writeSafetensors } from "../io/safetensors.ts";
@@ -48,59 +48,78 @@ const int32 = (values: Int32Array, shape: readonly number[]): HostTensor => ({
 });
 
 /**
- * Writes the latents of clips: all of them, or nothing.
+ * Writes the latents of clips into a new folder: all of them, or nothing.
  *
- * @param folder The folder; replaced if it exists.
+ * @param folder The folder; it must not exist, or be empty.
  * @param clips Clips with latents; either all have actions or none, and so for labels.
  * @param options Element type, size of the files, what to note.
  * @returns Number of clips.
  * @throws {RangeError} If a clip has no latents, or only some have actions or labels.
- * @throws {FileAccessError} If the system refuses.
+ * @throws {FileAccessError} If the system refuses, or the folder is not empty.
  */
 export async function writeLatents(
   folder: string,
   clips: Iterable<Clip> | AsyncIterable<Clip>,
   options: LatentOptions = {},
 ): Promise<number> {
+  let count = 0;
+  await writeFolderAtomic(folder, async (temp) => {
+    ({ count } = await writeLatentFiles(temp, clips, options));
+  });
+  return count;
+}
+
+/** Names of the files of a set of latents; `*` stands for digits. */
+export const LATENT_FILES = ["latents-*.safetensors", INDEX];
+
+/**
+ * Writes the files of a set of latents, each one atomically, the index last. {@linkcode writeLatents} does so in a new folder.
+ *
+ * @param folder A folder that exists.
+ * @returns Number of clips, and the files in the order of writing.
+ */
+export async function writeLatentFiles(
+  folder: string,
+  clips: Iterable<Clip> | AsyncIterable<Clip>,
+  options: LatentOptions = {},
+): Promise<{ readonly count: number; readonly files: readonly string[] }> {
   const { dtype = "F16", shardBytes = SHARD_BYTES, classes, about = {} } = options;
   const shards: Index["shards"][number][] = [];
   let count = 0, rollouts = 0, actions = false, first = 0, bytes = 0;
-  await writeFolderAtomic(folder, async (temp) => {
-    let tensors: [string, HostTensor][] = [];
-    const flush = async () => {
-      const file = `latents-${String(shards.length).padStart(5, "0")}.safetensors`;
-      await writeSafetensors(join(temp, file), tensors);
-      shards.push({ file, first, clips: count - first });
-      [first, tensors, bytes] = [count, [], 0];
-    };
-    for await (const clip of clips) {
-      if (clip.latents === undefined) throw new RangeError(`writeLatents: ${clip.source} has no latents`);
-      if (count === 0) actions = clip.actions !== undefined;
-      if (
-        actions !== (clip.actions !== undefined) || (classes === undefined) !== (clip.label === undefined)
-      ) {
-        throw new RangeError(
-          `writeLatents: ${clip.source}: actions or label are there, or not, unlike before`,
-        );
-      }
-      const { shape, data, history } = clip.latents, latents = fromFloat32(data, shape, dtype);
-      tensors.push([`${count}.latents`, latents]);
-      if (history) {
-        rollouts++;
-        tensors.push([`${count}.history`, fromFloat32(history, shape, dtype)]);
-      }
-      if (clip.actions) tensors.push([`${count}.actions`, int32(clip.actions, [clip.actions.length])]);
-      if (clip.label !== undefined) tensors.push([`${count}.label`, int32(Int32Array.of(clip.label), [])]);
-      count++;
-      bytes += latents.data.byteLength * (history ? 2 : 1);
-      if (bytes >= shardBytes) await flush();
+  let tensors: [string, HostTensor][] = [];
+  const flush = async () => {
+    const file = `latents-${String(shards.length).padStart(5, "0")}.safetensors`;
+    await writeSafetensors(join(folder, file), tensors);
+    shards.push({ file, first, clips: count - first });
+    [first, tensors, bytes] = [count, [], 0];
+  };
+  for await (const clip of clips) {
+    if (clip.latents === undefined) throw new RangeError(`writeLatents: ${clip.source} has no latents`);
+    if (count === 0) actions = clip.actions !== undefined;
+    if (
+      actions !== (clip.actions !== undefined) || (classes === undefined) !== (clip.label === undefined)
+    ) {
+      throw new RangeError(
+        `writeLatents: ${clip.source}: actions or label are there, or not, unlike before`,
+      );
     }
-    if (count === 0) throw new RangeError("writeLatents: expected at least one clip, found none");
-    if (tensors.length > 0) await flush();
-    const index: Index = { clips: count, actions, classes, rollouts, shards, about };
-    Deno.writeTextFileSync(join(temp, INDEX), `${JSON.stringify(index, null, 2)}\n`);
-  });
-  return count;
+    const { shape, data, history } = clip.latents, latents = fromFloat32(data, shape, dtype);
+    tensors.push([`${count}.latents`, latents]);
+    if (history) {
+      rollouts++;
+      tensors.push([`${count}.history`, fromFloat32(history, shape, dtype)]);
+    }
+    if (clip.actions) tensors.push([`${count}.actions`, int32(clip.actions, [clip.actions.length])]);
+    if (clip.label !== undefined) tensors.push([`${count}.label`, int32(Int32Array.of(clip.label), [])]);
+    count++;
+    bytes += latents.data.byteLength * (history ? 2 : 1);
+    if (bytes >= shardBytes) await flush();
+  }
+  if (count === 0) throw new RangeError("writeLatents: expected at least one clip, found none");
+  if (tensors.length > 0) await flush();
+  const index: Index = { clips: count, actions, classes, rollouts, shards, about };
+  await writeAtomic(join(folder, INDEX), `${JSON.stringify(index, null, 2)}\n`);
+  return { count, files: [...shards.map(({ file }) => file), INDEX] };
 }
 
 function readIndex(folder: string): Index {
@@ -191,6 +210,7 @@ export function latentSet(folder: string): DataSet {
     rule: { short: "refuse" },
     fit: { crop: false },
     source,
+    files: (index) => [join(folder, INDEX), open(index).path],
     frames: (index) => Promise.try(() => shapeOf(open(index), index)[0]),
     read: (index, range) => Promise.try(read, index, range),
   };

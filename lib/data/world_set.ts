@@ -65,6 +65,7 @@ export function worldSet(options: WorldSetOptions): DataSet {
     rule: { short: "refuse" },
     fit: { resolution: size, crop: false },
     source,
+    files: () => [],
     frames: () => Promise.resolve(frames),
     read: (index, range) => Promise.try(read, index, range),
   };

@@ -140,6 +140,9 @@ function* entriesBelow(
   }
 }
 
+/** A name as it is where it is plain, else quoted. */
+const named = (name: string) => /^[\w.+@/-]{1,100}$/.test(name) ? name : quote(name);
+
 const isTemporaryName = (name: string) => isTemporary(name.slice(name.lastIndexOf("/") + 1));
 
 /** A folder that this process alone writes into, until it is disposed of. */
@@ -228,7 +231,7 @@ export class OwnedFolder implements Disposable {
       if (first === undefined) return null;
       throw new OwnershipError(
         `${shown}: exists and holds ${
-          quote(first.name)
+          named(first.name)
         }, expected a new folder, an empty one, or an earlier run of ${kind}`,
       );
     }
@@ -248,10 +251,10 @@ export class OwnedFolder implements Disposable {
       throw new OwnershipError(
         marker === null
           ? `${shown}: exists and holds ${
-            quote(foreign[0])
+            named(foreign[0])
           }${more}, expected a new folder, an empty one, or an earlier result of ${kind}`
           : `${shown}: holds ${
-            quote(foreign[0])
+            named(foreign[0])
           }${more} beside an earlier result of ${kind}, which did not write ` +
             `${foreign.length > 1 ? "them" : "it"}: move ${
               foreign.length > 1 ? "them" : "it"
@@ -325,11 +328,13 @@ export class OwnedFolder implements Disposable {
    * Puts files into the folder as its result, in the place of the earlier one, and removes everything unfinished.
    *
    * @param names Files under `part/`, complete; the last one is put in place last.
+   * @param options `add` keeps the files of the earlier result that have other names.
    */
-  async place(names: Names): Promise<void> {
-    const { run, files } = this.#marker!;
-    await this.#write({ ...this.#marker!, files: [...new Set([...files, ...names])], run, placing: names });
-    await this.#finish(names);
+  async place(names: Names, { add = false }: { readonly add?: boolean } = {}): Promise<void> {
+    const { run, files } = this.#marker!, all = [...new Set([...files, ...names])];
+    const placing = add ? [...all.filter((name) => !names.includes(name)), ...names] : names;
+    await this.#write({ ...this.#marker!, files: all, run, placing });
+    await this.#finish(placing);
   }
 
   async #finish(names: Names): Promise<void> {

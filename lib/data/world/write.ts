@@ -6,6 +6,7 @@
 import { join } from "node:path";
 import { writeAtomic } from "../../io/atomic.ts";
 import type { HostTensor } from "../../io/host.ts";
+import { isFile } from "../../io/paths.ts";
 import { writeNpz } from "../../io/npz.ts";
 import { worldClip, type WorldOptions } from "./world.ts";
 
@@ -43,16 +44,24 @@ export interface WorldFiles extends Omit<WorldOptions, "index"> {
   readonly clips: number;
   /** Frames of a clip. */
   readonly frames: number;
+  /** Keeps clips that are there: those of an interrupted call with the same options. */
+  readonly resume?: boolean;
 }
 
+/** Names of the files of {@linkcode writeWorld}: the clip `index` and the list. */
+export const worldFileNames = (index: number | "*", split: string): readonly [clip: string, list: string] => [
+  `${split}/${index}.npz`,
+  `world_${split}.json`,
+];
+
 /**
- * Writes clips `SPLIT/0.npz`, `SPLIT/1.npz`, ... and the list `world_SPLIT.json` of all clips that this call wrote. Each
+ * Writes clips `SPLIT/0.npz`, `SPLIT/1.npz`, ... and the list `world_SPLIT.json` of all clips that this call asks for. Each
  * file is there in full or not at all; the list comes last, so an interrupted call leaves no list with missing clips.
  *
  * @param folder The folder.
  * @param files Which clips.
  * @param onClip Told how many clips are written; may wait, and may throw to stop.
- * @returns The list file.
+ * @returns Names of all files, the list last.
  * @throws {RangeError} If an option is out of range.
  * @throws {FileAccessError} If the system refuses.
  */
@@ -60,15 +69,16 @@ export async function writeWorld(
   folder: string,
   files: WorldFiles,
   onClip: (done: number) => void | Promise<void> = () => {},
-): Promise<string> {
-  const { first = 0, clips, ...options } = files, entries: { video_path: string }[] = [];
-  for (let i = 0; i < clips; i++) {
-    const name = `${options.split}/${first + i}.npz`;
-    await writeWorldClip(join(folder, name), { ...options, index: first + i });
-    entries.push({ video_path: name });
+): Promise<string[]> {
+  const { first = 0, clips, resume = false, ...options } = files,
+    [, list] = worldFileNames("*", options.split);
+  const names = Array.from({ length: clips }, (_, i) => worldFileNames(first + i, options.split)[0]);
+  for (const [i, name] of names.entries()) {
+    const path = join(folder, name);
+    if (!(resume && isFile(path))) await writeWorldClip(path, { ...options, index: first + i });
     await onClip(i + 1);
   }
-  const list = join(folder, `world_${options.split}.json`);
-  await writeAtomic(list, `${JSON.stringify(entries, null, 1)}\n`);
-  return list;
+  const entries = names.map((video_path) => ({ video_path }));
+  await writeAtomic(join(folder, list), `${JSON.stringify(entries, null, 1)}\n`);
+  return [...names, list];
 }
