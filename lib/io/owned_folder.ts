@@ -220,7 +220,7 @@ export class OwnedFolder implements Disposable {
     if (marker !== null && marker.kind !== kind) {
       throw new OwnershipError(
         `${shown}: holds what ${
-          quote(marker.kind)
+          named(marker.kind)
         } wrote, expected a new folder, an empty one, or an earlier result of ${kind}`,
       );
     }
