@@ -11,6 +11,7 @@ import { concatFrames, type Frames, makeFrames } from "../lib/io/frames.ts";
 import { writeNpz } from "../lib/io/npz.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { writeSafetensors } from "../lib/io/safetensors.ts";
+import { isThere } from "../lib/io/paths.ts";
 import { probeVideo, readFrames } from "../lib/io/video.ts";
 import { VIDEO_ENDINGS, writeVideo } from "../lib/io/video_write.ts";
 import { choice, integer, path, real, texts, UsageError, type Values, verb } from "./args.ts";
@@ -60,6 +61,19 @@ const decodeFlags = {
 };
 
 type Shared = Values<typeof vaeFlags & typeof deviceFlags & typeof progressFlags>;
+
+/**
+ * Refuses a file that must not be replaced: what is read itself, and, where the name is only the default, any that exists.
+ *
+ * @throws {UsageError} Which one, and what to give instead.
+ */
+function checkTarget(to: string, isGiven: boolean, source: string): void {
+  if (!isThere(to)) return;
+  if (isThere(source) && Deno.realPathSync(to) === Deno.realPathSync(source)) {
+    throw new UsageError(`--to ${to}: is the file that is read, expected another`);
+  }
+  if (!isGiven) throw new UsageError(`${to}: exists already: name the file to write with --to`);
+}
 
 /** Opens device and progress around the work of one verb. */
 async function within(
@@ -271,8 +285,11 @@ export const encodeVerb = verb({
       line: "encode holiday.mp4 --vae-weights dcae.pth --size 64 --to holiday.safetensors",
     },
   ],
-  run: ({ flags, operands: [clip] }) => {
-    if (!/\.ya?ml$/i.test(clip)) return encodeClip(clip, flags);
+  run: ({ flags, given, operands: [clip] }) => {
+    if (!/\.ya?ml$/i.test(clip)) {
+      checkTarget(flags.to, given.has("to"), clip);
+      return encodeClip(clip, flags);
+    }
     const f = flags as Values<typeof encodeFlags>;
     const { set, sources } = setToEncode({ file: clip, part: f.part, set: f.set });
     return runJob({
@@ -297,5 +314,8 @@ export const decodeVerb = verb({
     does: "back to a video",
     line: "decode holiday.safetensors --vae-weights dcae.pth --to holiday.mp4",
   }],
-  run: ({ flags, operands: [latents] }) => decodeClip(latents, flags),
+  run: ({ flags, given, operands: [latents] }) => {
+    checkTarget(flags.to, given.has("to"), latents);
+    return decodeClip(latents, flags);
+  },
 });

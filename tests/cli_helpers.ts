@@ -4,6 +4,7 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
+import { main } from "../cli/main.ts";
 import { writeNpz } from "../lib/io/npz.ts";
 import { generator } from "../kernels/check.ts";
 export { inFolder } from "./io_helpers.ts";
@@ -44,6 +45,18 @@ export async function far(
     stdout: text(stdout),
     stderr: text(stderr).split("\n").filter((l) => !NOISE.test(l)).join("\n"),
   };
+}
+
+/** Runs a command line in this process: as {@linkcode far} without permissions and without the time that a start takes. */
+export async function farHere(args: readonly string[]): Promise<Ran> {
+  const out: string[] = [], err: string[] = [], { log, error } = console;
+  console.log = (...parts: unknown[]) => void out.push(parts.join(" "));
+  console.error = (...parts: unknown[]) => void err.push(parts.join(" "));
+  try {
+    return { code: await main(args), stdout: out.join("\n"), stderr: err.join("\n") };
+  } finally {
+    Object.assign(console, { log, error });
+  }
 }
 
 /** Runs `far.ts … --json` and kills it when it first reports progress. */

@@ -145,6 +145,9 @@ const named = (name: string) => /^[\w.+@/-]{1,100}$/.test(name) ? name : quote(n
 
 const isTemporaryName = (name: string) => isTemporary(name.slice(name.lastIndexOf("/") + 1));
 
+/** A marker that a killed process had begun to write. */
+const isUnfinishedMarker = (name: string) => isTemporary(name) && name.startsWith(`.${MARKER_FILE}.`);
+
 /** A folder that this process alone writes into, until it is disposed of. */
 export class OwnedFolder implements Disposable {
   /** The folder as the user named it. */
@@ -243,7 +246,8 @@ export class OwnedFolder implements Disposable {
       if (IGNORED.has(name.slice(name.lastIndexOf("/") + 1))) continue;
       const known = name.endsWith("/")
         ? names.some((file) => file.startsWith(name)) // our own folder, emptied
-        : isFile && (files.has(name) || working(name) || marker !== null && isTemporaryName(name));
+        : isFile && (files.has(name) || working(name) || isUnfinishedMarker(name) ||
+          marker !== null && isTemporaryName(name));
       if (!known) foreign.push(name);
     }
     if (foreign.length > 0) {
@@ -286,11 +290,12 @@ export class OwnedFolder implements Disposable {
 
   /** Completes what a killed process was putting in place, and removes its temporary files. */
   async #tidy(): Promise<void> {
+    for (const { name, isFile } of [...entriesBelow(this.#root)]) {
+      const left = this.#marker === null ? isUnfinishedMarker(name) : isTemporaryName(name);
+      if (isFile && left) Deno.removeSync(join(this.#root, name));
+    }
     if (this.#marker === null) return;
     this.#wrote = true;
-    for (const { name, isFile } of entriesBelow(this.#root)) {
-      if (isFile && isTemporaryName(name)) Deno.removeSync(join(this.#root, name));
-    }
     if (this.#marker.placing !== null) await this.#finish(this.#marker.placing);
     else if (this.#marker.run === null) this.#clear([]);
   }
