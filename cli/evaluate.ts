@@ -33,7 +33,8 @@ import { refuseTooLarge } from "./estimate.ts";
 import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags.ts";
 import { fileHash } from "./hash.ts";
 import { InterruptListener } from "./interrupt.ts";
-import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
+import { withCard } from "./bundled.ts";
+import { chooseDcae, chooseFar, modelFlags, requireWeights } from "./models.ts";
 import { checkOut, SCORE_PROTOCOL, writeResult } from "./outputs.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { bytes, duration, Interrupted } from "./report.ts";
@@ -129,9 +130,11 @@ async function writeSheet(
   await writePng(file, contactSheet(rows));
 }
 
-async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Promise<void> {
+async function evaluate(call: Call<Flags>): Promise<void> {
+  const { flags, operands: [what = "world"] } = withCard("evaluate", call);
   const f = flags as EvaluateFlags, progress = new Progress(progressMode(f));
   if (f.short > f.ctx) throw new UsageError(`--short: expected at most --ctx ${f.ctx}, found ${f.short}`);
+  requireWeights(f);
   checkOut(f.out);
   const far = chooseFar(f), vae = chooseDcae(f), { set, interval, memory } = clipsOf(what, f, vae.side);
   const count = Math.min(f.clips, set.length), frames = f.ctx + f.pred;

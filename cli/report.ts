@@ -4,6 +4,9 @@
  * @module
  */
 import { UsageError } from "./args.ts";
+import { environment, paintFor } from "./colour.ts";
+
+export { environment };
 
 /** The user pressed Ctrl-C (130) or the system asked to stop (143). What was finished is kept. */
 export class Interrupted extends Error {
@@ -15,15 +18,6 @@ export class Interrupted extends Error {
   constructor(signal: "SIGINT" | "SIGTERM", kept: string) {
     super(`interrupted: ${kept}`);
     this.code = signal === "SIGINT" ? 130 : 143;
-  }
-}
-
-/** One environment variable, or undefined where it is not there or may not be read. */
-export function environment(name: string): string | undefined {
-  try {
-    return Deno.env.get(name);
-  } catch {
-    return undefined;
   }
 }
 
@@ -46,7 +40,7 @@ export function oneLine(error: unknown): string {
 export function report(error: unknown): number {
   const debug = environment("FAR_DEBUG");
   const stack = debug !== undefined && debug !== "0" && debug !== "" && error instanceof Error;
-  console.error(`far: ${oneLine(error)}`);
+  console.error(`${paintFor(Deno.stderr)("error", "far:")} ${oneLine(error)}`);
   if (stack) console.error(error.stack);
   if (error instanceof Interrupted) return error.code;
   return error instanceof UsageError ? 2 : 1;

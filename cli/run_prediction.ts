@@ -230,6 +230,7 @@ export async function runPrediction(task: Task): Promise<void> {
           flags: task.settings,
         },
         random_weights: random,
+        warnings: progress.warnings,
         models: {
           far: {
             name: far.name,

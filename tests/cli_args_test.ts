@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { choice, integer, parseCall, path, real, text, toggle, UsageError, verb } from "../cli/args.ts";
 import { completionScript, EXIT_CODES, verbHelp } from "../cli/help.ts";
 import { VERBS } from "../cli/main.ts";
-import { Progress } from "../cli/progress.ts";
+import { barLine, Progress } from "../cli/progress.ts";
 import { readOptions } from "../lib/train/options.ts";
 import { bytes, duration, oneLine } from "../cli/report.ts";
 
@@ -56,6 +56,12 @@ Deno.test("an unknown flag names the nearest one", () => {
     "far.ts sample: there is no flag --guidence, did you mean --guidance? (far.ts sample --help lists them)",
     "clip.npz",
     "--guidence=2",
+  );
+  refuses(
+    "far.ts sample: there is no flag -guidance, did you mean --guidance? (far.ts sample --help lists them)",
+    "clip.npz",
+    "-guidance",
+    "2",
   );
   refuses("far.ts sample: there is no flag -x (far.ts sample --help lists them)", "clip.npz", "-x");
 });
@@ -172,6 +178,18 @@ Deno.test("off a terminal, progress is a line now and then with rate and time le
     "predict: 80 of 100 frames, 2.0 frames/s, left 10 s",
     "predict: 100 frames in 50 s",
   ]);
+});
+
+Deno.test("a bar is as wide as the terminal, and a narrow terminal loses the rate, then the bar", () => {
+  const state = { what: "predict", value: 39, total: 156, unit: "frame", rate: "2.0 frames/s", left: "58 s" };
+  for (const columns of [80, 132, 200]) {
+    const line = barLine(state, columns), bar = line.slice(9, line.indexOf("  39/156"));
+    assertEquals([line.length, line.slice(0, 9)], [columns - 1, "predict  "]);
+    assert(line.endsWith("  39/156 frames  2.0 frames/s  left 58 s"), line);
+    assertEquals(bar, "#".repeat(Math.round(bar.length / 4)).padEnd(bar.length, "-"));
+  }
+  assertEquals(barLine(state, 44), "predict  ##------  39/156 frames  left 58 s");
+  assertEquals(barLine(state, 20), "predict   39/156 fr");
 });
 
 Deno.test("work of unknown length shows what is done and its rate", () => {

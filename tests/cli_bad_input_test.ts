@@ -122,7 +122,12 @@ Deno.test("weights that are absent, of other shapes, incomplete, or not finite a
   await inFolder(async (folder) => {
     const flags = (await tinyWorld(folder)).filter((f) => f !== "--random-weights"), out = `${folder}/out`;
     const run = [...flags, "--ctx", "2", "--pred", "1"];
-    await refused(out, run, 2, /has no weights: give --(vae-)?weights FILE, or --random-weights/);
+    await refused(
+      out,
+      run,
+      2,
+      /have no weights: give --weights FILE and --vae-weights FILE, or --random-weights/,
+    );
     const vae = zeros(dcaeShapes(dcaeConfig(TINY_DCAE))),
       model = zeros(farShapes(farConfig(TINY_FAR.type, TINY_FAR.config)));
     await writeSafetensors(`${folder}/vae.safetensors`, vae);

@@ -128,9 +128,15 @@ Deno.test("no command asks for permission on a terminal, neither with -P nor wit
   });
 });
 
-Deno.test("on a terminal, a run without permissions is asked by Deno", async () => {
-  const { output } = await onTerminal(["doctor"], "--no-check", 8); // the question waits for ever;
-  assertMatch(output, ASKS);
+Deno.test("on a terminal, a run without permissions offers the command and asks nothing", async () => {
+  const { code, output } = await onTerminal(
+    ["predict", "--ctx", "144", "--out", "my clips"],
+    "--no-check",
+    30,
+  );
+  assert(!ASKS.test(output), output);
+  assertEquals(code, 2);
+  assertMatch(output, /type: deno run -P far\.ts predict --ctx 144 --out 'my clips'\s*$/);
 });
 
 Deno.test("off a terminal, a run without permissions says in one line what to type", async () => {
@@ -147,6 +153,11 @@ Deno.test("unknown verbs and flags end with code 2, one line and the nearest mat
   assertEquals([verb.code, verb.stderr], [
     2,
     "far: there is no verb predcit, did you mean predict? (far.ts --help lists them)",
+  ]);
+  const early = await far(["--verson"]);
+  assertEquals([early.code, early.stderr], [
+    2,
+    "far: there is no flag --verson, did you mean --version? (far.ts --help lists them)",
   ]);
   const flag = await far(["predict", "clip.npz", "--guidence", "2"]);
   assertEquals([flag.code, flag.stderr], [
