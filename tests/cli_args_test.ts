@@ -5,6 +5,7 @@ import { VERBS } from "../cli/main.ts";
 import { barLine, Progress } from "../cli/progress.ts";
 import { readOptions } from "../lib/train/options.ts";
 import { bytes, duration, oneLine } from "../cli/report.ts";
+import { toolTest } from "./tools.ts";
 
 const sample = verb({
   name: "sample",
@@ -131,19 +132,23 @@ Deno.test("every verb's examples parse by its own declaration", () => {
   }
 });
 
-Deno.test("completion covers every verb and flag in each shell, and bash takes the script", async () => {
-  for (const shell of ["bash", "zsh", "fish"]) {
-    const script = completionScript([sample], shell);
-    assert(script.includes("sample") && script.includes("guidance") && script.includes("f16"), shell);
-  }
-  assertThrows(() => completionScript([], "tcsh"), UsageError, "expected bash or zsh or fish, found tcsh");
-  const program = `${completionScript(VERBS, "bash")}
+toolTest(
+  ["bash"],
+  "completion covers every verb and flag in each shell, and bash takes the script",
+  async () => {
+    for (const shell of ["bash", "zsh", "fish"]) {
+      const script = completionScript([sample], shell);
+      assert(script.includes("sample") && script.includes("guidance") && script.includes("f16"), shell);
+    }
+    assertThrows(() => completionScript([], "tcsh"), UsageError, "expected bash or zsh or fish, found tcsh");
+    const program = `${completionScript(VERBS, "bash")}
     COMP_WORDS=(far doctor --dev); COMP_CWORD=2; _far; echo "\${COMPREPLY[*]}"
     COMP_WORDS=(far doctor --device w); COMP_CWORD=3; _far; echo "\${COMPREPLY[*]}"`;
-  const { stdout, success } = await new Deno.Command("bash", { args: ["-c", program] }).output();
-  assert(success);
-  assertEquals(new TextDecoder().decode(stdout), "--device\nwebgpu\n");
-});
+    const { stdout, success } = await new Deno.Command("bash", { args: ["-c", program] }).output();
+    assert(success);
+    assertEquals(new TextDecoder().decode(stdout), "--device\nwebgpu\n");
+  },
+);
 
 Deno.test("errors are one line, sizes and durations are readable", () => {
   assertEquals(oneLine(new Error("a\n  b\n")), "a b");

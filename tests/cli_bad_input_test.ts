@@ -5,6 +5,7 @@ import { fromFloat32, type HostTensor } from "../lib/io/host.ts";
 import { writeNpz } from "../lib/io/npz.ts";
 import { writeSafetensors } from "../lib/io/safetensors.ts";
 import { exists, far, inFolder, TINY_DCAE, TINY_FAR, tinyWorld } from "./cli_helpers.ts";
+import { toolTest } from "./tools.ts";
 
 /** Expects one line on stderr after the usual lines, the code, and no result folder. */
 async function refused(out: string, args: readonly string[], code: number, message: RegExp): Promise<void> {
@@ -24,7 +25,7 @@ function zeros(shapes: Record<string, readonly number[]>): Record<string, HostTe
   );
 }
 
-Deno.test("a clip that is too short, absent or no clip is refused", async () => {
+toolTest(["video"], "a clip that is too short, absent or no clip is refused", async () => {
   await inFolder(async (folder) => {
     const flags = await tinyWorld(folder), out = `${folder}/out`, [clip, ...models] = flags;
     await refused(
@@ -249,7 +250,7 @@ Deno.test("without ffmpeg videos become GIFs, one that fails half-way leaves not
   });
 });
 
-Deno.test("a full disk ends a prediction with one line, code 1 and no result", async () => {
+toolTest(["mount"], "a full disk ends a prediction with one line, code 1 and no result", async () => {
   await inFolder(async (folder) => {
     const flags = await tinyWorld(folder), small = `${folder}/small`;
     Deno.mkdirSync(small);
