@@ -202,12 +202,11 @@ export function parseCall(declared: Verb, args: readonly string[]): Call<Flags> 
     collect: names.filter((n) => flags[n].many),
     unknown: (word, key) => {
       if (key === undefined) return true;
-      const name = word.startsWith("--") ? `--${key}` : `-${key}`;
+      // `-steps` is what somebody wrote who meant `--steps`, though it reads as the letters s, t, e, p, s.
+      const name = word.startsWith("--") ? `--${key}` : word.split("=")[0];
+      const meant = didYouMean(name, [...names, "help"].map((n) => `--${n}`)).replaceAll('"', "");
       throw new UsageError(
-        `${who}: there is no flag ${name}${
-          didYouMean(name, [...names, "help"].map((n) => `--${n}`)).replaceAll('"', "")
-        }` +
-          ` (far.ts ${declared.name} --help lists them)`,
+        `${who}: there is no flag ${name}${meant} (far.ts ${declared.name} --help lists them)`,
       );
     },
   });

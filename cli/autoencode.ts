@@ -24,6 +24,7 @@ import { runJob } from "./job.ts";
 import { chooseDcae, modelFlags } from "./models.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { bytes, duration, Interrupted } from "./report.ts";
+import { isWorld } from "./world_clip.ts";
 import { batchesOf, decodeBatches, encodeBatches, latentSize, type Workplace } from "./stages.ts";
 
 const vaeFlags = {
@@ -145,7 +146,7 @@ async function encodeClip(file: string, f: Values<typeof encodeFlags>): Promise<
   await within(f, async (at) => {
     let batches: Iterable<Frames> | AsyncIterable<Frames>, total: number | undefined, fps: number | undefined;
     let size: readonly [number, number] = [side, side];
-    if (/\.(npz|npy|safetensors)$/i.test(file)) {
+    if (isWorld(file) || /\.(npz|npy|safetensors)$/i.test(file)) {
       const { frames } = await readClip(file, { ...f, actions: undefined }, {
         count: f.count ?? Infinity,
         side,
@@ -273,12 +274,15 @@ export const encodeVerb = verb({
     "autoencoder's scaling factor, as the transformer takes them. Videos of any length are streamed.\n\n" +
     "Given the option file of a training run, encodes its whole data set into the folder --to, which LatentDataset reads " +
     "(docs/training.md). Interrupted, the same command resumes with the first clip that is missing.",
-  operands: [{ name: "CLIP", help: "npz, npy, video or folder of images; or an option file (YAML)" }],
+  operands: [{
+    name: "CLIP",
+    help: "npz, npy, video or folder of images, or world:N; or an option file (YAML)",
+  }],
   flags: encodeFlags,
   examples: [
     {
-      does: "a clip in the box, without trained weights",
-      line: "encode assets/dmlab_24.npz --random-weights --count 2",
+      does: "a walk through the built-in world with the bundled autoencoder",
+      line: "encode world:0 --count 16",
     },
     {
       does: "a video at 64x64",

@@ -3,7 +3,13 @@
 /** A bar on one line of a terminal. */
 export class SingleBar {
   constructor(options: {
-    format: string;
+    format:
+      | string
+      | ((
+        options: unknown,
+        params: { readonly progress: number; readonly value: number; readonly total: number },
+        payload: Record<string, string>,
+      ) => string);
     hideCursor?: boolean;
     clearOnComplete?: boolean;
     etaBuffer?: number;

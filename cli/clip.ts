@@ -11,6 +11,7 @@ import { openTensorFile } from "../lib/io/open.ts";
 import type { TensorFile } from "../lib/io/tensor_file.ts";
 import { collectFrames, probeVideo, readFrames } from "../lib/io/video.ts";
 import { choice, integer, real, text, UsageError } from "./args.ts";
+import { isWorld, readWorldClip } from "./world_clip.ts";
 
 /** Which part of a clip to take, and how to bring it to the model's size. */
 export const clipFlags = {
@@ -62,12 +63,13 @@ export interface ClipRequest {
 }
 
 /**
- * Reads a clip.
+ * Reads a clip: `world:N`, or a file.
  *
  * @throws {FileFormatError} If the file holds no frames: what was found.
  * @throws {FileAccessError} If it cannot be opened.
  */
 export async function readClip(file: string, flags: ClipFlags, request: ClipRequest): Promise<Clip> {
+  if (isWorld(file)) return readWorldClip(file, flags, request);
   if (TENSOR_ENDING.test(file)) return readTensorClip(file, flags, request);
   const side = flags.size ?? request.side, size = { height: side, width: side };
   const every = flags.every, fps = flags["from-fps"];

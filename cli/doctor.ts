@@ -11,7 +11,7 @@ import { findAdapter } from "../kernels/open.ts";
 import { linear } from "../kernels/linear.ts";
 import { ffmpegPath } from "../lib/io/ffmpeg.ts";
 import { toggle, verb } from "./args.ts";
-import { availableMemory, deviceFlags, openChosen } from "./flags.ts";
+import { availableMemory, deviceFlags, openChosen, quietly } from "./flags.ts";
 import { bytes, oneLine } from "./report.ts";
 
 /** Result of checking one kernel. */
@@ -96,6 +96,20 @@ async function findFfmpeg(): Promise<{ path?: string; version?: string; error?: 
   }
 }
 
+/** Prints rows in columns that are as wide as their longest cell; the last one, which may be a sentence, is left as it is. */
+export function table(
+  rows: readonly (readonly string[])[],
+  print: (line: string) => void = console.log,
+): void {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.slice(0, -1).forEach((cell, i) => widths[i] = Math.max(widths[i] ?? 0, cell.length));
+  }
+  for (const row of rows) {
+    print(`  ${row.map((cell, i) => i < row.length - 1 ? cell.padEnd(widths[i]) : cell).join("  ")}`);
+  }
+}
+
 /** `far.ts doctor`. */
 export const doctor = verb({
   name: "doctor",
@@ -110,7 +124,7 @@ export const doctor = verb({
     { does: "the cpu device with one thread, for a program", line: "doctor --device cpu --threads 1 --json" },
   ],
   run: async ({ flags }) => {
-    const adapter = await findAdapter();
+    const adapter = await quietly(findAdapter);
     const { device, reason } = await openChosen(flags);
     try {
       const { info } = device;
@@ -142,7 +156,7 @@ export const doctor = verb({
         "adapter",
         adapter ? `${adapter.description || adapter.vendor}${adapter.software ? " (software)" : ""}` : "none",
       );
-      row("device", `${info.description}, ${info.threads} thread${info.threads === 1 ? "" : "s"}`);
+      row("device", info.description);
       row("chosen", reason);
       row("memory", memory === undefined ? "unknown" : `${bytes(memory)} available`);
       row(
@@ -151,13 +165,14 @@ export const doctor = verb({
       );
       row("features", info.features.length === 0 ? "none" : info.features.join(" "));
       row("limits", Object.keys(info.limits).length === 0 ? "none" : "");
-      for (const [name, value] of Object.entries(info.limits)) console.log(`  ${name} ${value}`);
-      console.log(`kernels   worst error against the f64 reference, allowed error`);
-      for (const k of kernels) {
-        const result = k.error ??
-          `${k.worst!.toExponential(1)}  ${k.bound.toExponential(0)}  ${k.cases} cases  ok`;
-        console.log(`  ${k.kernel.padEnd(18)}${result}`);
-      }
+      table(Object.entries(info.limits).map(([name, value]) => [name, String(value)]));
+      row("kernels", "worst error against the f64 reference, allowed error");
+      table(kernels.map((k) => [
+        k.kernel,
+        ...(k.error !== undefined
+          ? [k.error]
+          : [k.worst!.toExponential(1), k.bound.toExponential(0), `${k.cases} cases`, "ok"]),
+      ]));
       const { M, N, K } = MEASURED;
       row("linear", `${gflops.toFixed(1)} GFLOP/s at ${M} x ${N} x ${K}, f32, median of 7`);
       if (failed.length > 0) {

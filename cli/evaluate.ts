@@ -34,7 +34,8 @@ import { refuseTooLarge } from "./estimate.ts";
 import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { fileHash } from "./hash.ts";
 import { deviceOf, type Job, runJob } from "./job.ts";
-import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
+import { withCard } from "./bundled.ts";
+import { chooseDcae, chooseFar, modelFlags, requireWeights } from "./models.ts";
 import { RESULT_FILE, SCORE_PROTOCOL, writeResult } from "./outputs.ts";
 import { bytes, duration } from "./report.ts";
 
@@ -122,9 +123,11 @@ async function writeSheet(
   await writePng(file, contactSheet(rows));
 }
 
-async function evaluate({ flags, operands: [what = "world"] }: Call<Flags>): Promise<void> {
+async function evaluate(call: Call<Flags>): Promise<void> {
+  const { flags, operands: [what = "world"] } = withCard("evaluate", call);
   const f = flags as EvaluateFlags;
   if (f.short > f.ctx) throw new UsageError(`--short: expected at most --ctx ${f.ctx}, found ${f.short}`);
+  requireWeights(f);
   await runJob({
     verb: "evaluate",
     declared: evaluateFlags,

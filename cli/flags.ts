@@ -51,9 +51,25 @@ export async function openChosen(
     }
     device = named as DeviceName | "auto";
   }
-  const opened = await openDevice({ device, threads: flags.threads });
+  const opened = await quietly(() => openDevice({ device, threads: flags.threads }));
   const how = flags.device === undefined && device !== undefined && device !== "auto";
   return how ? { ...opened, reason: `${device}: named by FAR_DEVICE` } : opened;
+}
+
+/**
+ * Mesa's Vulkan drivers print a line where XDG_RUNTIME_DIR is not set, though computing needs no such folder: it is named
+ * while drivers are loaded, where that is permitted.
+ */
+export async function quietly<T>(load: () => Promise<T>): Promise<T> {
+  const name = "XDG_RUNTIME_DIR";
+  const { state } = Deno.permissions.querySync({ name: "env", variable: name });
+  if (Deno.build.os !== "linux" || state !== "granted" || Deno.env.get(name)) return await load();
+  Deno.env.set(name, "/tmp");
+  try {
+    return await load();
+  } finally {
+    Deno.env.delete(name);
+  }
 }
 
 /** Free memory of the machine in bytes, where the system says. */

@@ -7,7 +7,8 @@ import { makeFrames } from "../lib/io/frames.ts";
 import { type Call, type Flags, integer, path, UsageError, type Values, verb } from "./args.ts";
 import { checkActions, readActions } from "./clip.ts";
 import { labelNumber } from "./labels.ts";
-import { chooseDcae, chooseFar } from "./models.ts";
+import { chooseDcae, chooseFar, requireWeights } from "./models.ts";
+import { withCard } from "./bundled.ts";
 import { predictFlags } from "./predict.ts";
 import { type Job, runJob } from "./job.ts";
 import { runPrediction } from "./run_prediction.ts";
@@ -28,7 +29,6 @@ const { "decode-context": _decode, ...kept } = shared;
 const flags = {
   frames: integer("frames to generate", { default: 16, min: 1, max: 100_000 }),
   ...kept,
-  model: { ...kept.model, default: "FAR_B" },
   out: path("folder for the result: new, empty, or an earlier result of this verb, which is replaced", {
     default: "out/generate",
     presentation: true,
@@ -36,7 +36,8 @@ const flags = {
 };
 
 async function generate(call: Call<Flags>): Promise<void> {
-  const f = readSettings("generate", flags, call).flags as Values<typeof flags>;
+  const f = readSettings("generate", flags, withCard("generate", call)).flags as Values<typeof flags>;
+  requireWeights(f);
   await runJob({
     verb: "generate",
     declared: flags,
@@ -91,12 +92,12 @@ export const generateVerb = verb({
   flags,
   examples: [
     {
-      does: "try it without trained weights",
-      line: "generate --random-weights --frames 2 --steps 2 --out out/try",
+      does: "a walk with the bundled model: three steps forward, four turns to the right, and so on",
+      line: "generate --actions 2*3,1*4 --frames 32 --steps 10",
     },
     {
-      does: "a walk with the model in the box: three steps forward, four turns to the right, and so on",
-      line: "generate --model world --actions 2*3,1*4 --frames 32 --steps 10",
+      does: "try another model without trained weights",
+      line: "generate --model FAR_B --random-weights --frames 2 --steps 2 --out out/try",
     },
     {
       does: "a class of UCF-101, guided",

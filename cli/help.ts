@@ -4,6 +4,8 @@
  * @module
  */
 import { type Flag, UsageError, type Verb } from "./args.ts";
+import { cardNote } from "./bundled.ts";
+import { type Paint, plain } from "./colour.ts";
 
 /** How every line of far.ts begins in help and examples. */
 export const COMMAND = "deno run -P far.ts";
@@ -33,15 +35,15 @@ function wrap(words: string, indent: number): string {
   return [...lines, line].join(`\n${" ".repeat(indent)}`);
 }
 
-function columns(rows: readonly (readonly [string, string])[]): string {
+function columns(rows: readonly (readonly [string, string])[], paint: Paint): string {
   const width = Math.min(30, Math.max(0, ...rows.map(([left]) => left.length)) + 2);
   return rows.map(([left, right]) => {
     const gap = left.length + 2 > width ? `\n  ${" ".repeat(width)}` : " ".repeat(width - left.length);
-    return `  ${left}${gap}${wrap(right, width + 2)}`;
+    return `  ${paint("name", left)}${gap}${wrap(right, width + 2)}`;
   }).join("\n");
 }
 
-function flagRow(name: string, flag: Flag<unknown>): readonly [string, string] {
+function flagRow(name: string, flag: Flag<unknown>, verb: string): readonly [string, string] {
   const left = flag.kind === "toggle" ? `--${name}` : `--${name} ${flag.value}`;
   const range = flag.min !== undefined && flag.max !== undefined
     ? `${flag.min} to ${flag.max}`
@@ -51,42 +53,50 @@ function flagRow(name: string, flag: Flag<unknown>): readonly [string, string] {
   const standard = flag.kind === "toggle" || flag.default === undefined || flag.many
     ? ""
     : `default ${flag.default}`;
-  const notes = [range, standard].filter((s) => s !== "").join(", ");
+  const notes = [range, standard, cardNote(verb, name)].filter((s) => s !== "").join(", ");
   return [left, notes === "" ? flag.help : `${flag.help} (${notes})`];
 }
 
 /** The text of `far.ts VERB --help`. */
-export function verbHelp(verb: Verb): string {
+export function verbHelp(verb: Verb, paint: Paint = plain): string {
+  const head = (text: string) => paint("heading", text);
   const operands = (verb.operands ?? []).map((o) => {
     const name = o.many ? `${o.name}...` : o.name;
     return o.optional ? `[${name}]` : name;
   });
   const parts = [
-    `${verb.summary}\n\nUsage: ${[COMMAND, verb.name, ...operands].join(" ")} [flags]`,
+    `${head(verb.summary)}\n\n${head("Usage:")} ${[COMMAND, verb.name, ...operands].join(" ")} [flags]`,
     ...(verb.about ?? "").split("\n\n").filter((p) => p !== "").map((p) => wrap(p, 0)),
   ];
   if (verb.operands?.length) {
     const rows = verb.operands.map((o) =>
       [o.name, o.choices ? `${o.help} (${o.choices.join(", ")})` : o.help] as const
     );
-    parts.push(`Operands:\n${columns(rows)}`);
+    parts.push(`${head("Operands:")}\n${columns(rows, paint)}`);
   }
-  const rows = Object.entries(verb.flags).map(([name, flag]) => flagRow(name, flag));
-  parts.push(`Flags:\n${columns([...rows, ["--help", "print this"]])}`);
-  parts.push(`Examples:\n${verb.examples.map((e) => `  # ${e.does}\n  ${COMMAND} ${e.line}`).join("\n")}`);
-  parts.push(`Exit codes:\n${columns(Object.entries(EXIT_CODES))}`);
+  const rows = Object.entries(verb.flags).map(([name, flag]) => flagRow(name, flag, verb.name));
+  parts.push(`${head("Flags:")}\n${columns([...rows, ["--help", "print this"]], paint)}`);
+  const examples = verb.examples.map((e) => `  # ${e.does}\n  ${COMMAND} ${e.line}`);
+  parts.push(`${head("Examples:")}\n${examples.join("\n")}`);
+  parts.push(`${head("Exit codes:")}\n${columns(Object.entries(EXIT_CODES), paint)}`);
   return parts.join("\n\n");
 }
 
 /** The text of `far.ts --help`. */
-export function overview(verbs: readonly Verb[]): string {
+export function overview(verbs: readonly Verb[], paint: Paint = plain): string {
+  const head = (text: string) => paint("heading", text);
   return [
-    "FAR: long-context autoregressive video prediction and generation (arXiv 2503.19325)",
-    `Usage: ${COMMAND} VERB [flags]`,
-    `Verbs:\n${columns(verbs.map((v) => [v.name, v.summary] as const))}`,
+    head("FAR: long-context autoregressive video prediction and generation (arXiv 2503.19325)"),
+    `${head("Usage:")} ${COMMAND} VERB [flags]`,
+    `${head("Verbs:")}\n${columns(verbs.map((v) => [v.name, v.summary] as const), paint)}`,
     `Every verb explains itself: ${COMMAND} predict --help`,
-    `Environment:\n${columns(Object.entries(ENVIRONMENT))}`,
-    `Exit codes:\n${columns(Object.entries(EXIT_CODES))}`,
+    wrap(
+      "The word world names the bundled model (--model world) and the data set that it was trained on (evaluate world); " +
+        "world:N is a clip, the N-th test walk, in every verb that takes one.",
+      0,
+    ),
+    `${head("Environment:")}\n${columns(Object.entries(ENVIRONMENT), paint)}`,
+    `${head("Exit codes:")}\n${columns(Object.entries(EXIT_CODES), paint)}`,
   ].join("\n\n");
 }
 
@@ -102,6 +112,7 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
   HF_TOKEN: "the same, where FAR_TOKEN is not set",
   FAR_DEBUG: "1 prints the stack of an error",
   NO_COLOR: "anything turns colours off",
+  FORCE_COLOR: "anything but 0 turns colours on where there is no terminal",
 };
 
 /**

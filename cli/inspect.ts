@@ -10,6 +10,8 @@ import { openTensorFile } from "../lib/io/open.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
 import type { FileTensor } from "../lib/io/tensor_file.ts";
 import type { Shape } from "../lib/tensor.ts";
+import { BUNDLED } from "./bundled.ts";
+import { resolveDcae, resolveFar } from "./models.ts";
 
 /** One tensor of a checkpoint. */
 export interface TensorReport {
@@ -72,14 +74,19 @@ function candidates(tensors: ReadonlyMap<string, FileTensor>): Record<string, Re
     condition = { condition_cfg: { type, [key]: classes } };
     with_ = ` with ${classes} ${type}s`;
   }
-  for (const name of Object.keys(FAR_MODELS)) {
+  const add = (name: string, shapes: () => Record<string, Shape>) => {
     try {
-      out[name + with_] = farShapes(farConfig(name, condition));
+      out[name] = shapes();
     } catch {
       // FAR-Long knows no labels
     }
-  }
+  };
+  for (const name of Object.keys(FAR_MODELS)) add(name + with_, () => farShapes(farConfig(name, condition)));
   for (const [name, config] of Object.entries(DCAE_MODELS)) out[`DC-AE ${name}`] = dcaeShapes(config);
+  for (const name of Object.keys(BUNDLED)) {
+    add(`${name} (bundled)${with_}`, () => farShapes(resolveFar(name, condition)));
+    out[`DC-AE ${name} (bundled)`] = dcaeShapes(resolveDcae(name).config);
+  }
   return out;
 }
 

@@ -3,8 +3,10 @@
  *
  * @module
  */
+import config from "../deno.json" with { type: "json" };
 import { didYouMean } from "../lib/nearest.ts";
 import { parseCall, UsageError, type Verb, verb } from "./args.ts";
+import { paintFor } from "./colour.ts";
 import { completionScript, overview, verbHelp } from "./help.ts";
 import { checkPermissions } from "./permissions.ts";
 import { report } from "./report.ts";
@@ -63,22 +65,29 @@ export async function main(args: readonly string[]): Promise<number> {
     const [name, ...rest] = args;
     if (name === undefined || name === "--help" || name === "-h" || name === "help") {
       const asked = name === "help" ? VERBS.find((v) => v.name === rest[0]) : undefined;
-      console.log(asked ? verbHelp(asked) : overview(VERBS));
+      const paint = paintFor(Deno.stdout);
+      console.log(asked ? verbHelp(asked, paint) : overview(VERBS, paint));
       return name === undefined ? 2 : 0;
+    }
+    if (name === "--version" || name === "-V" || name === "version") {
+      console.log(`far ${config.version}, deno ${Deno.version.deno}, ${Deno.build.target}`);
+      return 0;
     }
     const chosen = VERBS.find((v) => v.name === name);
     if (!chosen) {
-      throw new UsageError(
-        `there is no verb ${name}${didYouMean(name, VERBS.map((v) => v.name)).replaceAll('"', "")}` +
-          ` (far.ts --help lists them)`,
-      );
+      const kind = name.startsWith("-") ? "flag" : "verb";
+      const known = kind === "flag"
+        ? ["--help", "--version"]
+        : [...VERBS.map((v) => v.name), "help", "version"];
+      const meant = didYouMean(name, known).replaceAll('"', "");
+      throw new UsageError(`there is no ${kind} ${name}${meant} (far.ts --help lists them)`);
     }
     const call = parseCall(chosen, rest);
     if (call === "help") {
-      console.log(verbHelp(chosen));
+      console.log(verbHelp(chosen, paintFor(Deno.stdout)));
       return 0;
     }
-    checkPermissions(chosen.name);
+    checkPermissions(chosen.name, args);
     return await chosen.run(call) ?? 0;
   } catch (error) {
     return report(error);

@@ -13,30 +13,41 @@ import { stateDict } from "../lib/io/state_dict.ts";
 import { toFloat32 } from "../lib/io/host.ts";
 import type { FileTensor, TensorFile } from "../lib/io/tensor_file.ts";
 import { didYouMean } from "../lib/nearest.ts";
+import { optionsDcaeConfig } from "../lib/train/options.ts";
 import { checkShapes, loadParams, type Params, randomParams } from "../lib/params.ts";
 import type { Shape } from "../lib/tensor.ts";
 import { choice, integer, path, text, toggle, UsageError } from "./args.ts";
-import { BOX, BOX_SIDE, boxFile, type BoxPart } from "./box.ts";
+import { BUNDLED, bundledFile, type Card, FIRST_BUNDLED } from "./bundled.ts";
+import { isRun, openRun, runAutoencoder, runFarConfig } from "./trained_run.ts";
 import { checkpointPath } from "./zoo.ts";
+
+const NAMES = Object.keys(BUNDLED);
 
 /** Which models to use. */
 export const modelFlags = {
   model: text(
-    `${BOX.join(", ")} (in the box, with weights), ${
+    `${NAMES.join(", ")} (bundled, with weights), ${
       Object.keys(FAR_MODELS).join(", ")
-    }, or a JSON file with the ` +
-      "authors' keys (type and config)",
-    { default: BOX[0], value: "NAME|FILE" },
+    }, a JSON file with the authors' ` +
+      "keys (type and config), or a training run: its folder or its option file, with its newest averaged weights",
+    { default: FIRST_BUNDLED, value: "NAME|FILE|RUN", file: true },
   ),
-  weights: path("checkpoint of the model (safetensors or pth), or the name of a pulled one"),
+  weights: path(
+    "checkpoint of the model (safetensors or pth), or the name of a pulled one; of a training run give " +
+      "checkpoints/step-N/ema.safetensors: weights averaged over the steps (EMA), which predict better than the raw " +
+      "ones of the last step in model.safetensors",
+  ),
   vae: text(
-    `autoencoder: ${BOX.join(", ")} (in the box), ${
+    `autoencoder: ${NAMES.join(", ")} (bundled), ${
       Object.keys(DCAE_MODELS).join(", ")
-    }, or a JSON file with the ` +
-      "authors' keys (default: that of a model in the box, 8x for others)",
-    { value: "NAME|FILE" },
+    }, a JSON file with the authors' ` +
+      "keys, or a run of train-vae (default: that of a bundled model or of the run, 8x for others)",
+    { value: "NAME|FILE|RUN", file: true },
   ),
-  "vae-weights": path("checkpoint of the autoencoder (safetensors or pth), or the name of a pulled one"),
+  "vae-weights": path(
+    "checkpoint of the autoencoder (safetensors or pth), or the name of a pulled one; of a run of train-vae give " +
+      "checkpoints/step-N/ema.safetensors",
+  ),
   entry: text("dictionary to take from a nested checkpoint of the model, such as params_ema"),
   "random-weights": toggle("use random weights where no checkpoint is given; stamped on every output"),
   dtype: choice(["f32", "f16"], "how weights are stored; arithmetic is f32", { default: "f32" }),
@@ -87,17 +98,18 @@ function readJson(file: string): Record<string, unknown> {
   throw new FileFormatError(file, "expected a JSON object with a model's keys");
 }
 
-/** A configuration by name or out of a JSON file: `{"type": …, "config": {…}}` or the keys alone. */
+/** A configuration by name, of a training run, or out of a JSON file: `{"type": …, "config": {…}}` or the keys alone. */
 export function resolveFar(given: string, more: Record<string, unknown>): FarConfig {
-  if (BOX.includes(given)) return resolveFar(boxFile(given, "far", "config"), more);
+  if (BUNDLED[given]) return resolveFar(bundledFile(given, "far", "config"), more);
+  if (FAR_MODELS[given]) return farConfig(given, more);
+  if (isRun(given)) return runFarConfig(openRun(given, "FARTrainer"), more);
   if (!/\.json$/i.test(given)) {
-    if (!FAR_MODELS[given]) {
-      const known = [...BOX, ...Object.keys(FAR_MODELS)];
-      throw new UsageError(
-        `--model: expected ${known.join(", ")} or a JSON file, found ${given}${didYouMean(given, known)}`,
-      );
-    }
-    return farConfig(given, more);
+    const known = [...NAMES, ...Object.keys(FAR_MODELS)];
+    throw new UsageError(
+      `--model: expected ${known.join(", ")}, a JSON file or the folder of a training run, found ${given}${
+        didYouMean(given, known)
+      }`,
+    );
   }
   const json = readJson(given);
   const type = json.type ?? json.model ?? "FAR";
@@ -105,17 +117,53 @@ export function resolveFar(given: string, more: Record<string, unknown>): FarCon
   return farConfig(type, { ...(json.config as Record<string, unknown> | undefined ?? json), ...more });
 }
 
-function resolveDcae(given: string): DcaeConfig {
-  if (BOX.includes(given)) return resolveDcae(boxFile(given, "dcae", "config"));
-  if (DCAE_MODELS[given]) return DCAE_MODELS[given];
+/** What is known about an autoencoder before its weights are looked for. */
+interface DcaeSource {
+  readonly name: string;
+  readonly config: DcaeConfig;
+  /** Checkpoint that belongs to it. */
+  readonly checkpoint?: string;
+  readonly side?: number;
+  readonly card?: Card;
+}
+
+/** An autoencoder by name, of a training run, or out of a JSON file. */
+export function resolveDcae(given: string): DcaeSource {
+  const name = `DC-AE ${given}`, card = BUNDLED[given];
+  if (DCAE_MODELS[given]) return { name, config: DCAE_MODELS[given] };
+  if (card) {
+    const { config } = resolveDcae(bundledFile(given, "dcae", "config"));
+    return { name, config, checkpoint: bundledFile(given, "dcae", "weights"), side: card.size, card };
+  }
+  if (isRun(given)) {
+    const run = openRun(given, "DCAETrainer");
+    return { name, config: optionsDcaeConfig(run.options)!, checkpoint: run.weights, side: run.side };
+  }
   if (/\.json$/i.test(given)) {
     const json = readJson(given);
-    return dcaeConfig(json.config as Record<string, unknown> | undefined ?? json);
+    return { name, config: dcaeConfig(json.config as Record<string, unknown> | undefined ?? json) };
   }
-  const known = [...BOX, ...Object.keys(DCAE_MODELS)];
+  const known = [...NAMES, ...Object.keys(DCAE_MODELS)];
   throw new UsageError(
-    `--vae: expected ${known.join(", ")} or a JSON file, found ${given}${didYouMean(given, known)}`,
+    `--vae: expected ${known.join(", ")}, a JSON file or the folder of a training run, found ${given}${
+      didYouMean(given, known)
+    }`,
   );
+}
+
+/** The autoencoder that flags mean: the one that is named, else that of the model, else 8x. */
+function dcaeOf({ vae, model = FIRST_BUNDLED }: Partial<Pick<ModelFlags, "vae" | "model">>): DcaeSource {
+  if (vae !== undefined) return resolveDcae(vae);
+  if (BUNDLED[model]) return resolveDcae(model);
+  if (FAR_MODELS[model] || !isRun(model)) return resolveDcae("8x");
+  const run = openRun(model, "FARTrainer"), { config, weights } = runAutoencoder(model, run);
+  return { name: `DC-AE of ${model}`, config, checkpoint: weights, side: run.side };
+}
+
+/** The checkpoint that belongs to a transformer. */
+function farCheckpoint(model: string): string | undefined {
+  if (BUNDLED[model]) return bundledFile(model, "far", "weights");
+  return FAR_MODELS[model] || !isRun(model) ? undefined : openRun(model, "FARTrainer").weights;
 }
 
 /** The part of an open checkpoint that loading reads. */
@@ -186,20 +234,34 @@ function weightsOf(
 ): Weights {
   if (path !== undefined) return fileWeights(checkpointPath(path), entry, shapes, flags.dtype);
   if (flags["random-weights"]) return randomWeights(shapes, RANDOM_WEIGHTS_SEED, flags.dtype);
-  throw new UsageError(
-    `${what} has no weights: give --${flag} FILE, or --random-weights to try the program without a trained model`,
+  throw withoutWeights([[what, flag]]);
+}
+
+/** Says of all models that have no weights which flags give them some. */
+function withoutWeights(missing: readonly (readonly [what: string, flag: string])[]): UsageError {
+  const flags = missing.map(([, flag]) => `--${flag} FILE`).join(" and ");
+  return new UsageError(
+    `${missing.map(([what]) => what).join(" and ")} ${
+      missing.length > 1 ? "have" : "has"
+    } no weights: give ${flags}, ` +
+      "or --random-weights to try the program without a trained model",
   );
 }
 
-/** The checkpoint that a flag names, or the one in the box unless random weights are asked for. */
-function checkpointOf(
-  given: string | undefined,
-  name: string,
-  part: BoxPart,
-  flags: Pick<ModelFlags, "random-weights">,
-): string | undefined {
-  return given ??
-    (BOX.includes(name) && !flags["random-weights"] ? boxFile(name, part, "weights") : undefined);
+/**
+ * Refuses a transformer and an autoencoder of which at least one has no weights.
+ *
+ * @throws {UsageError} Names all that are missing.
+ */
+export function requireWeights(flags: ModelFlags): void {
+  if (flags["random-weights"]) return;
+  const vae = dcaeOf(flags);
+  const found = [
+    [flags.model, "weights", flags.weights ?? farCheckpoint(flags.model)],
+    [vae.name, "vae-weights", flags["vae-weights"] ?? vae.checkpoint],
+  ] as const;
+  const missing = found.filter(([, , file]) => file === undefined);
+  if (missing.length > 0) throw withoutWeights(missing.map(([what, flag]) => [what, flag]));
 }
 
 /** Random weights are the same in every run, whatever seed the noise has. */
@@ -230,7 +292,8 @@ export function chooseFar(flags: ModelFlags, actions?: number): Model<FarConfig>
   const more: Record<string, unknown> = {};
   if (flags.window !== undefined) more.short_term_ctx_winsize = flags.window;
   const plain = resolveFar(flags.model, more),
-    weights = checkpointOf(flags.weights, flags.model, "far", flags);
+    own = flags["random-weights"] ? undefined : farCheckpoint(flags.model),
+    weights = flags.weights ?? own;
   if (weights !== undefined) {
     Object.assign(more, conditionOf(checkpointPath(weights), flags.entry));
   } else if (plain.condition === null) {
@@ -251,18 +314,23 @@ export function chooseFar(flags: ModelFlags, actions?: number): Model<FarConfig>
 export interface Autoencoder extends Model<DcaeConfig> {
   /** Rows and columns of the frames that it was trained on, as far as that is known. */
   readonly side: number;
+  /** Of a bundled autoencoder with its own weights. */
+  readonly card?: Card;
 }
 
-/** The autoencoder that the flags name; without a name that of the model in the box, or 8x. See {@linkcode chooseFar}. */
+/** The autoencoder that the flags name; without a name that of the model, or 8x. See {@linkcode chooseFar}. */
 export function chooseDcae(
   flags:
     & Pick<ModelFlags, "vae" | "vae-weights" | "random-weights" | "dtype">
     & Partial<Pick<ModelFlags, "model">>,
 ): Autoencoder {
-  const { model = BOX[0] } = flags,
-    vae = flags.vae ?? (BOX.includes(model) ? model : "8x"),
-    name = `DC-AE ${vae}`;
-  const config = resolveDcae(vae), weights = checkpointOf(flags["vae-weights"], vae, "dcae", flags);
-  const side = BOX.includes(vae) ? BOX_SIDE : 8 * downsampling(config);
-  return { name, config, side, weights: weightsOf(name, "vae-weights", weights, flags, dcaeShapes(config)) };
+  const { name, config, checkpoint, side = 8 * downsampling(config), card } = dcaeOf(flags);
+  const own = flags["random-weights"] ? undefined : checkpoint, file = flags["vae-weights"] ?? own;
+  return {
+    name,
+    config,
+    side,
+    card: file !== undefined && file === checkpoint ? card : undefined,
+    weights: weightsOf(name, "vae-weights", file, flags, dcaeShapes(config)),
+  };
 }

@@ -1,26 +1,31 @@
 /**
- * Off a terminal nobody can answer a question: says what to type instead of failing at the first file.
+ * Without permissions, Deno would ask about one file and one variable after another: says what to type instead.
  *
  * @module
  */
 import { UsageError } from "./args.ts";
+import { COMMAND } from "./help.ts";
+
+/** A word as a shell takes it. */
+const quoted = (word: string): string =>
+  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 
 /**
- * Returns when far.ts may read files and its own environment variables, or when Deno can ask on a terminal.
+ * Returns when far.ts may read some files and its own environment variables. Whoever grants less than `-P` on purpose is
+ * asked by Deno for the rest.
  *
- * @param verb The verb that is about to run; it names the permission set.
- * @throws {UsageError} Otherwise: one line that says what to type.
+ * @param verb The verb that is about to run.
+ * @param args The whole command line, to be offered again.
+ * @throws {UsageError} Otherwise: one line with the command to type.
  */
-export function checkPermissions(verb: string): void {
-  const wanted = [{ name: "read" }, { name: "env", variable: "FAR_DEVICE" }] as const;
-  const missing = wanted.filter((p) => Deno.permissions.querySync(p).state !== "granted");
-  if (missing.length === 0) return;
-  const refused = missing.some((p) => Deno.permissions.querySync(p).state === "denied");
-  if (!refused && Deno.stdin.isTerminal() && Deno.stderr.isTerminal()) return; // Deno asks
+export function checkPermissions(verb: string, args: readonly string[]): void {
+  const granted = (p: Deno.PermissionDescriptor) => Deno.permissions.querySync(p).state === "granted";
+  const reads = granted({ name: "read" }) || granted({ name: "read", path: "." });
+  if (reads && granted({ name: "env", variable: "FAR_DEVICE" })) return;
   throw new UsageError(
     `far.ts ${verb} needs permission to ${
-      missing.map((p) => p.name === "read" ? "read files" : "read FAR_DEVICE").join(" and ")
-    };` +
-      ` type: deno run -P far.ts ${verb} ...   (-P=${verb} for what this verb needs and no more)`,
+      reads ? "read FAR_DEVICE" : "read files"
+    }; with those that it needs, type: ` +
+      [COMMAND, ...args.map(quoted)].join(" "),
   );
 }

@@ -15,16 +15,15 @@ import {
   type Values,
   verb,
 } from "./args.ts";
-import { BOX } from "./box.ts";
+import { withCard } from "./bundled.ts";
 import { checkActions, type Clip, clipFlags, readActions, readClip } from "./clip.ts";
 import { deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { type Job, runJob } from "./job.ts";
-import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
+import { chooseDcae, chooseFar, modelFlags, requireWeights } from "./models.ts";
 import { labelNumber } from "./labels.ts";
 import { sliceFrames } from "../lib/io/frames.ts";
 import { runPrediction } from "./run_prediction.ts";
 import { readSettings } from "./settings.ts";
-import { isWorld, readWorldClip } from "./world_clip.ts";
 
 /** Flags of `predict`; `generate` takes most of them too. */
 export const predictFlags = {
@@ -67,10 +66,14 @@ export const predictFlags = {
 };
 
 async function predict(call: Call<Flags>): Promise<void> {
-  const { flags: raw, operands: [given] } = readSettings("predict", predictFlags, call);
-  const flags = raw as Values<typeof predictFlags>,
-    operand = given ?? (BOX.includes(flags.model) ? "world" : undefined);
+  const { flags: raw, operands: [operand] } = readSettings(
+    "predict",
+    predictFlags,
+    withCard("predict", call),
+  );
+  const flags = raw as Values<typeof predictFlags>;
   if (operand === undefined) throw new UsageError("far.ts predict: expected CLIP (a clip), found nothing");
+  requireWeights(flags);
   await runJob({
     verb: "predict",
     declared: predictFlags,
@@ -93,9 +96,7 @@ async function predictClip(
     last: flags.take === "end",
     side: vae.side,
   };
-  const clip = isWorld(operand)
-    ? readWorldClip(operand, flags, request)
-    : await readClip(operand, flags, request);
+  const clip = await readClip(operand, flags, request);
   if (clip.frames.frames < flags.ctx) {
     throw new RangeError(
       `${operand}: has ${clip.frames.frames} frames to give, expected at least --ctx ${flags.ctx}`,
@@ -162,13 +163,13 @@ export const predictVerb = verb({
   operands: [{
     name: "CLIP",
     help:
-      "npz, npy, video or folder of images, or world:N, the N-th test walk of the built-in world (default for a model in the box: world:0)",
+      "npz, npy, video or folder of images, or world:N, the N-th test walk of the built-in world (default for a bundled model: the clip on its card, world:0)",
     optional: true,
   }],
   flags: predictFlags,
   examples: [
     {
-      does: "a walk through the built-in world with the model in the box",
+      does: "a walk through the built-in world with the bundled model",
       line: "predict world:3 --ctx 144 --pred 16",
     },
     {

@@ -7,6 +7,7 @@
 // @ts-types="./cli_progress.d.ts"
 import cliProgress from "cli-progress";
 import nodeProcess from "node:process";
+import { paintFor } from "./colour.ts";
 import { duration } from "./report.ts";
 
 /** Way of showing progress. */
@@ -34,6 +35,16 @@ export class Progress {
   /** One line for people: an estimate, a choice, a result. Nothing under `--quiet` and `--json`. */
   say(line: string): void {
     if (this.mode === "bar" || this.mode === "lines") console.error(line);
+  }
+
+  /** What was warned of so far, for the result file. */
+  readonly warnings: string[] = [];
+
+  /** One line on something that is allowed and probably not meant; an event under `--json`. */
+  warn(line: string): void {
+    this.warnings.push(line);
+    this.event("warning", { message: line });
+    this.say(`${paintFor(Deno.stderr)("warning", "warning:")} ${line}`);
   }
 
   /** One event for programs; only under `--json`. */
@@ -76,13 +87,11 @@ export class Stage {
     this.#start = this.#shown = progress.now();
     if (progress.mode === "bar") {
       this.#bar = new cliProgress.SingleBar({
-        format: `${what.padEnd(8)} {bar} {value}/{total} ${plural(unit)}  {rate}  left {left}`,
+        format: (_, { value, total }, { rate, left }) =>
+          barLine({ what, value, total, unit, rate, left }, terminalColumns()),
         stream: nodeProcess.stderr,
         hideCursor: false, // a kill could not bring it back
         gracefulExit: false, // Ctrl-C is ours
-        barCompleteChar: "#",
-        barIncompleteChar: "-",
-        barsize: 24,
         fps: 10,
       });
       this.#bar.start(Math.ceil(total), Math.floor(from), { rate: "", left: "unknown" });
@@ -147,6 +156,45 @@ export class Stage {
       );
     }
   }
+}
+
+/** Columns of the terminal on stderr; 80 where it does not say. */
+export function terminalColumns(): number {
+  try {
+    return Deno.consoleSize().columns || 80;
+  } catch {
+    return 80;
+  }
+}
+
+/** What a bar shows. */
+export interface BarState {
+  readonly what: string;
+  readonly value: number;
+  readonly total: number;
+  readonly unit: string;
+  readonly rate: string;
+  readonly left: string;
+}
+
+/** Narrower bars say nothing. */
+const LEAST_BAR = 8;
+
+/**
+ * One line that fills a terminal: name, bar, count, rate and time left. A narrow terminal loses the rate, then the bar.
+ *
+ * @param columns Width of the terminal; the last column stays empty, for writing there would break the line.
+ */
+export function barLine({ what, value, total, unit, rate, left }: BarState, columns: number): string {
+  const name = what.padEnd(8), width = columns - 1;
+  const count = `${String(value).padStart(String(total).length)}/${total} ${plural(unit)}`;
+  const ends = [[count, rate, `left ${left}`], [count, `left ${left}`]]
+    .map((parts) => parts.filter((part) => part !== "").join("  "));
+  const end = ends.find((text) => name.length + text.length + 2 + LEAST_BAR <= width);
+  if (end === undefined) return `${name} ${ends[1]}`.slice(0, width);
+  const room = width - name.length - end.length - 2;
+  const full = total > 0 ? Math.round(Math.min(1, value / total) * room) : 0;
+  return `${name} ${"#".repeat(full)}${"-".repeat(room - full)} ${end}`;
 }
 
 /** `frames`, but `MiB` as it is. */

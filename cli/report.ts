@@ -6,7 +6,10 @@
 import { FolderLockedError } from "../lib/io/folder_lock.ts";
 import { OwnershipError } from "../lib/io/owned_folder.ts";
 import { UsageError } from "./args.ts";
+import { environment, paintFor } from "./colour.ts";
 import { STOP_SIGNALS, type StopSignal } from "./interrupt.ts";
+
+export { environment };
 
 /** The user pressed Ctrl-C (130), the system asked to stop (143), or the terminal went away (129). What was finished is kept. */
 export class Interrupted extends Error {
@@ -18,15 +21,6 @@ export class Interrupted extends Error {
   constructor(signal: StopSignal, kept: string) {
     super(`interrupted: ${kept}`);
     this.code = STOP_SIGNALS[signal];
-  }
-}
-
-/** One environment variable, or undefined where it is not there or may not be read. */
-export function environment(name: string): string | undefined {
-  try {
-    return Deno.env.get(name);
-  } catch {
-    return undefined;
   }
 }
 
@@ -49,7 +43,7 @@ export function oneLine(error: unknown): string {
 export function report(error: unknown): number {
   const debug = environment("FAR_DEBUG");
   const stack = debug !== undefined && debug !== "0" && debug !== "" && error instanceof Error;
-  console.error(`far: ${oneLine(error)}`);
+  console.error(`${paintFor(Deno.stderr)("error", "far:")} ${oneLine(error)}`);
   if (stack) console.error(error.stack);
   if (error instanceof Interrupted) return error.code;
   // A folder that must not be written into is a value that the flag does not take.

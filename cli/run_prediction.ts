@@ -210,6 +210,7 @@ export async function runPrediction(job: Job, task: Task): Promise<void> {
       flags: task.settings,
     },
     random_weights: random,
+    warnings: progress.warnings,
     models: {
       far: {
         name: far.name,

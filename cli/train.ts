@@ -100,7 +100,9 @@ export const trainVerb = verb({
   summary: "Train a model as an option file says; goes on where an earlier run stopped",
   about:
     "Reads the authors' option files as they are, and ones in the same schema with our additions (docs/training.md). The " +
-    "folder of the run gets checkpoints, log.jsonl, TensorBoard event files, sample videos and loss.svg.\n\n" +
+    "folder of the run gets checkpoints, log.jsonl, TensorBoard event files, sample videos and loss.svg. Afterwards " +
+    "predict --model FOLDER takes its newest averaged weights, checkpoints/step-N/ema.safetensors; model.safetensors " +
+    "beside it holds the raw ones of the last step, which predict worse.\n\n" +
     "Ctrl-C finishes the step and saves a checkpoint; the same command then goes on, and so it does after a crash: the end " +
     "has the same bits as that of a run that was never interrupted.",
   flags,
@@ -108,6 +110,11 @@ export const trainVerb = verb({
     {
       does: "train a small model on pixels of the built-in world",
       line: "train --config experiments/configs/world_tiny.yml",
+    },
+    {
+      does: "train on your own folder of clips, holidays, with the bundled autoencoder",
+      line:
+        "train --config experiments/configs/own_clips.yml --set datasets.train.data_list=holidays --set datasets.sample.data_list=holidays",
     },
     {
       does: "the authors' FAR-B-Long on latents, with less memory",

@@ -4,7 +4,7 @@
  * @module
  */
 import type { RunProgress } from "../lib/train/loop.ts";
-import type { Progress } from "./progress.ts";
+import { type Progress, terminalColumns } from "./progress.ts";
 import { bytes, duration } from "./report.ts";
 
 /** Seconds between two plain lines where there is no terminal. */
@@ -58,7 +58,7 @@ export class TrainLine implements Disposable {
     });
     const line = describeStep(p, this.#total), last = report.step + 1 === this.#total;
     if (mode === "bar") {
-      Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${line.slice(0, columns() - 1)}`));
+      Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${line.slice(0, terminalColumns() - 1)}`));
       this.#open = true;
       if (report.skipped) this.#end();
       return;
@@ -83,13 +83,5 @@ export class TrainLine implements Disposable {
   /** Ends the line. */
   [Symbol.dispose](): void {
     this.#end();
-  }
-}
-
-function columns(): number {
-  try {
-    return Deno.consoleSize().columns;
-  } catch {
-    return 80;
   }
 }

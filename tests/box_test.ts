@@ -1,20 +1,21 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { BOX, boxFile } from "../cli/box.ts";
+import { BUNDLED, bundledFile } from "../cli/bundled.ts";
 import { openSafetensors } from "../lib/io/safetensors.ts";
 import { far, inFolder } from "./cli_helpers.ts";
 
 const root = new URL("../models/", import.meta.url);
 
-Deno.test("every model in the box has its configurations, weights as f16, options, logs and curves, in at most 10 MB", () => {
-  for (const name of BOX) {
+Deno.test("every bundled model has its card, configurations, weights as f16, options, logs and curves, in at most 10 MB", () => {
+  for (const name of Object.keys(BUNDLED)) {
     const files = [...Deno.readDirSync(new URL(`${name}/`, root))].map((entry) => entry.name);
     const bytes = files.reduce((sum, file) => sum + Deno.statSync(new URL(`${name}/${file}`, root)).size, 0);
     assert(bytes <= 10_000_000, `${name}: ${bytes} bytes`);
+    assert(files.includes("card.json"));
     for (const part of ["far", "dcae"] as const) {
-      using weights = openSafetensors(boxFile(name, part, "weights"));
+      using weights = openSafetensors(bundledFile(name, part, "weights"));
       const types = new Set([...weights.tensors.values()].map((t) => t.dtype));
       assertEquals([...types].filter((t) => t !== "I64"), ["F16"], part);
-      assert(Deno.statSync(boxFile(name, part, "config")).isFile);
+      assert(Deno.statSync(bundledFile(name, part, "config")).isFile);
       assert(files.includes(`${part}.yml`), part);
       const logs = files.filter((file) => file.startsWith(part) && file.endsWith("_log.jsonl")); // one a stage
       assert(logs.length > 0, part);
@@ -23,7 +24,7 @@ Deno.test("every model in the box has its configurations, weights as f16, option
   }
 });
 
-Deno.test("predict without arguments takes a walk through the world and the model in the box", async () => {
+Deno.test("predict without arguments takes a walk through the world and the bundled model", async () => {
   await inFolder(async (folder) => {
     const out = `${folder}/out`;
     const { code, stderr } = await far([
@@ -41,7 +42,7 @@ Deno.test("predict without arguments takes a walk through the world and the mode
     assert(!/RANDOM/i.test(stderr), stderr);
     assertMatch(stderr, /PSNR \d+\.\d+ dB, mean of 3 predicted frames/);
     const { settings, random_weights, models } = JSON.parse(Deno.readTextFileSync(`${out}/result.json`));
-    assertEquals([settings.operands, random_weights, models.far.name], [["world"], false, "world"]);
+    assertEquals([settings.operands, random_weights, models.far.name], [["world:0"], false, "world"]);
   });
 });
 

@@ -2,9 +2,10 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { choice, integer, parseCall, path, real, text, toggle, UsageError, verb } from "../cli/args.ts";
 import { completionScript, EXIT_CODES, verbHelp } from "../cli/help.ts";
 import { VERBS } from "../cli/main.ts";
-import { Progress } from "../cli/progress.ts";
+import { barLine, Progress } from "../cli/progress.ts";
 import { readOptions } from "../lib/train/options.ts";
 import { bytes, duration, oneLine } from "../cli/report.ts";
+import { toolTest } from "./tools.ts";
 
 const sample = verb({
   name: "sample",
@@ -56,6 +57,12 @@ Deno.test("an unknown flag names the nearest one", () => {
     "far.ts sample: there is no flag --guidence, did you mean --guidance? (far.ts sample --help lists them)",
     "clip.npz",
     "--guidence=2",
+  );
+  refuses(
+    "far.ts sample: there is no flag -guidance, did you mean --guidance? (far.ts sample --help lists them)",
+    "clip.npz",
+    "-guidance",
+    "2",
   );
   refuses("far.ts sample: there is no flag -x (far.ts sample --help lists them)", "clip.npz", "-x");
 });
@@ -125,19 +132,23 @@ Deno.test("every verb's examples parse by its own declaration", () => {
   }
 });
 
-Deno.test("completion covers every verb and flag in each shell, and bash takes the script", async () => {
-  for (const shell of ["bash", "zsh", "fish"]) {
-    const script = completionScript([sample], shell);
-    assert(script.includes("sample") && script.includes("guidance") && script.includes("f16"), shell);
-  }
-  assertThrows(() => completionScript([], "tcsh"), UsageError, "expected bash or zsh or fish, found tcsh");
-  const program = `${completionScript(VERBS, "bash")}
+toolTest(
+  ["bash"],
+  "completion covers every verb and flag in each shell, and bash takes the script",
+  async () => {
+    for (const shell of ["bash", "zsh", "fish"]) {
+      const script = completionScript([sample], shell);
+      assert(script.includes("sample") && script.includes("guidance") && script.includes("f16"), shell);
+    }
+    assertThrows(() => completionScript([], "tcsh"), UsageError, "expected bash or zsh or fish, found tcsh");
+    const program = `${completionScript(VERBS, "bash")}
     COMP_WORDS=(far doctor --dev); COMP_CWORD=2; _far; echo "\${COMPREPLY[*]}"
     COMP_WORDS=(far doctor --device w); COMP_CWORD=3; _far; echo "\${COMPREPLY[*]}"`;
-  const { stdout, success } = await new Deno.Command("bash", { args: ["-c", program] }).output();
-  assert(success);
-  assertEquals(new TextDecoder().decode(stdout), "--device\nwebgpu\n");
-});
+    const { stdout, success } = await new Deno.Command("bash", { args: ["-c", program] }).output();
+    assert(success);
+    assertEquals(new TextDecoder().decode(stdout), "--device\nwebgpu\n");
+  },
+);
 
 Deno.test("errors are one line, sizes and durations are readable", () => {
   assertEquals(oneLine(new Error("a\n  b\n")), "a b");
@@ -172,6 +183,18 @@ Deno.test("off a terminal, progress is a line now and then with rate and time le
     "predict: 80 of 100 frames, 2.0 frames/s, left 10 s",
     "predict: 100 frames in 50 s",
   ]);
+});
+
+Deno.test("a bar is as wide as the terminal, and a narrow terminal loses the rate, then the bar", () => {
+  const state = { what: "predict", value: 39, total: 156, unit: "frame", rate: "2.0 frames/s", left: "58 s" };
+  for (const columns of [80, 132, 200]) {
+    const line = barLine(state, columns), bar = line.slice(9, line.indexOf("  39/156"));
+    assertEquals([line.length, line.slice(0, 9)], [columns - 1, "predict  "]);
+    assert(line.endsWith("  39/156 frames  2.0 frames/s  left 58 s"), line);
+    assertEquals(bar, "#".repeat(Math.round(bar.length / 4)).padEnd(bar.length, "-"));
+  }
+  assertEquals(barLine(state, 44), "predict  ##------  39/156 frames  left 58 s");
+  assertEquals(barLine(state, 20), "predict   39/156 fr");
 });
 
 Deno.test("work of unknown length shows what is done and its rate", () => {

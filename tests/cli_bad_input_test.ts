@@ -6,6 +6,7 @@ import { writeNpz } from "../lib/io/npz.ts";
 import { writeSafetensors } from "../lib/io/safetensors.ts";
 import { MARKER_FILE } from "../lib/io/owned_folder.ts";
 import { exists, far, inFolder, TINY_DCAE, TINY_FAR, tinyWorld } from "./cli_helpers.ts";
+import { toolTest } from "./tools.ts";
 
 /** Expects one line on stderr after the usual lines, the code, and no result folder. */
 async function refused(out: string, args: readonly string[], code: number, message: RegExp): Promise<void> {
@@ -25,7 +26,7 @@ function zeros(shapes: Record<string, readonly number[]>): Record<string, HostTe
   );
 }
 
-Deno.test("a clip that is too short, absent or no clip is refused", async () => {
+toolTest(["video"], "a clip that is too short, absent or no clip is refused", async () => {
   await inFolder(async (folder) => {
     const flags = await tinyWorld(folder), out = `${folder}/out`, [clip, ...models] = flags;
     await refused(
@@ -123,7 +124,12 @@ Deno.test("weights that are absent, of other shapes, incomplete, or not finite a
   await inFolder(async (folder) => {
     const flags = (await tinyWorld(folder)).filter((f) => f !== "--random-weights"), out = `${folder}/out`;
     const run = [...flags, "--ctx", "2", "--pred", "1"];
-    await refused(out, run, 2, /has no weights: give --(vae-)?weights FILE, or --random-weights/);
+    await refused(
+      out,
+      run,
+      2,
+      /have no weights: give --weights FILE and --vae-weights FILE, or --random-weights/,
+    );
     const vae = zeros(dcaeShapes(dcaeConfig(TINY_DCAE))),
       model = zeros(farShapes(farConfig(TINY_FAR.type, TINY_FAR.config)));
     await writeSafetensors(`${folder}/vae.safetensors`, vae);
@@ -246,7 +252,7 @@ Deno.test("without ffmpeg videos become GIFs, one that fails half-way leaves not
   });
 });
 
-Deno.test("a full disk ends a prediction with one line, code 1 and no result", async () => {
+toolTest(["mount"], "a full disk ends a prediction with one line, code 1 and no result", async () => {
   await inFolder(async (folder) => {
     const flags = await tinyWorld(folder), small = `${folder}/small`;
     Deno.mkdirSync(small);

@@ -3,6 +3,7 @@ import { ENVIRONMENT } from "../cli/help.ts";
 import { VERBS } from "../cli/main.ts";
 import { writeLatents } from "../lib/data/latents.ts";
 import { far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
+import { toolTest } from "./tools.ts";
 
 type Value = boolean | string[] | { allow?: string[]; ignore?: boolean | string[] };
 type Sets = Record<string, Record<string, Value>>;
@@ -56,82 +57,96 @@ async function onTerminal(
 
 const ASKS = /Deno requests|Allow\? \[y\/n/;
 
-Deno.test("no command asks for permission on a terminal, neither with -P nor with its own set", async () => {
-  await inFolder(async (folder) => {
-    const flags = await tinyWorld(folder);
-    const encoder = [flags[0], "--vae", `${folder}/dcae.json`, "--random-weights", "--device", "cpu"];
-    const path = (name: string) => new URL(name, import.meta.url).pathname;
-    const clips = `${folder}/clips`, data = `datasets.train.data_list=${clips}`;
-    await Deno.mkdir(clips);
-    await Deno.copyFile(path("../assets/dmlab_24.npz"), `${clips}/dmlab_24.npz`);
-    const latents = `${folder}/latents`, zeros = new Float32Array(8 * 64);
-    await writeLatents(latents, [{
-      source: "a",
-      latents: { shape: [8, 4, 4, 4], data: zeros },
-      actions: new Int32Array(8),
-    }]);
-    const oneStep = ["--device", "cpu", "--set", "train.total_iter=1", "--set", data];
-    const commands: Record<string, string[]> = {
-      predict: ["predict", ...flags, "--ctx", "2", "--pred", "1", "--out", `${folder}/out`],
-      generate: [
-        "generate",
-        ...flags.slice(1),
-        "--actions",
-        "0",
-        "--frames",
-        "1",
-        "--out",
-        `${folder}/generated`,
-      ],
-      train: ["train", "--config", path("data/train_clip.yml"), ...oneStep, "--out", `${folder}/run`],
-      "train-vae": [
-        "train-vae",
-        "--config",
-        path("data/train_vae_clip.yml"),
-        ...oneStep,
-        "--set",
-        `datasets.sample.data_list=${clips}`,
-        "--set",
-        `models.model_cfg.vae.from_config=${path("../experiments/configs/dcae_8x_tiny.json")}`,
-        "--without-perceptual",
-        "--out",
-        `${folder}/vae`,
-      ],
-      evaluate: [
-        "evaluate",
-        "world",
-        ...flags.slice(1),
-        ...["--clips", "1", "--ctx", "3", "--pred", "1", "--short", "2", "--out", `${folder}/scores`],
-      ],
-      rollout: [
-        "rollout",
-        latents,
-        ...flags.slice(1),
-        ...["--least", "1", "--most", "1", "--to", `${folder}/rollouts`],
-      ],
-      encode: ["encode", ...encoder, "--to", `${folder}/z.safetensors`],
-      decode: ["decode", `${folder}/z.safetensors`, ...encoder.slice(1), "--to", `${folder}/y.mp4`],
-      weights: ["weights", "list"],
-      data: ["data", "make", "world", "--clips", "1", "--frames", "2", "--out", `${folder}/world`],
-      info: ["info", "FAR_B", "--draw", `${folder}/drawings`],
-      doctor: ["doctor", "--device", "cpu"],
-      completion: ["completion", "zsh"],
-    };
-    assertEquals(Object.keys(commands), VERBS.map((v) => v.name));
-    for (const [name, args] of Object.entries(commands)) {
-      for (const set of ["-P", `-P=${name}`]) {
-        const { code, output } = await onTerminal(args, set);
-        assert(!ASKS.test(output), `${name} ${set}: ${output}`);
-        assertEquals(code, 0, `${name} ${set}: ${output}`);
+toolTest(
+  ["script", "video"],
+  "no command asks for permission on a terminal, neither with -P nor with its own set",
+  async () => {
+    await inFolder(async (folder) => {
+      const flags = await tinyWorld(folder);
+      const encoder = [flags[0], "--vae", `${folder}/dcae.json`, "--random-weights", "--device", "cpu"];
+      const path = (name: string) => new URL(name, import.meta.url).pathname;
+      const clips = `${folder}/clips`, data = `datasets.train.data_list=${clips}`;
+      await Deno.mkdir(clips);
+      await Deno.copyFile(path("../assets/dmlab_24.npz"), `${clips}/dmlab_24.npz`);
+      const latents = `${folder}/latents`, zeros = new Float32Array(8 * 64);
+      await writeLatents(latents, [{
+        source: "a",
+        latents: { shape: [8, 4, 4, 4], data: zeros },
+        actions: new Int32Array(8),
+      }]);
+      const oneStep = ["--device", "cpu", "--set", "train.total_iter=1", "--set", data];
+      const commands: Record<string, string[]> = {
+        predict: ["predict", ...flags, "--ctx", "2", "--pred", "1", "--out", `${folder}/out`],
+        generate: [
+          "generate",
+          ...flags.slice(1),
+          "--actions",
+          "0",
+          "--frames",
+          "1",
+          "--out",
+          `${folder}/generated`,
+        ],
+        train: ["train", "--config", path("data/train_clip.yml"), ...oneStep, "--out", `${folder}/run`],
+        "train-vae": [
+          "train-vae",
+          "--config",
+          path("data/train_vae_clip.yml"),
+          ...oneStep,
+          "--set",
+          `datasets.sample.data_list=${clips}`,
+          "--set",
+          `models.model_cfg.vae.from_config=${path("../experiments/configs/dcae_8x_tiny.json")}`,
+          "--without-perceptual",
+          "--out",
+          `${folder}/vae`,
+        ],
+        evaluate: [
+          "evaluate",
+          "world",
+          ...flags.slice(1),
+          ...["--clips", "1", "--ctx", "3", "--pred", "1", "--short", "2", "--out", `${folder}/scores`],
+        ],
+        rollout: [
+          "rollout",
+          latents,
+          ...flags.slice(1),
+          ...["--least", "1", "--most", "1", "--to", `${folder}/rollouts`],
+        ],
+        encode: ["encode", ...encoder, "--to", `${folder}/z.safetensors`],
+        decode: ["decode", `${folder}/z.safetensors`, ...encoder.slice(1), "--to", `${folder}/y.mp4`],
+        weights: ["weights", "list"],
+        data: ["data", "make", "world", "--clips", "1", "--frames", "2", "--out", `${folder}/world`],
+        info: ["info", "FAR_B", "--draw", `${folder}/drawings`],
+        doctor: ["doctor", "--device", "cpu"],
+        completion: ["completion", "zsh"],
+      };
+      assertEquals(Object.keys(commands), VERBS.map((v) => v.name));
+      for (const [name, args] of Object.entries(commands)) {
+        for (const set of ["-P", `-P=${name}`]) {
+          const { code, output } = await onTerminal(args, set);
+          assert(!ASKS.test(output), `${name} ${set}: ${output}`);
+          assertEquals(code, 0, `${name} ${set}: ${output}`);
+        }
       }
-    }
-  });
-});
+    });
+  },
+);
 
-Deno.test("on a terminal, a run without permissions is asked by Deno", async () => {
-  const { output } = await onTerminal(["doctor"], "--no-check", 8); // the question waits for ever;
-  assertMatch(output, ASKS);
-});
+toolTest(
+  ["script"],
+  "on a terminal, a run without permissions offers the command and asks nothing",
+  async () => {
+    const { code, output } = await onTerminal(
+      ["predict", "--ctx", "144", "--out", "my clips"],
+      "--no-check",
+      30,
+    );
+    assert(!ASKS.test(output), output);
+    assertEquals(code, 2);
+    assertMatch(output, /type: deno run -P far\.ts predict --ctx 144 --out 'my clips'\s*$/);
+  },
+);
 
 Deno.test("off a terminal, a run without permissions says in one line what to type", async () => {
   const { code, stderr } = await far(["predict", "clip.npz"], {}, "--no-check");
@@ -147,6 +162,11 @@ Deno.test("unknown verbs and flags end with code 2, one line and the nearest mat
   assertEquals([verb.code, verb.stderr], [
     2,
     "far: there is no verb predcit, did you mean predict? (far.ts --help lists them)",
+  ]);
+  const early = await far(["--verson"]);
+  assertEquals([early.code, early.stderr], [
+    2,
+    "far: there is no flag --verson, did you mean --version? (far.ts --help lists them)",
   ]);
   const flag = await far(["predict", "clip.npz", "--guidence", "2"]);
   assertEquals([flag.code, flag.stderr], [

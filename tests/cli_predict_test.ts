@@ -6,43 +6,52 @@ import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
 import { LOCK_FILE } from "../lib/io/folder_lock.ts";
 import { MARKER_FILE } from "../lib/io/owned_folder.ts";
 import { far, farArgs, inFolder, TINY_DCAE, tinyWorld } from "./cli_helpers.ts";
+import { toolTest } from "./tools.ts";
 
 // deno-lint-ignore no-explicit-any -- the file as it was written
 const resultOf = (folder: string): any => JSON.parse(Deno.readTextFileSync(`${folder}/result.json`));
 const namesOf = (folder: string) => [...Deno.readDirSync(folder)].map((e) => e.name).sort();
 
-Deno.test("predict writes video, side-by-side, sheet and numbers, and says what it expects and what it took", async () => {
-  await inFolder(async (folder) => {
-    const flags = await tinyWorld(folder), out = `${folder}/out`;
-    const { code, stderr } = await far(["predict", ...flags, "--ctx", "4", "--pred", "3", "--out", out]);
-    assertEquals(code, 0, stderr);
-    assertMatch(stderr, /estimate: .* of device memory, /);
-    assertMatch(stderr, /took: .* the estimate was /);
-    assertEquals(namesOf(out), [
-      MARKER_FILE,
-      "prediction.mp4",
-      "result.json",
-      "sheet.png",
-      "side_by_side.mp4",
-    ]);
-    const result = resultOf(out);
-    assertEquals(result.random_weights, true);
-    assertEquals(result.scores[0].frames.map((s: { frame: number }) => s.frame), [4, 5, 6]);
-    for (const { mse, psnr } of result.scores[0].frames) {
-      assert(mse > 0 && mse < 1);
-      assert(Math.abs(psnr - 10 * Math.log10(1 / mse)) < 1e-9);
-    }
-    for (const stage of ["encode", "predict", "decode"]) assert(result.seconds[stage] > 0, stage);
-    assertEquals(result.settings.flags.ctx, 4);
-    const trained = Object.entries(dcaeShapes(dcaeConfig(TINY_DCAE))).filter(([n]) =>
-      !/running_|num_/.test(n)
-    );
-    const elements = trained.map(([, shape]) => shape.reduce((a, b) => a * b, 1));
-    assertEquals(result.models.vae.parameters, elements.reduce((a, b) => a + b), "no batch-norm statistics");
-    assertEquals((await probeVideo(`${out}/side_by_side.mp4`)).frames, 7);
-    assert(readPng(`${out}/sheet.png`).width > 16);
-  });
-});
+toolTest(
+  ["video"],
+  "predict writes video, side-by-side, sheet and numbers, and says what it expects and what it took",
+  async () => {
+    await inFolder(async (folder) => {
+      const flags = await tinyWorld(folder), out = `${folder}/out`;
+      const { code, stderr } = await far(["predict", ...flags, "--ctx", "4", "--pred", "3", "--out", out]);
+      assertEquals(code, 0, stderr);
+      assertMatch(stderr, /estimate: .* of device memory, /);
+      assertMatch(stderr, /took: .* the estimate was /);
+      assertEquals(namesOf(out), [
+        MARKER_FILE,
+        "prediction.mp4",
+        "result.json",
+        "sheet.png",
+        "side_by_side.mp4",
+      ]);
+      const result = resultOf(out);
+      assertEquals(result.random_weights, true);
+      assertEquals(result.scores[0].frames.map((s: { frame: number }) => s.frame), [4, 5, 6]);
+      for (const { mse, psnr } of result.scores[0].frames) {
+        assert(mse > 0 && mse < 1);
+        assert(Math.abs(psnr - 10 * Math.log10(1 / mse)) < 1e-9);
+      }
+      for (const stage of ["encode", "predict", "decode"]) assert(result.seconds[stage] > 0, stage);
+      assertEquals(result.settings.flags.ctx, 4);
+      const trained = Object.entries(dcaeShapes(dcaeConfig(TINY_DCAE))).filter(([n]) =>
+        !/running_|num_/.test(n)
+      );
+      const elements = trained.map(([, shape]) => shape.reduce((a, b) => a * b, 1));
+      assertEquals(
+        result.models.vae.parameters,
+        elements.reduce((a, b) => a + b),
+        "no batch-norm statistics",
+      );
+      assertEquals((await probeVideo(`${out}/side_by_side.mp4`)).frames, 7);
+      assert(readPng(`${out}/sheet.png`).width > 16);
+    });
+  },
+);
 
 Deno.test("the same seed gives the same result with one thread and with two, and --from repeats a run", async () => {
   await inFolder(async (folder) => {
@@ -169,32 +178,36 @@ Deno.test("without the cache, and with f16 weights, the prediction is nearly the
   });
 });
 
-Deno.test("a folder of images is a clip, and the context can be shown as the autoencoder gives it back", async () => {
-  await inFolder(async (folder) => {
-    const [, ...models] = await tinyWorld(folder);
-    Deno.mkdirSync(`${folder}/images`);
-    for (let i = 0; i < 5; i++) {
-      const data = new Uint8Array(20 * 30 * 3).fill(i * 40);
-      await writePng(`${folder}/images/${i}.png`, makeFrames(1, 20, 30, data));
-    }
-    const out = `${folder}/out`,
-      run = ["--size", "16", "--fit", "pad", "--actions", "0", "--ctx", "3", "--pred", "2"];
-    const { code, stderr } = await far(
-      [
-        "predict",
-        `${folder}/images`,
-        ...models,
-        ...run,
-        "--decode-context",
-        "yes",
-        "--fps",
-        "5",
-        "--out",
-        out,
-      ],
-    );
-    assertEquals(code, 0, stderr);
-    const info = await probeVideo(`${out}/side_by_side.mp4`);
-    assertEquals([info.frames, info.fps], [5, 5]);
-  });
-});
+toolTest(
+  ["video"],
+  "a folder of images is a clip, and the context can be shown as the autoencoder gives it back",
+  async () => {
+    await inFolder(async (folder) => {
+      const [, ...models] = await tinyWorld(folder);
+      Deno.mkdirSync(`${folder}/images`);
+      for (let i = 0; i < 5; i++) {
+        const data = new Uint8Array(20 * 30 * 3).fill(i * 40);
+        await writePng(`${folder}/images/${i}.png`, makeFrames(1, 20, 30, data));
+      }
+      const out = `${folder}/out`,
+        run = ["--size", "16", "--fit", "pad", "--actions", "0", "--ctx", "3", "--pred", "2"];
+      const { code, stderr } = await far(
+        [
+          "predict",
+          `${folder}/images`,
+          ...models,
+          ...run,
+          "--decode-context",
+          "yes",
+          "--fps",
+          "5",
+          "--out",
+          out,
+        ],
+      );
+      assertEquals(code, 0, stderr);
+      const info = await probeVideo(`${out}/side_by_side.mp4`);
+      assertEquals([info.frames, info.fps], [5, 5]);
+    });
+  },
+);

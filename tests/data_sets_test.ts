@@ -17,6 +17,7 @@ import { writeNpy, writeNpz } from "../lib/io/npz.ts";
 import { writePth } from "../lib/io/pth_write.ts";
 import { writeVideo } from "../lib/io/video_write.ts";
 import { inFolder } from "./io_helpers.ts";
+import { toolTest } from "./tools.ts";
 
 /** Grey frames that get lighter by 8 a frame. */
 function ramp(frames: number, height: number, width: number, from = 16) {
@@ -47,67 +48,77 @@ const ucf = (data_list: string, data_cfg: object, split = "training", more = {})
     "datasets.train",
   );
 
-Deno.test("UCF-101 is read from the authors' lists and from its own, scaled, cut and padded", async () => {
-  await inFolder(async (folder) => {
-    const root = join(folder, "ucf101"), names = ["Archery/v_Archery_g01_c01", "Biking/v_Biking_g01_c01"];
-    await video(join(root, "UCF-101", `${names[0]}.mp4`), 20);
-    await video(join(root, "UCF-101", `${names[1]}.mp4`), 3, 48, 64, 100);
-    list(
-      join(root, "train03.json"),
-      names.map((n, label) => ({ video_path: `ucf101/UCF-101/${n}.mp4`, label })),
-    );
-    Deno.writeTextFileSync(join(root, "classInd.txt"), "1 Archery\n2 Biking\n");
-    Deno.writeTextFileSync(
-      join(root, "trainlist03.txt"),
-      names.map((n, i) => `${n}.avi ${i + 1}\n`).join(""),
-    );
-    for (const name of ["train03.json", "trainlist03.txt"]) {
-      const cfg = { n_frames: 4, resolution: 32, frame_interval: 3, use_flip: true };
-      const { set, options } = ucf(join(root, name), cfg);
-      assertEquals([set.length, set.classes, options.flip, options.interval], [2, 101, true, 3]);
-      const [batch] = await Array.fromAsync(batches(set, { ...options, split: "validation" }));
-      assertEquals(batch.shape, [2, 4, 3, 32, 32]);
-      assertEquals([...batch.label!], [0, 1]);
-      const frame = 3 * 32 * 32;
-      [16, 40, 64, 88].forEach((v, f) => assertAlmostEquals(batch.data[f * frame + 500] * 255, v, 3));
-      // Three frames only: consecutive, then black.
-      [100, 108, 116, 0].forEach((v, f) => assertAlmostEquals(batch.data[(4 + f) * frame + 500] * 255, v, 3));
-    }
-  });
-});
+toolTest(
+  ["video"],
+  "UCF-101 is read from the authors' lists and from its own, scaled, cut and padded",
+  async () => {
+    await inFolder(async (folder) => {
+      const root = join(folder, "ucf101"), names = ["Archery/v_Archery_g01_c01", "Biking/v_Biking_g01_c01"];
+      await video(join(root, "UCF-101", `${names[0]}.mp4`), 20);
+      await video(join(root, "UCF-101", `${names[1]}.mp4`), 3, 48, 64, 100);
+      list(
+        join(root, "train03.json"),
+        names.map((n, label) => ({ video_path: `ucf101/UCF-101/${n}.mp4`, label })),
+      );
+      Deno.writeTextFileSync(join(root, "classInd.txt"), "1 Archery\n2 Biking\n");
+      Deno.writeTextFileSync(
+        join(root, "trainlist03.txt"),
+        names.map((n, i) => `${n}.avi ${i + 1}\n`).join(""),
+      );
+      for (const name of ["train03.json", "trainlist03.txt"]) {
+        const cfg = { n_frames: 4, resolution: 32, frame_interval: 3, use_flip: true };
+        const { set, options } = ucf(join(root, name), cfg);
+        assertEquals([set.length, set.classes, options.flip, options.interval], [2, 101, true, 3]);
+        const [batch] = await Array.fromAsync(batches(set, { ...options, split: "validation" }));
+        assertEquals(batch.shape, [2, 4, 3, 32, 32]);
+        assertEquals([...batch.label!], [0, 1]);
+        const frame = 3 * 32 * 32;
+        [16, 40, 64, 88].forEach((v, f) => assertAlmostEquals(batch.data[f * frame + 500] * 255, v, 3));
+        // Three frames only: consecutive, then black.
+        [100, 108, 116, 0].forEach((v, f) =>
+          assertAlmostEquals(batch.data[(4 + f) * frame + 500] * 255, v, 3)
+        );
+      }
+    });
+  },
+);
 
-Deno.test("MCVD takes every tenth clip, Latte as many of each class, and both say when clips are missing", async () => {
-  await inFolder(async (folder) => {
-    await video(join(folder, "v0.mp4"), 2);
-    const path = join(folder, "test03.json");
-    list(path, Array.from({ length: 45 }, (_, i) => ({ video_path: `v${i}.mp4`, label: i % 3 })));
-    const options = { list: path, split: "validation" } as const;
-    const number = (source: string) => Number(/v(\d+)\.mp4$/.exec(source)![1]);
-    const all = (set: ReturnType<typeof ucf101>) =>
-      Array.from({ length: set.length }, (_, i) => number(set.source(i)));
-    assertEquals(all(ucf101({ ...options, evaluation: "MCVD" })), [0, 10, 20, 30, 40]);
-    assertEquals(all(ucf101({ ...options, evaluation: "MCVD", samples: 3 })), [0, 10, 20]);
-    assertThrows(
-      () => ucf101({ ...options, evaluation: "MCVD", samples: 6 }),
-      RangeError,
-      "expected at least 6 clips",
-    );
-    const latte = all(ucf101({ ...options, evaluation: "Latte", samples: 8, seed: 1 }));
-    assertEquals(new Set(latte).size, 8);
-    for (const label of [0, 1, 2]) {
-      assert([2, 3].includes(latte.filter((n) => n % 3 === label).length), latte.join());
-    }
-    assertEquals(all(ucf101({ ...options, evaluation: "Latte", samples: 8, seed: 1 })), latte);
-    assertThrows(
-      () => ucf101({ ...options, evaluation: "Latte", samples: 60 }),
-      RangeError,
-      "at least 20 clips of class 0",
-    );
-    assertThrows(() => ucf101(options), RangeError, "evaluation_type MCVD or Latte");
-  });
-});
+toolTest(
+  ["video"],
+  "MCVD takes every tenth clip, Latte as many of each class, and both say when clips are missing",
+  async () => {
+    await inFolder(async (folder) => {
+      await video(join(folder, "v0.mp4"), 2);
+      const path = join(folder, "test03.json");
+      list(path, Array.from({ length: 45 }, (_, i) => ({ video_path: `v${i}.mp4`, label: i % 3 })));
+      const options = { list: path, split: "validation" } as const;
+      const number = (source: string) => Number(/v(\d+)\.mp4$/.exec(source)![1]);
+      const all = (set: ReturnType<typeof ucf101>) =>
+        Array.from({ length: set.length }, (_, i) => number(set.source(i)));
+      assertEquals(all(ucf101({ ...options, evaluation: "MCVD" })), [0, 10, 20, 30, 40]);
+      assertEquals(all(ucf101({ ...options, evaluation: "MCVD", samples: 3 })), [0, 10, 20]);
+      assertThrows(
+        () => ucf101({ ...options, evaluation: "MCVD", samples: 6 }),
+        RangeError,
+        "expected at least 6 clips",
+      );
+      const latte = all(ucf101({ ...options, evaluation: "Latte", samples: 8, seed: 1 }));
+      assertEquals(new Set(latte).size, 8);
+      for (const label of [0, 1, 2]) {
+        assert([2, 3].includes(latte.filter((n) => n % 3 === label).length), latte.join());
+      }
+      assertEquals(all(ucf101({ ...options, evaluation: "Latte", samples: 8, seed: 1 })), latte);
+      assertThrows(
+        () => ucf101({ ...options, evaluation: "Latte", samples: 60 }),
+        RangeError,
+        "at least 20 clips of class 0",
+      );
+      assertThrows(() => ucf101(options), RangeError, "evaluation_type MCVD or Latte");
+    });
+  },
+);
 
-Deno.test("BAIR validates on consecutive frames from the first on", async () => {
+toolTest(["video"], "BAIR validates on consecutive frames from the first on", async () => {
   await inFolder(async (folder) => {
     await video(join(folder, "bair/val/0.mp4"), 12, 64, 64);
     const path = join(folder, "bair/bair_val.json");
@@ -125,7 +136,7 @@ Deno.test("BAIR validates on consecutive frames from the first on", async () => 
   });
 });
 
-Deno.test("Minecraft reads mp4 with its actions, and latents with the same actions", async () => {
+toolTest(["video"], "Minecraft reads mp4 with its actions, and latents with the same actions", async () => {
   await inFolder(async (folder) => {
     await video(join(folder, "mc/a.mp4"), 10, 32, 32);
     await writeNpz(join(folder, "mc/a.npz"), { actions: int64(count(10)) });
@@ -220,7 +231,7 @@ Deno.test("broken clips are named by check and never left out", async () => {
   });
 });
 
-Deno.test("a video that breaks off is found by check", async () => {
+toolTest(["video"], "a video that breaks off is found by check", async () => {
   await inFolder(async (folder) => {
     const path = await video(join(folder, "whole.mp4"), 40), bytes = Deno.readFileSync(path);
     Deno.writeFileSync(join(folder, "cut.mp4"), bytes.subarray(0, bytes.length * 3 / 4));
@@ -230,32 +241,36 @@ Deno.test("a video that breaks off is found by check", async () => {
   });
 });
 
-Deno.test("one's own folder holds videos, npz archives and folders of images with actions beside them", async () => {
-  await inFolder(async (folder) => {
-    await video(join(folder, "b/walk.mp4"), 5, 32, 48);
-    Deno.writeTextFileSync(join(folder, "b/walk.csv"), "frame,action\n0,1\n1,0\n2,2\n3,2\n4,1\n");
-    await video(join(folder, "run.mp4"), 4, 32, 48);
-    await writeNpy(join(folder, "run.npy"), int64([3, 2, 1, 0]));
-    for (let f = 0; f < 3; f++) {
-      await writePng(join(folder, `images/f${f}.png`), ramp(1, 32, 48, 40 + 20 * f));
-    }
-    Deno.writeTextFileSync(join(folder, "images/actions.txt"), "2\n1\n0\n");
-    const set = folderSet({ folder, resolution: 32 });
-    const clips = await Promise.all([0, 1, 2].map((i) => set.read(i)));
-    assertEquals(clips.map((c) => c.source.slice(folder.length + 1)), ["run.mp4", "b/walk.mp4", "images"]);
-    assertEquals(clips.map((c) => [...c.actions!]), [[3, 2, 1, 0], [1, 0, 2, 2, 1], [2, 1, 0]]);
-    assertEquals(grey(clips[2], 2, 32 * 48 * 3), 80);
-    assertEquals(await checkSet(set), []);
-    const { value } = await batches(set, { batch: 3, frames: 3, split: "validation" }).next();
-    assertEquals(value!.shape, [3, 3, 3, 32, 32]);
-    const one = folderSet({ folder: join(folder, "b/walk.mp4"), split: "test" });
-    assertEquals([one.length, [...(await one.read(0)).actions!]], [1, [1, 0, 2, 2, 1]]);
-    Deno.removeSync(join(folder, "run.npy"));
-    assertThrows(() => folderSet({ folder }), Error, "run.mp4: has no actions beside it");
-  });
-});
+toolTest(
+  ["video"],
+  "one's own folder holds videos, npz archives and folders of images with actions beside them",
+  async () => {
+    await inFolder(async (folder) => {
+      await video(join(folder, "b/walk.mp4"), 5, 32, 48);
+      Deno.writeTextFileSync(join(folder, "b/walk.csv"), "frame,action\n0,1\n1,0\n2,2\n3,2\n4,1\n");
+      await video(join(folder, "run.mp4"), 4, 32, 48);
+      await writeNpy(join(folder, "run.npy"), int64([3, 2, 1, 0]));
+      for (let f = 0; f < 3; f++) {
+        await writePng(join(folder, `images/f${f}.png`), ramp(1, 32, 48, 40 + 20 * f));
+      }
+      Deno.writeTextFileSync(join(folder, "images/actions.txt"), "2\n1\n0\n");
+      const set = folderSet({ folder, resolution: 32 });
+      const clips = await Promise.all([0, 1, 2].map((i) => set.read(i)));
+      assertEquals(clips.map((c) => c.source.slice(folder.length + 1)), ["run.mp4", "b/walk.mp4", "images"]);
+      assertEquals(clips.map((c) => [...c.actions!]), [[3, 2, 1, 0], [1, 0, 2, 2, 1], [2, 1, 0]]);
+      assertEquals(grey(clips[2], 2, 32 * 48 * 3), 80);
+      assertEquals(await checkSet(set), []);
+      const { value } = await batches(set, { batch: 3, frames: 3, split: "validation" }).next();
+      assertEquals(value!.shape, [3, 3, 3, 32, 32]);
+      const one = folderSet({ folder: join(folder, "b/walk.mp4"), split: "test" });
+      assertEquals([one.length, [...(await one.read(0)).actions!]], [1, [1, 0, 2, 2, 1]]);
+      Deno.removeSync(join(folder, "run.npy"));
+      assertThrows(() => folderSet({ folder }), Error, "run.mp4: has no actions beside it");
+    });
+  },
+);
 
-Deno.test("actions that are not one whole number a frame are refused with their line", async () => {
+toolTest(["video"], "actions that are not one whole number a frame are refused with their line", async () => {
   await inFolder(async (folder) => {
     await video(join(folder, "a.mp4"), 3);
     for (
@@ -338,7 +353,7 @@ Deno.test("latents go through shards and come back, with actions and labels", as
   });
 });
 
-Deno.test("lists that are damaged, incomplete or elsewhere are refused in one line", async () => {
+toolTest(["video"], "lists that are damaged, incomplete or elsewhere are refused in one line", async () => {
   await inFolder(async (folder) => {
     const path = join(folder, "list.json"), open = () => ucf(path, { n_frames: 2, resolution: 8 });
     await video(join(folder, "a.mp4"), 2);

@@ -1,9 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { isFile } from "../lib/io/paths.ts";
+import { toolTest } from "./tools.ts";
 
 const root = new URL("../", import.meta.url);
 
-/** Files that git keeps or would keep; in a copy without git, every file. */
+/** Files that git keeps or would keep. */
 async function files(): Promise<string[]> {
   const { success, stdout } = await new Deno.Command("git", {
     args: ["ls-files", "-z", "--cached", "--others", "--exclude-standard"],
@@ -25,7 +26,7 @@ const MACHINE = new RegExp(
   "m",
 );
 
-Deno.test("no file names a registry host or a path of one machine", async () => {
+toolTest(["git"], "no file names a registry host or a path of one machine", async () => {
   const found: string[] = [];
   for (const name of await files()) {
     if (BINARY.test(name) || name === "deno.lock") continue;
@@ -35,7 +36,7 @@ Deno.test("no file names a registry host or a path of one machine", async () => 
   assertEquals(found, []);
 });
 
-Deno.test("no source file is longer than 500 lines", async () => {
+toolTest(["git"], "no source file is longer than 500 lines", async () => {
   const long: string[] = [];
   for (const name of await files()) {
     if (!/\.(ts|wgsl|py|sh|md)$/.test(name)) continue;
@@ -45,7 +46,7 @@ Deno.test("no source file is longer than 500 lines", async () => {
   assertEquals(long, []);
 });
 
-Deno.test("the repository stays small enough to clone in seconds", async () => {
+toolTest(["git"], "the repository stays small enough to clone in seconds", async () => {
   let total = 0;
   for (const name of await files()) {
     const { size } = Deno.statSync(new URL(name, root));

@@ -4,6 +4,7 @@ import { FileAccessError } from "../lib/io/errors.ts";
 import { fromFloat32 } from "../lib/io/host.ts";
 import { writeSafetensors } from "../lib/io/safetensors.ts";
 import { assertOneLine, inFolder } from "./io_helpers.ts";
+import { toolTest } from "./tools.ts";
 
 function names(folder: string): string[] {
   return [...Deno.readDirSync(folder)].map((entry) => entry.name).sort();
@@ -112,23 +113,27 @@ async function mountSmall(folder: string): Promise<boolean> {
   }
 }
 
-Deno.test("a disk that fills up while a file is written is named, and nothing is left behind", async () => {
-  await inFolder(async (folder) => {
-    if (!await mountSmall(folder)) return; // the test above covers the message where mounting is not allowed
-    try {
-      const path = `${folder}/x.safetensors`;
-      await writeSafetensors(path, { x: fromFloat32(new Float32Array([1]), [1]) });
-      const before = Deno.readFileSync(path);
-      const large = { x: fromFloat32(new Float32Array(1_000_000), [1_000_000]) };
-      const error = await assertRejects(() => writeSafetensors(path, large));
-      assertOneLine(error, `${path}: cannot write: no space left on the device`);
-      assertEquals(Deno.readFileSync(path), before);
-      assertEquals(names(folder), ["x.safetensors"]);
-    } finally {
-      await new Deno.Command("umount", { args: [folder] }).output();
-    }
-  });
-});
+toolTest(
+  ["mount"],
+  "a disk that fills up while a file is written is named, and nothing is left behind",
+  async () => {
+    await inFolder(async (folder) => {
+      if (!await mountSmall(folder)) return; // the test above covers the message where mounting is not allowed
+      try {
+        const path = `${folder}/x.safetensors`;
+        await writeSafetensors(path, { x: fromFloat32(new Float32Array([1]), [1]) });
+        const before = Deno.readFileSync(path);
+        const large = { x: fromFloat32(new Float32Array(1_000_000), [1_000_000]) };
+        const error = await assertRejects(() => writeSafetensors(path, large));
+        assertOneLine(error, `${path}: cannot write: no space left on the device`);
+        assertEquals(Deno.readFileSync(path), before);
+        assertEquals(names(folder), ["x.safetensors"]);
+      } finally {
+        await new Deno.Command("umount", { args: [folder] }).output();
+      }
+    });
+  },
+);
 
 Deno.test("a process killed while it writes leaves the old file whole; what it left is swept away later", async () => {
   await inFolder(async (folder) => {

@@ -40,6 +40,9 @@ const LAYERS: Readonly<Record<string, number>> = {
   "mod.ts": 2.5,
   lib: 2,
   kernels: 1,
+  // data: cards of the bundled models, and the version
+  models: 0,
+  "deno.json": 0,
 };
 const ANYTHING = ["bench", "tests", "notebooks"];
 

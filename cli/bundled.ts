@@ -1,0 +1,75 @@
+/**
+ * The bundled models: small ones whose weights lie in `models/`, so that every verb works on a fresh machine. Each has a
+ * card that says what it was trained on and with which settings it works best.
+ *
+ * @module
+ */
+import { fileURLToPath } from "node:url";
+import world from "../models/world/card.json" with { type: "json" };
+import type { Call, Flags } from "./args.ts";
+
+/** Limits within which frames of the model's own kind were found to be. */
+export interface KindBound {
+  /** Holds for at least so many frames. */
+  readonly frames: number;
+  /** Least median PSNR of frames that went through the autoencoder, in dB. */
+  readonly psnr: number;
+  /** Largest root mean square of the scaled latents. */
+  readonly rms: number;
+}
+
+/** What a bundled model says about itself: `models/NAME/card.json`. */
+export interface Card {
+  /** One line. */
+  readonly about: string;
+  /** Rows and columns of the frames that it was trained on. */
+  readonly size: number;
+  /** What its actions mean, by number. */
+  readonly actions: readonly string[];
+  /** Values of flags that are not given, by verb; `clip` stands for the operand. */
+  readonly defaults: Readonly<Record<string, Readonly<Record<string, string | number>>>>;
+  /** Which clips it knows, and how they are told from others. */
+  readonly kind: { readonly what: string; readonly bounds: readonly KindBound[] };
+}
+
+/** The bundled models by name; each is a transformer with the autoencoder that it was trained on. */
+export const BUNDLED: Readonly<Record<string, Card>> = { world };
+
+/** Which of them is used where none is named. */
+export const FIRST_BUNDLED = "world";
+
+/** What a bundled model consists of. */
+export type BundledPart = "far" | "dcae";
+
+/**
+ * A file of a bundled model.
+ *
+ * @param name One of {@linkcode BUNDLED}.
+ * @param part The transformer or the autoencoder.
+ * @param kind Its configuration (the authors' keys) or its weights.
+ * @returns Its path, wherever the program was started.
+ */
+export function bundledFile(name: string, part: BundledPart, kind: "config" | "weights"): string {
+  const ending = kind === "config" ? "json" : "safetensors";
+  return fileURLToPath(new URL(`../models/${name}/${part}.${ending}`, import.meta.url));
+}
+
+/**
+ * A call whose flags have the values of the model's card where they were not given. A call that repeats an earlier run
+ * (`--from`) has all its values from there.
+ */
+export function withCard(verb: string, call: Call<Flags>): Call<Flags> {
+  const { clip, ...defaults } = BUNDLED[call.flags.model as string]?.defaults[verb] ?? {};
+  if (call.flags.from !== undefined) return call;
+  const chosen = Object.entries(defaults).filter(([name]) => !call.given.has(name));
+  const operands = call.operands.length === 0 && clip !== undefined ? [String(clip)] : call.operands;
+  return { ...call, operands, flags: { ...call.flags, ...Object.fromEntries(chosen) } };
+}
+
+/** What `--help` says beside a flag's default: the values that cards have for it. */
+export function cardNote(verb: string, flag: string): string {
+  return Object.entries(BUNDLED).flatMap(([name, { defaults }]) => {
+    const value = defaults[verb]?.[flag];
+    return value === undefined ? [] : [`${value} for ${name}`];
+  }).join(", ");
+}

@@ -1,0 +1,48 @@
+/**
+ * Colours on a terminal, used sparingly: headings, warnings and errors.
+ *
+ * @module
+ */
+
+/** What a piece of text is. */
+export type Tone = "heading" | "name" | "warning" | "error";
+
+const CODES: Readonly<Record<Tone, readonly [number, number]>> = {
+  heading: [1, 22],
+  name: [36, 39],
+  warning: [33, 39],
+  error: [31, 39],
+};
+
+/** One environment variable, or undefined where it is not there or may not be read. Never asks for permission. */
+export function environment(name: string): string | undefined {
+  const { state } = Deno.permissions.querySync({ name: "env", variable: name });
+  return state === "granted" ? Deno.env.get(name) : undefined;
+}
+
+/**
+ * Whether a stream gets colours: FORCE_COLOR asks for them (0 forbids them), then
+ * NO_COLOR forbids them, else terminals get them. Deno and Node take the two in the same order.
+ *
+ * @param stream Where the text goes.
+ */
+export function hasColour(stream: { isTerminal(): boolean }): boolean {
+  const forced = environment("FORCE_COLOR");
+  if (forced !== undefined && forced !== "") return forced !== "0";
+  return !Deno.noColor && stream.isTerminal();
+}
+
+/** Gives text its colour. */
+export type Paint = (tone: Tone, text: string) => string;
+
+/** Leaves text as it is. */
+export const plain: Paint = (_, text) => text;
+
+/** How to paint what goes to a stream. */
+export function paintFor(stream: { isTerminal(): boolean }): Paint {
+  if (!hasColour(stream)) return plain;
+  return (tone, text) => {
+    const [on, off] = CODES[tone];
+    return `\x1b[${on}m${text}\x1b[${off}m`;
+  };
+}

@@ -1,0 +1,58 @@
+/**
+ * Tests that need a program which a machine may not have: without it they are ignored, by name, and counted as ignored.
+ * FAR_REQUIRE_TOOLS=1 runs them all the same, so that a machine which should have everything cannot hide a gap.
+ *
+ * @module
+ */
+import { ffmpegPath } from "../lib/io/ffmpeg.ts";
+import { makeFrames } from "../lib/io/frames.ts";
+import { writeVideo } from "../lib/io/video_write.ts";
+import { inFolder } from "./io_helpers.ts";
+
+/** `video` is writing and reading mp4, with whatever does it; the others are programs. */
+export type Tool = "video" | "ffmpeg" | "script" | "git" | "bash" | "sh" | "mount";
+
+/** Whether tests run whose tools are missing. */
+const REQUIRED = Deno.env.get("FAR_REQUIRE_TOOLS") === "1";
+
+const holds = (attempt: () => Promise<unknown>) => attempt().then(() => true, () => false);
+
+/** Whether a program starts; what it says does not matter. */
+const starts = (program: string) =>
+  holds(async () =>
+    await new Deno.Command(program, { args: ["--version"], stdout: "null", stderr: "null" }).output()
+  );
+
+const ffmpeg = await holds(async () => {
+  if (!await starts("ffmpeg")) await ffmpegPath();
+});
+
+const THERE: Readonly<Record<Tool, boolean>> = {
+  ffmpeg,
+  video: ffmpeg ||
+    await holds(() =>
+      inFolder((folder) =>
+        writeVideo(`${folder}/probe.mp4`, makeFrames(2, 16, 16), { fps: 10 }).then(() => {})
+      )
+    ),
+  script: await starts("script"),
+  git: await starts("git"),
+  bash: await starts("bash"),
+  sh: await starts("sh"),
+  mount: await starts("mount"),
+};
+
+/** The options of a test that needs tools: `Deno.test({ ...needs(["git"], "name"), fn })`. */
+export function needs(
+  tools: readonly Tool[],
+  name: string,
+): { readonly name: string; readonly ignore: boolean } {
+  const missing = tools.filter((tool) => !THERE[tool]);
+  if (missing.length === 0) return { name, ignore: false };
+  return { name: `${name} (needs ${missing.join(" and ")})`, ignore: !REQUIRED };
+}
+
+/** A test that needs tools. */
+export function toolTest(tools: readonly Tool[], name: string, fn: () => Promise<void>): void {
+  Deno.test({ ...needs(tools, name), fn });
+}
