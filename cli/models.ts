@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { readText } from "./files.ts";
 import type { Device } from "../kernels/device.ts";
 import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes, downsampling } from "../lib/dcae/config.ts";
 import { FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
+import { readJsonObject } from "../lib/io/text.ts";
 import { toFloat32 } from "../lib/io/host.ts";
 import type { FileTensor, TensorFile } from "../lib/io/tensor_file.ts";
 import { didYouMean } from "../lib/nearest.ts";
@@ -76,17 +76,6 @@ export interface Model<C> {
   readonly weights: Weights;
 }
 
-function readJson(file: string): Record<string, unknown> {
-  const content = readText(file);
-  try {
-    const value = JSON.parse(content);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
-  } catch {
-    // said below
-  }
-  throw new FileFormatError(file, "expected a JSON object with a model's keys");
-}
-
 /** A configuration by name or out of a JSON file: `{"type": …, "config": {…}}` or the keys alone. */
 export function resolveFar(given: string, more: Record<string, unknown>): FarConfig {
   if (BOX.includes(given)) return resolveFar(boxFile(given, "far", "config"), more);
@@ -99,7 +88,7 @@ export function resolveFar(given: string, more: Record<string, unknown>): FarCon
     }
     return farConfig(given, more);
   }
-  const json = readJson(given);
+  const json = readJsonObject(given, "a model's keys");
   const type = json.type ?? json.model ?? "FAR";
   if (typeof type !== "string") throw new FileFormatError(given, `expected type to be a model's name`);
   return farConfig(type, { ...(json.config as Record<string, unknown> | undefined ?? json), ...more });
@@ -109,7 +98,7 @@ function resolveDcae(given: string): DcaeConfig {
   if (BOX.includes(given)) return resolveDcae(boxFile(given, "dcae", "config"));
   if (DCAE_MODELS[given]) return DCAE_MODELS[given];
   if (/\.json$/i.test(given)) {
-    const json = readJson(given);
+    const json = readJsonObject(given, "a model's keys");
     return dcaeConfig(json.config as Record<string, unknown> | undefined ?? json);
   }
   const known = [...BOX, ...Object.keys(DCAE_MODELS)];

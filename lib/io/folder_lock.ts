@@ -6,6 +6,7 @@
  *
  * @module
  */
+import { readText } from "./text.ts";
 import { join } from "node:path";
 import { accessError, FileAccessError } from "./errors.ts";
 
@@ -33,7 +34,7 @@ function hostName(): string {
 
 function readHolder(path: string): Partial<Holder> {
   try {
-    const { pid, host, since } = JSON.parse(Deno.readTextFileSync(path));
+    const { pid, host, since } = JSON.parse(readText(path));
     return {
       ...(Number.isSafeInteger(pid) ? { pid } : {}),
       ...(typeof host === "string" ? { host } : {}),
