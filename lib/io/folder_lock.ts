@@ -6,9 +6,9 @@
  *
  * @module
  */
-import { readText } from "./text.ts";
 import { join } from "node:path";
 import { accessError, FileAccessError } from "./errors.ts";
+import { readText } from "./text.ts";
 
 /** Name of the file. */
 export const LOCK_FILE = "far-job.lock";
