@@ -12,7 +12,7 @@ import { worldScene } from "../lib/data/world/world.ts";
 import { worldSet } from "../lib/data/world_set.ts";
 import { writeAtomic } from "../lib/io/atomic.ts";
 import { writePng } from "../lib/io/image.ts";
-import { readJsonObject } from "../lib/io/run_folder.ts";
+import { readJsonObject } from "../lib/io/text.ts";
 import { isFile } from "../lib/io/paths.ts";
 import { fromPlanes } from "../lib/io/planes.ts";
 import { contactSheet } from "../lib/io/sheet.ts";

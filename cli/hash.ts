@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { accessError } from "../lib/io/errors.ts";
+import { openFile } from "../lib/io/source.ts";
 
 /** SHA-256 of bytes in hex. */
 export const bytesHash = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
@@ -14,12 +15,12 @@ export function fileHash(path: string): string;
 export function fileHash(path: string | null): string | null;
 export function fileHash(path: string | null): string | null {
   if (path === null) return null;
+  using file = openFile(path);
+  const hash = createHash("sha256"), piece = new Uint8Array(2 ** 20);
   try {
-    using file = Deno.openSync(path);
-    const hash = createHash("sha256"), piece = new Uint8Array(2 ** 20);
     for (let count; (count = file.readSync(piece)) !== null;) hash.update(piece.subarray(0, count));
-    return hash.digest("hex");
   } catch (error) {
-    throw accessError(path, "cannot open", error);
+    throw accessError(path, "cannot read", error);
   }
+  return hash.digest("hex");
 }

@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { readText } from "./files.ts";
 import type { Device } from "../kernels/device.ts";
 import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes, downsampling } from "../lib/dcae/config.ts";
 import { FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
+import { readJsonObject } from "../lib/io/text.ts";
 import { toFloat32 } from "../lib/io/host.ts";
 import type { FileTensor, TensorFile } from "../lib/io/tensor_file.ts";
 import { didYouMean } from "../lib/nearest.ts";
@@ -87,17 +87,6 @@ export interface Model<C> {
   readonly weights: Weights;
 }
 
-function readJson(file: string): Record<string, unknown> {
-  const content = readText(file);
-  try {
-    const value = JSON.parse(content);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
-  } catch {
-    // said below
-  }
-  throw new FileFormatError(file, "expected a JSON object with a model's keys");
-}
-
 /** A configuration by name, of a training run, or out of a JSON file: `{"type": …, "config": {…}}` or the keys alone. */
 export function resolveFar(given: string, more: Record<string, unknown>): FarConfig {
   if (BUNDLED[given]) return resolveFar(bundledFile(given, "far", "config"), more);
@@ -111,7 +100,7 @@ export function resolveFar(given: string, more: Record<string, unknown>): FarCon
       }`,
     );
   }
-  const json = readJson(given);
+  const json = readJsonObject(given, "a model's keys");
   const type = json.type ?? json.model ?? "FAR";
   if (typeof type !== "string") throw new FileFormatError(given, `expected type to be a model's name`);
   return farConfig(type, { ...(json.config as Record<string, unknown> | undefined ?? json), ...more });
@@ -140,7 +129,7 @@ export function resolveDcae(given: string): DcaeSource {
     return { name, config: optionsDcaeConfig(run.options)!, checkpoint: run.weights, side: run.side };
   }
   if (/\.json$/i.test(given)) {
-    const json = readJson(given);
+    const json = readJsonObject(given, "a model's keys");
     return { name, config: dcaeConfig(json.config as Record<string, unknown> | undefined ?? json) };
   }
   const known = [...NAMES, ...Object.keys(DCAE_MODELS)];

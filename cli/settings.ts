@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { readText } from "./files.ts";
-import { FileFormatError } from "../lib/io/errors.ts";
+import { FileFormatError, quote } from "../lib/io/errors.ts";
+import { readJson } from "../lib/io/text.ts";
 import type { Call, Flags } from "./args.ts";
 
 /** What result.json says about how it was made. */
@@ -22,21 +22,24 @@ export interface Settings {
 export function readSettings(verb: string, declared: Flags, call: Call<Flags>): Call<Flags> {
   const file = call.flags.from as string | undefined;
   if (file === undefined) return call;
-  let settings: Settings | undefined;
-  try {
-    settings = JSON.parse(readText(file)).settings;
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-  }
-  if (settings?.verb !== verb || !Array.isArray(settings.operands) || typeof settings.flags !== "object") {
+  const result = readJson(file, `the result.json of a ${verb}`) as { settings?: Settings } | null;
+  const settings = result?.settings;
+  if (
+    settings?.verb !== verb || !Array.isArray(settings.operands) || typeof settings.flags !== "object" ||
+    settings.flags === null || !settings.operands.every((word) => typeof word === "string")
+  ) {
     throw new FileFormatError(
       file,
-      `expected the result.json of a ${verb}, found ${settings?.verb ?? "something else"}`,
+      `expected the result.json of a ${verb}, found ${
+        typeof settings?.verb === "string" ? `that of a ${quote(settings.verb)}` : "something else"
+      }`,
     );
   }
   const flags: Record<string, unknown> = { ...call.flags };
   for (const [name, value] of Object.entries(settings.flags)) {
-    if (!(name in flags)) throw new FileFormatError(file, `has a setting ${name} that ${verb} does not know`);
+    if (!(name in flags)) {
+      throw new FileFormatError(file, `has a setting ${quote(name)} that ${verb} does not know`);
+    }
     if (!call.given.has(name) && !declared[name].presentation) flags[name] = value;
   }
   return { ...call, flags, operands: call.operands.length > 0 ? call.operands : settings.operands };

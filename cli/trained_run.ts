@@ -6,7 +6,8 @@
 import type { DcaeConfig } from "../lib/dcae/config.ts";
 import { type FarConfig, farConfig } from "../lib/far/config.ts";
 import { isFile, isFolder } from "../lib/io/paths.ts";
-import { listSteps, readJsonObject } from "../lib/io/run_folder.ts";
+import { readJsonObject } from "../lib/io/text.ts";
+import { listSteps } from "../lib/io/run_folder.ts";
 import type { YamlValue } from "../lib/io/yaml.ts";
 import { optionsDcaeConfig, parseOptions, readOptions, type TrainOptions } from "../lib/train/options.ts";
 import { UsageError } from "./args.ts";

@@ -302,8 +302,8 @@ Deno.test("a file of actions is an array, a list, a table or plain numbers", asy
     for (
       const [name, text, message] of [
         ["b.json", "[0, -1]", "expected whole numbers, found -1"],
-        ["b.json", '{"actions": [0]}', "expected a JSON list of whole numbers"],
-        ["b.json", "[0, 1", "expected a JSON list of whole numbers"],
+        ["b.json", '{"actions": [0]}', "expected a list of whole numbers in JSON, found"],
+        ["b.json", "[0, 1", "expected a list of whole numbers in JSON: "],
         ["b.txt", "0 1\n2 3.5\n", 'line 2: expected a whole number, found "2 3.5"'],
       ]
     ) assertThrows(() => written(name, text), Error, message);

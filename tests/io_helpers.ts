@@ -4,6 +4,7 @@
  * @module
  */
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { crc32, deflateSync } from "node:zlib";
 import type { FileWriter } from "../lib/io/atomic.ts";
 import { FileAccessError, FileFormatError } from "../lib/io/errors.ts";
 import { byteLength, elements, type HostDType, type HostTensor, isHostDType } from "../lib/io/host.ts";
@@ -148,4 +149,36 @@ export function zipped(members: Record<string, Uint8Array>, deflate = false): Ui
   for (const [name, bytes] of Object.entries(members)) zip.add(name, bytes, { deflate });
   zip.finish();
   return memory.bytes();
+}
+
+/** A PNG of other kinds than we write: rows with their filter bytes, zlib-packed. */
+export function png(
+  head: { width: number; height: number; depth?: number; type: number; interlace?: number },
+  rows: number[],
+  palette?: number[],
+  transparency?: number[],
+): Uint8Array<ArrayBuffer> {
+  const chunk = (name: string, data: Uint8Array) => {
+    const body = new Uint8Array([...name].map((letter) => letter.charCodeAt(0)).concat([...data]));
+    const out = new Uint8Array(body.length + 8);
+    new DataView(out.buffer).setUint32(0, data.length);
+    out.set(body, 4);
+    new DataView(out.buffer).setUint32(4 + body.length, crc32(body));
+    return [...out];
+  };
+  const ihdr = new Uint8Array(13);
+  new DataView(ihdr.buffer).setUint32(0, head.width);
+  new DataView(ihdr.buffer).setUint32(4, head.height);
+  ihdr.set([head.depth ?? 8, head.type, 0, 0, head.interlace ?? 0], 8);
+  const idat = deflateSync(new Uint8Array(rows));
+  return new Uint8Array([
+    ...[0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a],
+    ...chunk("IHDR", ihdr),
+    ...palette ? chunk("PLTE", new Uint8Array(palette)) : [],
+    ...transparency ? chunk("tRNS", new Uint8Array(transparency)) : [],
+    // Two chunks, as writers of large images make them.
+    ...chunk("IDAT", new Uint8Array(idat.subarray(0, 3))),
+    ...chunk("IDAT", new Uint8Array(idat.subarray(3))),
+    ...chunk("IEND", new Uint8Array(0)),
+  ]);
 }

@@ -1,5 +1,4 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { crc32, deflateSync } from "node:zlib";
 import { generator } from "../kernels/check.ts";
 import { CELL, drawText, stampFrames, wrapText } from "../lib/io/font.ts";
 import {
@@ -16,7 +15,7 @@ import { encodePng, readPng, writeGif, writePng } from "../lib/io/image.ts";
 import { fromPlanes, toPlanes, writePlanes } from "../lib/io/planes.ts";
 import { encodeSafetensors, openSafetensors } from "../lib/io/safetensors.ts";
 import { contactSheet, sideBySide } from "../lib/io/sheet.ts";
-import { assertRefused, inFolder, pick } from "./io_helpers.ts";
+import { assertRefused, inFolder, pick, png } from "./io_helpers.ts";
 
 function noise(seed: number, frames: number, height: number, width: number): Frames {
   const random = generator(seed);
@@ -26,36 +25,6 @@ function noise(seed: number, frames: number, height: number, width: number): Fra
     width,
     new Uint8Array(frames * height * width * 3).map(() => pick(random, 256)),
   );
-}
-
-/** A PNG of other kinds than we write: rows with their filter bytes, zlib-packed. */
-function png(
-  head: { width: number; height: number; depth?: number; type: number; interlace?: number },
-  rows: number[],
-  palette?: number[],
-): Uint8Array {
-  const chunk = (name: string, data: Uint8Array) => {
-    const body = new Uint8Array([...name].map((letter) => letter.charCodeAt(0)).concat([...data]));
-    const out = new Uint8Array(body.length + 8);
-    new DataView(out.buffer).setUint32(0, data.length);
-    out.set(body, 4);
-    new DataView(out.buffer).setUint32(4 + body.length, crc32(body));
-    return [...out];
-  };
-  const ihdr = new Uint8Array(13);
-  new DataView(ihdr.buffer).setUint32(0, head.width);
-  new DataView(ihdr.buffer).setUint32(4, head.height);
-  ihdr.set([head.depth ?? 8, head.type, 0, 0, head.interlace ?? 0], 8);
-  const idat = deflateSync(new Uint8Array(rows));
-  return new Uint8Array([
-    ...[0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a],
-    ...chunk("IHDR", ihdr),
-    ...palette ? chunk("PLTE", new Uint8Array(palette)) : [],
-    // Two chunks, as writers of large images make them.
-    ...chunk("IDAT", new Uint8Array(idat.subarray(0, 3))),
-    ...chunk("IDAT", new Uint8Array(idat.subarray(3))),
-    ...chunk("IEND", new Uint8Array(0)),
-  ]);
 }
 
 Deno.test("a PNG gives back every pixel, and is the same bytes each time", async () => {

@@ -177,7 +177,7 @@ Deno.test("a header of 2^60 bytes, an empty file and a file of another kind are 
   assertRefused(() => openSafetensors(new Uint8Array(0), "x"), "found only 0 bytes");
   assertRefused(() => openSafetensors(new TextEncoder().encode("PK\x03\x04 not a safetensors file"), "x"));
   assertRefused(() => openSafetensors("/nonexistent/x.safetensors"), "cannot open: no such file or folder");
-  assertRefused(() => openSafetensors("/"), "is a folder, expected a file");
+  assertRefused(() => openSafetensors("/"), "expected a regular file, found a folder");
 });
 
 Deno.test("a file that is cut anywhere is refused", async () => {

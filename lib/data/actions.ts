@@ -3,10 +3,11 @@
  *
  * @module
  */
-import { accessError, FileFormatError, quote, show } from "../io/errors.ts";
+import { FileFormatError, quote, show } from "../io/errors.ts";
 import { toInt32 } from "../io/host.ts";
 import { openTensorFile } from "../io/open.ts";
 import type { TensorFile } from "../io/tensor_file.ts";
+import { readJson, readText } from "../io/text.ts";
 
 /** Names under which archives hold actions. */
 const NAMES: readonly string[] = ["actions", "action"];
@@ -58,23 +59,14 @@ export function readActionFile(path: string): Int32Array {
     if (names.length === 1) return oneAFrame(file, names[0]);
     throw new FileFormatError(path, `expected an array "actions", found ${names.join(", ") || "none"}`);
   }
-  let text: string;
-  try {
-    text = Deno.readTextFileSync(path);
-  } catch (error) {
-    throw accessError(path, "cannot open", error);
-  }
-  return /\.json$/i.test(path) ? fromList(path, text) : fromLines(path, text);
+  return /\.json$/i.test(path) ? fromList(path) : fromLines(path, readText(path));
 }
 
-function fromList(path: string, text: string): Int32Array {
-  let list: unknown;
-  try {
-    list = JSON.parse(text);
-  } catch {
-    // said below
+function fromList(path: string): Int32Array {
+  const list = readJson(path, "a list of whole numbers");
+  if (!Array.isArray(list)) {
+    throw new FileFormatError(path, `expected a list of whole numbers in JSON, found ${show(list)}`);
   }
-  if (!Array.isArray(list)) throw new FileFormatError(path, "expected a JSON list of whole numbers");
   const wrong = list.findIndex((v) => !Number.isInteger(v) || v < 0 || v > 999_999_999);
   if (wrong >= 0) throw new FileFormatError(path, `expected whole numbers, found ${show(list[wrong])}`);
   return Int32Array.from(list);

@@ -10,11 +10,13 @@
  */
 import { join } from "node:path";
 import { writeAtomic, writeFolderAtomic } from "../io/atomic.ts";
-import { accessError, FileFormatError, show } from "../io/errors.ts";
+import { FileFormatError, show } from "../io/errors.ts";
 import { fromFloat32, type HostTensor, toFloat32, toInt32 } from "../io/host.ts";
+import { isSegment } from "../io/paths.ts";
 import { openSafetensors, writeSafetensors } from "../io/safetensors.ts";
 import { visitSource } from "../io/source.ts";
 import type { TensorFile } from "../io/tensor_file.ts";
+import { readJsonObject } from "../io/text.ts";
 import { type Clip, type ClipRange, type DataSet, takeRange } from "./clip.ts";
 
 const INDEX = "index.json";
@@ -122,25 +124,34 @@ export async function writeLatentFiles(
   return { count, files: [...shards.map(({ file }) => file), INDEX] };
 }
 
+const isCount = (value: unknown): value is number => Number.isSafeInteger(value) && (value as number) > 0;
+
 function readIndex(folder: string): Index {
-  const path = join(folder, INDEX);
-  let index: Index;
-  try {
-    index = JSON.parse(Deno.readTextFileSync(path));
-  } catch (error) {
-    if (error instanceof SyntaxError) throw new FileFormatError(path, `expected JSON: ${error.message}`);
-    throw accessError(path, "cannot open", error);
-  }
-  const shards = Array.isArray(index?.shards) ? index.shards : [];
-  const total = shards.reduce((sum, { clips }) => sum + clips, 0);
-  const inOrder = shards.every(({ first, file, clips }, i) =>
-    typeof file === "string" && !/[\\/]/.test(file) && Number.isSafeInteger(clips) && clips > 0 &&
-    first === (i === 0 ? 0 : shards[i - 1].first + shards[i - 1].clips)
+  const path = join(folder, INDEX), index = readJsonObject(path, "an index of latents");
+  const { clips, actions, classes, rollouts, shards } = index;
+  const expect = (fits: boolean, key: string, expected: string) => {
+    if (fits) return;
+    throw new FileFormatError(path, `${key}: expected ${expected}, found ${show(index[key])}`);
+  };
+  expect(isCount(clips), "clips", "a positive whole number");
+  expect(typeof actions === "boolean", "actions", "true or false");
+  expect(classes === undefined || isCount(classes), "classes", "a positive whole number");
+  expect(
+    rollouts === 0 || isCount(rollouts) && rollouts <= (clips as number),
+    "rollouts",
+    `a whole number up to ${clips}`,
   );
-  if (!(total > 0) || total !== index.clips || !inOrder) {
-    throw new FileFormatError(path, `expected shards with all ${show(index?.clips)} clips, found ${total}`);
+  let total = 0;
+  const inOrder = Array.isArray(shards) && shards.every((shard) => {
+    const fits = typeof shard?.file === "string" && isSegment(shard.file) && isCount(shard.clips) &&
+      shard.first === total;
+    total += fits ? shard.clips : 0;
+    return fits;
+  });
+  if (!inOrder || total !== clips) {
+    throw new FileFormatError(path, `expected shards with all ${clips} clips, found ${total}`);
   }
-  return index;
+  return index as unknown as Index;
 }
 
 /**
@@ -154,11 +165,7 @@ export function latentSet(folder: string): DataSet {
   const { clips, actions, classes, rollouts, shards } = readIndex(folder);
   for (const { file } of shards) {
     const path = join(folder, file);
-    try {
-      Deno.statSync(path);
-    } catch (error) {
-      throw accessError(path, "cannot open", error);
-    }
+    visitSource(path).close();
   }
   const heads = new Map<string, TensorFile>(); // checking the head of hundreds of clips takes longer than reading one
   const open = (index: number) => {

@@ -8,8 +8,9 @@
  */
 import { dirname, isAbsolute, join, resolve } from "node:path";
 import { didYouMean } from "../nearest.ts";
-import { accessError, FileFormatError, quote, show } from "../io/errors.ts";
+import { FileFormatError, quote, show } from "../io/errors.ts";
 import { isThere } from "../io/paths.ts";
+import { readJson, readText } from "../io/text.ts";
 
 /** What a list may say about a clip. */
 const KEYS = ["video_path", "action_path", "latent_path", "label"] as const;
@@ -24,14 +25,6 @@ export interface ListEntry {
   readonly latent_path?: string;
   /** Its class, from 0. */
   readonly label?: number;
-}
-
-function readText(path: string): string {
-  try {
-    return Deno.readTextFileSync(path);
-  } catch (error) {
-    throw accessError(path, "cannot open", error);
-  }
 }
 
 /**
@@ -85,13 +78,7 @@ function checkEntry(list: string, entry: unknown, index: number, needed: readonl
  */
 export function readList(list: string, needed: readonly (keyof ListEntry)[]): ListEntry[] {
   if (list.endsWith(".txt")) return readUcfList(list);
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(readText(list));
-  } catch (error) {
-    if (!(error instanceof SyntaxError)) throw error;
-    throw new FileFormatError(list, `expected a list of clips in JSON: ${error.message}`);
-  }
+  const parsed = readJson(list, "a list of clips");
   if (!Array.isArray(parsed) || parsed.length === 0) {
     throw new FileFormatError(list, `expected a list of clips in JSON, found ${show(parsed)}`);
   }

@@ -7,10 +7,37 @@
 const LONGEST_NAME = 120;
 const LONGEST_MESSAGE = 600;
 
-/** Folds control characters and line breaks, so that a hostile file cannot write more than one line. */
+/**
+ * Characters that a terminal obeys or hides: control characters, formatting characters (which turn the writing direction or
+ * have no width), line and paragraph separators, and halves of surrogate pairs.
+ */
+const UNSAFE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
+
+/** The character as JSON and JavaScript write it. */
+const escaped = (character: string): string =>
+  Array.from(
+    { length: character.length },
+    (_, i) => `\\u${character.charCodeAt(i).toString(16).padStart(4, "0")}`,
+  ).join("");
+
+/**
+ * Text that may come out of a file, safe to print: what a terminal would obey or hide is written as `\u001b` and the like,
+ * so that a name can neither colour the screen, nor forge a line, nor look like another name. Every name from a file that
+ * is printed goes through this or through {@linkcode quote}. JSON stays JSON with the same value.
+ *
+ * @example
+ * ```ts
+ * import { printable } from "./errors.ts";
+ * console.assert(printable("a\x1b[31m\nb") === "a\\u001b[31m\\u000ab");
+ * ```
+ */
+export function printable(text: string): string {
+  return text.replace(UNSAFE, escaped);
+}
+
+/** One line of bounded length: line breaks become spaces, whatever else is unsafe is escaped. */
 function oneLine(text: string): string {
-  // deno-lint-ignore no-control-regex -- control characters are exactly what has to go
-  const folded = text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ").trim();
+  const folded = printable(text.replace(/\s+/g, " ").trim());
   return folded.length > LONGEST_MESSAGE ? `${folded.slice(0, LONGEST_MESSAGE)}...` : folded;
 }
 
@@ -25,7 +52,7 @@ function oneLine(text: string): string {
  */
 export function quote(name: unknown): string {
   const text = typeof name === "string" ? name : describe(name);
-  return JSON.stringify(text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)}...` : text);
+  return printable(JSON.stringify(text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)}...` : text));
 }
 
 /** The kind of a value that is not the string it should be; never calls into the value itself. */
@@ -39,7 +66,8 @@ function describe(value: unknown): string {
 /** A value out of a file's JSON, shortened for an error message. */
 export function show(value: unknown): string {
   try {
-    return (JSON.stringify(value) ?? "nothing").slice(0, LONGEST_NAME);
+    const text = printable(JSON.stringify(value) ?? "nothing");
+    return text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)}...` : text;
   } catch {
     return "a value nested too deeply"; // JSON.stringify recurses, JSON.parse does not
   }

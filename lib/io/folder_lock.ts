@@ -8,6 +8,7 @@
  */
 import { join } from "node:path";
 import { accessError, FileAccessError } from "./errors.ts";
+import { readText } from "./text.ts";
 
 /** Name of the file. */
 export const LOCK_FILE = "far-job.lock";
@@ -33,7 +34,7 @@ function hostName(): string {
 
 function readHolder(path: string): Partial<Holder> {
   try {
-    const { pid, host, since } = JSON.parse(Deno.readTextFileSync(path));
+    const { pid, host, since } = JSON.parse(readText(path));
     return {
       ...(Number.isSafeInteger(pid) ? { pid } : {}),
       ...(typeof host === "string" ? { host } : {}),

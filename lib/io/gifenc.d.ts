@@ -8,7 +8,7 @@ export interface Encoder {
     index: Uint8Array,
     width: number,
     height: number,
-    options: { palette: Palette; delay: number; repeat?: number },
+    options: { palette: Palette; delay: number; repeat?: number; transparent?: boolean },
   ): void;
   /** Appends the trailer. */
   finish(): void;

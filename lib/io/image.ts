@@ -15,7 +15,7 @@ import { openSource } from "./source.ts";
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 
 /** Larger pictures are no frames of a video; the bound keeps a small hostile file from claiming gigabytes. */
-const MOST_PIXELS = 2 ** 27;
+export const MOST_PIXELS: number = 2 ** 27;
 
 /** Samples a pixel by PNG's colour type. */
 const CHANNELS: Readonly<Record<number, number>> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
@@ -26,6 +26,12 @@ const COLOUR_TYPES: Readonly<Record<number, string>> = {
   4: "gray with alpha",
   6: "RGBA",
 };
+
+/**
+ * The rule for transparency in every image format: a colour is laid over black. Writers leave any colour behind what cannot be
+ * seen, so that only a fixed ground gives the same picture in all formats.
+ */
+export const overBlack = (value: number, alpha: number): number => Math.round(value * alpha / 255);
 
 function chunk(type: string, data: Uint8Array): Uint8Array {
   const out = new Uint8Array(12 + data.byteLength);
@@ -84,6 +90,8 @@ interface PngParts {
   readonly width: number;
   readonly colourType: number;
   readonly palette: Uint8Array | undefined;
+  /** Opacity of each palette entry, or the one gray or RGB colour that stands for nothing. */
+  readonly transparency: DataView | undefined;
   readonly packed: Uint8Array;
 }
 
@@ -96,6 +104,7 @@ function readChunks(path: string, bytes: Uint8Array): PngParts {
   const packed: Uint8Array[] = [];
   let head: DataView | undefined;
   let palette: Uint8Array | undefined;
+  let transparency: DataView | undefined;
   for (let at = 8, type = ""; type !== "IEND";) {
     if (at + 12 > bytes.byteLength) fail(`ends at byte ${bytes.byteLength} within the PNG (truncated)`);
     const length = view.getUint32(at);
@@ -109,6 +118,7 @@ function readChunks(path: string, bytes: Uint8Array): PngParts {
     }
     if (type === "IHDR" && length === 13) head = new DataView(data.buffer, data.byteOffset, 13);
     else if (type === "PLTE") palette = data;
+    else if (type === "tRNS") transparency = new DataView(data.buffer, data.byteOffset, length);
     else if (type === "IDAT") packed.push(data);
     at += 12 + length;
   }
@@ -129,9 +139,17 @@ function readChunks(path: string, bytes: Uint8Array): PngParts {
   }
   if (interlace !== 0) fail("is interlaced (Adam7), expected rows in order: save it without interlacing");
   if (colourType === 3 && palette === undefined) fail("expected a palette, found none");
+  const lengths: Readonly<Record<number, number>> = { 0: 2, 2: 6 };
+  if (transparency && colourType !== 3 && transparency.byteLength !== lengths[colourType]) {
+    fail(
+      `expected no transparent colour of ${transparency.byteLength} bytes in a PNG of ${
+        COLOUR_TYPES[colourType]
+      }`,
+    );
+  }
   const joined = new Uint8Array(packed.reduce((sum, part) => sum + part.byteLength, 0));
   packed.reduce((at, part) => (joined.set(part, at), at + part.byteLength), 0);
-  return { height, width, colourType, palette, packed: joined };
+  return { height, width, colourType, palette, transparency, packed: joined };
 }
 
 /** Undoes the row filters in place; each row begins with its filter's number. */
@@ -155,8 +173,19 @@ function unfilter(path: string, rows: Uint8Array, stride: number, step: number):
   }
 }
 
+/** Opacity of the pixel at a place in its row's bytes, 0 to 255. */
+function opacity({ colourType, transparency }: PngParts, rows: Uint8Array, at: number): number {
+  if (colourType === 4) return rows[at + 1];
+  if (colourType === 6) return rows[at + 3];
+  if (transparency === undefined) return 255;
+  if (colourType === 3) return rows[at] < transparency.byteLength ? transparency.getUint8(rows[at]) : 255;
+  const channels = CHANNELS[colourType];
+  for (let c = 0; c < channels; c++) if (rows[at + c] !== transparency.getUint16(2 * c)) return 255;
+  return 0;
+}
+
 /**
- * Reads a PNG image: 8 bits a sample; gray, RGB, palette, with or without alpha, which is laid over black.
+ * Reads a PNG image: 8 bits a sample; gray, RGB, palette, with or without transparency, which is laid over black.
  *
  * @param from A path, or the whole content.
  * @param name What to call bytes in messages.
@@ -175,7 +204,8 @@ function unfilter(path: string, rows: Uint8Array, stride: number, step: number):
 export function readPng(from: string | Uint8Array, name?: string): Frames {
   using source = openSource(from, name);
   const { path } = source;
-  const { height, width, colourType, palette, packed } = readChunks(path, source.read(0, source.size));
+  const parts = readChunks(path, source.read(0, source.size));
+  const { height, width, colourType, palette, packed } = parts;
   const channels = CHANNELS[colourType];
   const expected = height * (width * channels + 1);
   let rows: Uint8Array;
@@ -201,10 +231,10 @@ export function readPng(from: string | Uint8Array, name?: string): Frames {
           `expected colours below ${palette!.byteLength / 3}, found ${rows[at]}`,
         );
       }
-      const alpha = colourType === 4 ? rows[at + 1] / 255 : colourType === 6 ? rows[at + 3] / 255 : 1;
+      const alpha = opacity(parts, rows, at);
       for (let c = 0; c < 3; c++) {
         const value = colourType === 3 ? palette![rows[at] * 3 + c] : rows[at + (channels >= 3 ? c : 0)];
-        out.data[to + c] = Math.round(value * alpha);
+        out.data[to + c] = overBlack(value, alpha);
       }
     }
   }

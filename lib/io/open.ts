@@ -38,7 +38,8 @@ export function openTensorFile(path: string): TensorFile {
     const names = [...readZip(source).keys()];
     return names.some((name) => /^[^/]+\/data\.pkl$/.test(name)) ? openPth(path) : openNpz(path);
   }
-  if (head.startsWith("\x80")) return openPth(path);
+  // Pickles begin with their protocol; the textual protocols with torch.save's number, which openPth names.
+  if (head.startsWith("\x80") || /^L\d{15}/.test(head)) return openPth(path);
   if (head[8] === "{") return openSafetensors(path);
   if (/^(<!DOCTYPE|<html|version https:\/\/git)/i.test(head)) {
     throw new FileFormatError(

@@ -3,8 +3,8 @@
  * caller's allow-list. And the bytes reach the parser through a reader of ours, which passes only the opcodes that a
  * checkpoint needs and rewrites three of them, because the parser
  *
- * - lets BUILD assign attributes to any object, such as a length of 2^32 to a list: it becomes POP, which drops the state
- *   (PyTorch uses it only for the `_metadata` of a state dictionary);
+ * - lets BUILD assign attributes to any object, such as a length of 2^32 to a list: it becomes TUPLE2 and BINPERSID, which
+ *   hand object and state to a function of ours (PyTorch uses BUILD only for the `_metadata` of a state dictionary);
  * - reads LONG1 and LONG4 as unsigned, and refuses more than eight bytes: they become BINFLOAT with our own integer.
  *
  * @module
@@ -72,6 +72,12 @@ const OPCODES: Readonly<Record<string, number>> = {
 };
 const ALLOWED: ReadonlySet<number> = new Set(Object.values(OPCODES));
 
+/**
+ * Opcodes that a pickle may have: forty for each of a hundred thousand tensors. Each can make an object of some hundred bytes,
+ * so that 64 MiB of them would fill any memory.
+ */
+const MOST_OPCODES = 4_000_000;
+
 /** Thrown when the bytes end inside the pickle, so that a caller who gave only a part can give more. */
 export class PickleEnd extends Error {
   /** Tells this error from others where classes cannot be compared. */
@@ -94,6 +100,8 @@ class GuardedReader {
   readonly #data: DataView;
   #opcodeNext = false;
   #integer: number | bigint | undefined;
+  #opcodes = 0;
+  #build: "none" | "next" | "now" = "none";
 
   constructor(bytes: Uint8Array, position: number) {
     this.#bytes = bytes;
@@ -104,19 +112,37 @@ class GuardedReader {
   /** The parser asks this before each opcode and at no other time. */
   hasNext(): boolean {
     this.#opcodeNext = true;
+    if (++this.#opcodes > MOST_OPCODES) throw new RangeError(`more than ${MOST_OPCODES} opcodes`);
+    if (this.#build === "next") return true;
     if (this.position >= this.#bytes.byteLength) throw new PickleEnd("ends before its STOP");
     return true;
   }
+  /** Whether the persistent identifier that is resolved now is a BUILD in disguise; asked once for each. */
+  takeBuild(): boolean {
+    const building = this.#build === "now";
+    this.#build = "none";
+    return building;
+  }
   byte(): number {
+    if (this.#opcodeNext && this.#build === "next") {
+      this.#opcodeNext = false;
+      this.#build = "now";
+      return OPCODES.BINPERSID;
+    }
     const value = this.#data.getUint8(this.#advance(1));
     if (!this.#opcodeNext) return value;
     this.#opcodeNext = false;
     if (!ALLOWED.has(value)) {
       throw new SyntaxError(
-        `opcode 0x${value.toString(16).padStart(2, "0")}, which torch.save does not write`,
+        `opcode 0x${
+          value.toString(16).padStart(2, "0")
+        }, which torch.save with pickle protocol 2 to 5 does not write`,
       );
     }
-    if (value === OPCODES.BUILD) return OPCODES.POP;
+    if (value === OPCODES.BUILD) {
+      this.#build = "next";
+      return OPCODES.TUPLE2;
+    }
     if (value === OPCODES.LONG1 || value === OPCODES.LONG4) {
       this.#integer = longInteger(this.bytes(value === OPCODES.LONG1 ? this.byte() : this.uint32()));
       return OPCODES.BINFLOAT;
@@ -170,12 +196,14 @@ class GuardedReader {
   }
 }
 
-/** What a pickle may refer to. Both functions throw to refuse. */
+/** What a pickle may refer to. All functions throw to refuse. */
 export interface PickleResolvers {
   /** The value that stands for a global of Python; a function if it is called. */
   global(module: string, name: string): unknown;
   /** The value that stands for a persistent identifier. */
   persistent(id: unknown): unknown;
+  /** What becomes of an object that is given a state. */
+  state(object: unknown, state: unknown): unknown;
 }
 
 /**
@@ -195,11 +223,18 @@ export function readPickle(
   start: number,
   resolvers: PickleResolvers,
 ): { value: unknown; end: number } {
+  const reader = new GuardedReader(bytes, start);
   const options: ParserOptions = {
     nameResolver: {
       resolve: (module, name) => resolvers.global(module, name) as ReturnType<NameResolver["resolve"]>,
     },
-    persistentResolver: { resolve: (id: unknown) => resolvers.persistent(id) },
+    persistentResolver: {
+      resolve: (id: unknown) => {
+        if (!reader.takeBuild()) return resolvers.persistent(id);
+        const [object, state] = id as [unknown, unknown];
+        return resolvers.state(object, state);
+      },
+    },
     extensionResolver: {
       resolve: () => {
         throw new SyntaxError("an extension code");
@@ -208,7 +243,6 @@ export function readPickle(
     unpicklingTypeOfDictionary: "Map",
     unpicklingTypeOfSet: "array",
   };
-  const reader = new GuardedReader(bytes, start);
   try {
     return { value: new Parser(options).read(reader), end: reader.position };
   } catch (error) {

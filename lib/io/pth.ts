@@ -7,23 +7,24 @@
 import { FileFormatError, quote } from "./errors.ts";
 import { byteLength, elementSize, gatherStrided, type HostTensor } from "./host.ts";
 import { PickleEnd, readPickle } from "./pickle.ts";
+import { NamedValues } from "./pth_names.ts";
 import { type ByteSource, openSource } from "./source.ts";
 import { type FileTensor, TensorFile } from "./tensor_file.ts";
-import { torchResolvers, type TorchStorage, TorchTensor } from "./torch_objects.ts";
+import { torchResolvers, type TorchStorage, type TorchTensor } from "./torch_objects.ts";
 import { readZip } from "./zip.ts";
 
 /** The pickle of a checkpoint holds names and shapes only; 64 MiB are enough for a hundred thousand tensors. */
 const LONGEST_PICKLE = 2 ** 26;
 
-/** How deep dictionaries may be nested, and how many values they may hold in all. */
-const DEEPEST = 32;
-const MOST_VALUES = 2_000_000;
+/** The older stream begins with this number and this version, each as a pickle of its own. */
+const LEGACY_MAGIC = 0x1950a86a20f9469cfc6cn;
+const LEGACY_VERSION = 1001;
 
-/** What a tensor is called that was saved without any dictionary. */
-const LONE_TENSOR = "tensor";
+/** The number as the textual pickle protocols write it. */
+const TEXTUAL_MAGIC = `L${LEGACY_MAGIC}L`;
 
-/** PROTO 2, the magic number as a ten-byte integer, STOP; then the version 1001 as a pickle of its own. */
-const LEGACY_MAGIC = "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.";
+/** Bytes that hold the pickled number in every protocol. */
+const MAGIC_LENGTH = 64;
 
 type ReadStorage = (storage: TorchStorage) => Uint8Array<ArrayBuffer>;
 
@@ -115,7 +116,12 @@ function readLegacy(source: ByteSource, bytes: Uint8Array): Checkpoint {
     storages.set(storage.key, storage);
     return storage;
   };
-  const system = readPickle(path, bytes, LEGACY_MAGIC.length, resolvers);
+  const magic = readPickle(path, bytes, 0, resolvers),
+    version = readPickle(path, bytes, magic.end, resolvers);
+  if (version.value !== LEGACY_VERSION) {
+    throw new FileFormatError(path, `expected version ${LEGACY_VERSION} of the older format, found another`);
+  }
+  const system = readPickle(path, bytes, version.end, resolvers);
   if (!(system.value instanceof Map) || system.value.get("little_endian") !== true) {
     throw new FileFormatError(path, "expected a description of a little-endian system, found something else");
   }
@@ -152,48 +158,6 @@ function readLegacy(source: ByteSource, bytes: Uint8Array): Checkpoint {
     return source.read(offset, byteLength);
   };
   return { value: value.value, readStorage };
-}
-
-/** Tensors and short texts of nested dictionaries and lists, by the path that leads to them. */
-class Flattened {
-  readonly tensors = new Map<string, TorchTensor>();
-  readonly texts = new Map<string, string>();
-  readonly groups = new Set<string>();
-  readonly #path: string;
-  #values = 0;
-
-  constructor(path: string, value: unknown) {
-    this.#path = path;
-    this.#visit(value, "", "", 0);
-  }
-
-  #visit(value: unknown, name: string, group: string, depth: number): void {
-    if (depth > DEEPEST || ++this.#values > MOST_VALUES) {
-      throw new FileFormatError(
-        this.#path,
-        depth > DEEPEST
-          ? `${quote(name)}: nested more than ${DEEPEST} deep, or inside itself`
-          : `holds more than ${MOST_VALUES} values`,
-      );
-    }
-    if (value instanceof TorchTensor) {
-      name = name === "" ? LONE_TENSOR : name;
-      if (this.tensors.has(name)) {
-        throw new FileFormatError(this.#path, `two tensors are called ${quote(name)}`);
-      }
-      this.tensors.set(name, value);
-      this.groups.add(group);
-    } else if (value instanceof Map || Array.isArray(value)) {
-      const inside = name === "" ? "" : `${name}.`;
-      for (const [key, item] of value.entries()) {
-        if (typeof key !== "string" && typeof key !== "number") continue; // no path can name it
-        this.#visit(item, `${inside}${key}`, name, depth + 1);
-      }
-    } else if (["string", "number", "boolean", "bigint"].includes(typeof value) && name !== "") {
-      // Settings beside the weights, such as the iteration; a long text is cut.
-      this.texts.set(name, String(value).slice(0, 1000));
-    }
-  }
 }
 
 /** A view's elements without gaps, row-major. */
@@ -233,8 +197,10 @@ function cached(readStorage: ReadStorage, views: Iterable<TorchTensor>): ReadSto
  * Opens a checkpoint of `torch.save`. Only the pickle is read; a tensor's bytes come, checked against the archive's CRC-32,
  * when asked for.
  *
- * Nested dictionaries and lists become dotted names (`state_dict.x_embedder.weight`), and texts and numbers between the
- * tensors become {@linkcode TensorFile.metadata}; `stateDict()` picks the weights out of them.
+ * Nested dictionaries and lists become dotted names (`state_dict.x_embedder.weight`; keys that are no text are written as
+ * Python prints them, `True` or `(0, 1)`), and texts and numbers between the tensors become
+ * {@linkcode TensorFile.metadata}; `stateDict()` picks the weights out of them. No tensor is lost and none has other values
+ * than in PyTorch: one with a negative or conjugate bit, or without a name, is refused with its name.
  *
  * @param from A path, or the whole content.
  * @param name What to call bytes in messages.
@@ -256,7 +222,7 @@ export function openPth(from: string | Uint8Array, name?: string): TensorFile {
   const source = openSource(from, name);
   try {
     const checkpoint = openCheckpoint(source);
-    const { tensors: views, texts, groups } = new Flattened(source.path, checkpoint.value);
+    const { tensors: views, texts, groups } = new NamedValues(source.path, checkpoint.value, source.size);
     const readStorage = cached(checkpoint.readStorage, views.values());
     const tensors = new Map<string, FileTensor>();
     for (const [name, view] of views) {
@@ -271,11 +237,26 @@ export function openPth(from: string | Uint8Array, name?: string): TensorFile {
   }
 }
 
+/** Whether bytes begin with the older format's number, in any binary protocol. */
+function isLegacy(path: string, start: Uint8Array): boolean {
+  try {
+    return readPickle(path, start, 0, torchResolvers(path)).value === LEGACY_MAGIC;
+  } catch {
+    return false;
+  }
+}
+
 function openCheckpoint(source: ByteSource): Checkpoint {
   const { path, size } = source;
-  const head = latin1(source.read(0, Math.min(size, LEGACY_MAGIC.length)));
+  const start = source.read(0, Math.min(size, MAGIC_LENGTH)), head = latin1(start);
   if (head.startsWith("PK\x03\x04") || head.startsWith("PK\x05\x06")) return openZip(source);
-  if (head === LEGACY_MAGIC) return openLegacy(source);
+  if (head.startsWith(TEXTUAL_MAGIC)) {
+    throw new FileFormatError(
+      path,
+      "is a checkpoint of torch.save with pickle protocol 0 or 1, expected 2 to 5: save it again",
+    );
+  }
+  if (head.startsWith("\x80") && isLegacy(path, start)) return openLegacy(source);
   if (head.startsWith("\x80") || /^[c(\]}]/.test(head)) {
     // A bare pickle, as a hostile file may be: reading it names what it refers to.
     wholePickle(path, source.read(0, Math.min(size, LONGEST_PICKLE)));

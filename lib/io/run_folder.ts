@@ -5,7 +5,9 @@
  */
 import { join } from "node:path";
 import { writeAtomic } from "./atomic.ts";
-import { accessError, FileFormatError } from "./errors.ts";
+import { accessError } from "./errors.ts";
+import { isThere } from "./paths.ts";
+import { readText } from "./text.ts";
 
 const NAME = /^step-(\d+)$/;
 
@@ -52,28 +54,6 @@ export function keepLast(folder: string, count: number): void {
   }
 }
 
-/**
- * Reads a JSON file that holds one object.
- *
- * @throws {FileFormatError} If it holds something else.
- * @throws {FileAccessError} If it cannot be read.
- */
-export function readJsonObject(path: string): Record<string, unknown> {
-  let text: string;
-  try {
-    text = Deno.readTextFileSync(path);
-  } catch (error) {
-    throw accessError(path, "cannot open", error);
-  }
-  try {
-    const value = JSON.parse(text);
-    if (typeof value === "object" && value !== null && !Array.isArray(value)) return value;
-  } catch {
-    // said below
-  }
-  throw new FileFormatError(path, "expected one JSON object");
-}
-
 /** A log of one JSON object a line, each with the number of its step. */
 export class StepLog {
   readonly #path: string;
@@ -94,12 +74,7 @@ export class StepLog {
 
   /** All lines that are whole. */
   lines(): ({ step: number } & Record<string, unknown>)[] {
-    let text = "";
-    try {
-      text = Deno.readTextFileSync(this.#path);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound)) throw accessError(this.#path, "cannot open", error);
-    }
+    const text = isThere(this.#path) ? readText(this.#path) : "";
     return text.split("\n").flatMap((line) => {
       try {
         const value = JSON.parse(line);

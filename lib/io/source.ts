@@ -53,6 +53,36 @@ class BytesSource implements ByteSource {
   [Symbol.dispose](): void {}
 }
 
+/** What stands at a path instead of a regular file. */
+function kindOf(info: Deno.FileInfo): string {
+  if (info.isDirectory) return "a folder";
+  if (info.isFifo) return "a pipe";
+  if (info.isSocket) return "a socket";
+  return "a device";
+}
+
+/**
+ * Opens a regular file, at the end of links, for reading. Looks before it opens, because opening a pipe waits until somebody
+ * writes into it, and opening a device may do anything; and looks again afterwards, at what was opened.
+ *
+ * @param path The file.
+ * @throws {FileAccessError} If it is missing, not permitted, or no regular file: what is there instead.
+ */
+export function openFile(path: string): Deno.FsFile {
+  let file: Deno.FsFile | undefined;
+  try {
+    for (const look of [() => Deno.statSync(path), () => file!.statSync()]) {
+      const info = look();
+      if (!info.isFile) throw new FileAccessError(path, `expected a regular file, found ${kindOf(info)}`);
+      file ??= Deno.openSync(path);
+    }
+    return file!;
+  } catch (error) {
+    file?.close();
+    throw accessError(path, "cannot open", error);
+  }
+}
+
 class FileSource implements ByteSource {
   readonly path: string;
   readonly size: number;
@@ -60,16 +90,8 @@ class FileSource implements ByteSource {
 
   constructor(path: string) {
     this.path = path;
-    try {
-      this.#file = Deno.openSync(path);
-      const info = this.#file.statSync();
-      if (!info.isFile && info.isDirectory) throw new FileAccessError(path, "is a folder, expected a file");
-      if (!info.isFile) throw new FileAccessError(path, "expected a regular file, found a pipe or a device");
-      this.size = info.size;
-    } catch (error) {
-      this.close();
-      throw accessError(path, "cannot open", error);
-    }
+    this.#file = openFile(path);
+    this.size = this.#file.statSync().size;
   }
   read(offset: number, length: number): Uint8Array<ArrayBuffer> {
     const file = this.#file;

@@ -43,13 +43,15 @@ export interface StateDict {
 
 /**
  * The weights of a checkpoint under the names that the model gives them. A flat file is taken as it is. Of a nested one,
- * the dictionary that `entry` names is taken, or the only one, or the one with the most usual name, averaged weights first
- * (`params_ema`, `ema`, ..., `params`, `state_dict`, `model`, ...). A prefix that wrappers put before every single name
- * (`module.`, `_orig_mod.`) is dropped.
+ * the dictionary that `entry` names is taken (`""` is the top level), or the one with the most usual name, averaged weights
+ * first (`params_ema`, `ema`, ..., `params`, `state_dict`, `model`, ...), or the only one. Tensors may stand beside it, such as a
+ * step or the state of a random generator, as long as it holds most of the floating-point ones; where it holds fewer, the
+ * top level is taken. A prefix that wrappers put before every single name
+ * (`module.`, `_orig_mod.`) is dropped, and with it what stands beside the wrapped model, such as a count of averages.
  *
  * @param file An open file.
  * @param entry The nested dictionary to take.
- * @throws {FileFormatError} If there is no such dictionary, or several and none has a usual name: all are listed.
+ * @throws {FileFormatError} If there is no such dictionary, or none that is clearly meant: all are listed.
  *
  * @example
  * ```ts
@@ -62,7 +64,7 @@ export interface StateDict {
  * ```
  */
 export function stateDict(file: TensorFile, entry?: string): StateDict {
-  const group = entry ?? usualGroup(file);
+  const group = entry ?? usualGroup(file), { tensors } = file;
   if (!file.groups.has(group)) {
     const known = [...file.groups].map((name) => quote(name)).slice(0, 12).join(", ");
     throw new FileFormatError(
@@ -71,34 +73,51 @@ export function stateDict(file: TensorFile, entry?: string): StateDict {
     );
   }
   const prefix = group === "" ? "" : `${group}.`;
-  let names = [...file.tensors.keys()].filter((name) => name.startsWith(prefix)).map((name) =>
+  let names = [...tensors.keys()].filter((name) => name.startsWith(prefix)).map((name) =>
     name.slice(prefix.length)
   );
   let wrapper = prefix;
   for (let found: string | undefined = ""; found !== undefined;) {
     found = names.length === 0
       ? undefined
-      : WRAPPERS.find((word) => names.every((name) => name.startsWith(word)));
-    if (found === undefined) break;
-    const { length } = found;
-    wrapper += found;
-    names = names.map((name) => name.slice(length));
+      : WRAPPERS.find((word) =>
+        names.every((name) => name.startsWith(word) || !isWeight(tensors.get(wrapper + name)!))
+      );
+    if (found === undefined || !names.some((name) => name.startsWith(found!))) break;
+    const word = found;
+    wrapper += word;
+    names = names.filter((name) => name.startsWith(word)).map((name) => name.slice(word.length));
   }
   return {
     entry: wrapper.replace(/\.$/, ""),
-    tensors: new Map(names.map((name) => [name, file.tensors.get(wrapper + name)!])),
+    tensors: new Map(names.map((name) => [name, tensors.get(wrapper + name)!])),
   };
 }
 
+/** Whether a tensor lies inside a group, at any depth. */
+const inside = (name: string, group: string) => name.startsWith(`${group}.`);
+
 function usualGroup(file: TensorFile): string {
-  const { groups } = file;
-  if (groups.has("") || groups.size === 0) return "";
-  const usual = USUAL_GROUPS.find((name) => groups.has(name));
-  if (usual !== undefined) return usual;
-  if (groups.size === 1) return [...groups][0];
-  const listed = [...groups].slice(0, 12).map((name) => quote(name)).join(", ");
-  throw new FileFormatError(
-    file.path,
-    `holds tensors in ${groups.size} dictionaries and none has a usual name, name one of: ${listed}`,
-  );
+  const { groups, tensors } = file, nested = [...groups].filter((name) => name !== "");
+  const outer = nested.filter((name) => !nested.some((other) => inside(name, other)));
+  const best = USUAL_GROUPS.find((name) => groups.has(name)) ?? (outer.length === 1 ? outer[0] : undefined);
+  if (!groups.has("")) {
+    if (best !== undefined || nested.length === 0) return best ?? "";
+    throw ambiguous(file, `tensors in ${nested.length} dictionaries and none has a usual name`, nested);
+  }
+  // Tensors at the top as well: the weights themselves, or strays beside them.
+  const weights = [...tensors].filter(([, tensor]) => isWeight(tensor)).map(([name]) => name);
+  const stray = weights.filter((name) => !outer.some((group) => inside(name, group))).length;
+  const held = best === undefined ? 0 : weights.filter((name) => inside(name, best)).length;
+  if (best === undefined || held < stray) return "";
+  if (held > stray || stray === 0) return best;
+  throw ambiguous(file, "as many tensors at its top as inside", ["", ...nested]);
+}
+
+/** What a step, a best score or the state of a random generator is not. */
+const isWeight = ({ shape, dtype }: FileTensor) => shape.length > 0 && /^B?F/.test(dtype);
+
+function ambiguous(file: TensorFile, found: string, groups: readonly string[]): FileFormatError {
+  const listed = groups.slice(0, 12).map((name) => quote(name)).join(", ");
+  return new FileFormatError(file.path, `holds ${found}, name one of: ${listed}`);
 }

@@ -90,6 +90,7 @@ export class TorchTensor {
    * @param offset First element, in elements.
    * @param shape Sizes, outermost first.
    * @param strides Steps between neighbours along each axis, in elements.
+   * @param lazily What PyTorch still does to the elements when it reads them: "negative bit" and the like.
    */
   constructor(
     readonly storage: TorchStorage,
@@ -97,7 +98,28 @@ export class TorchTensor {
     readonly offset: number,
     readonly shape: readonly number[],
     readonly strides: readonly number[],
+    readonly lazily?: string,
   ) {}
+}
+
+/** Something that is no tensor and is not looked into. Each is an object of its own, so that it can be a key. */
+export class Inert {
+  /** @param what Its kind, for messages. */
+  constructor(readonly what: string) {}
+}
+
+/** Bits that PyTorch sets on a tensor instead of changing its elements (`x.imag` of a conjugate, `torch._neg_view`). */
+const BITS: Readonly<Record<string, string>> = { neg: "negative bit", conj: "conjugate bit" };
+
+/** The last argument of a rebuilt tensor: which bits are set. The key alone sets one, whatever its value. */
+function bitsOf(metadata: unknown): string | undefined {
+  if (metadata === undefined || metadata === null) return undefined;
+  const keys = metadata instanceof Map ? [...metadata.keys()] : [metadata];
+  return keys.length === 0
+    ? undefined
+    : keys.map((key) => Object.hasOwn(BITS, String(key)) ? BITS[String(key)] : `metadata ${quote(key)}`).join(
+      " and ",
+    );
 }
 
 /**
@@ -125,6 +147,7 @@ export function torchResolvers(path: string): PickleResolvers {
     offset: unknown,
     shape: unknown,
     strides: unknown,
+    metadata: unknown,
     dtype?: HostDType,
   ): TorchTensor {
     if (!(storage instanceof TorchStorage)) return fail("a tensor: expected a storage, found something else");
@@ -154,11 +177,13 @@ export function torchResolvers(path: string): PickleResolvers {
         `${label}: shape [${shape}] with strides [${strides}] repeats ${storage.byteLength} bytes too often`,
       );
     }
-    return new TorchTensor(storage, type, offset, shape, strides);
+    return new TorchTensor(storage, type, offset, shape, strides, bitsOf(metadata));
   }
 
   const same = (value: unknown) => value;
-  const inert = () => null;
+  const inert = (what: string) => () => new Inert(what);
+  const list = (items: unknown = []) =>
+    Array.isArray(items) ? items : fail("a set: expected a list, found something else");
   const dictionary = (pairs: unknown = []) => {
     if (pairs instanceof Map) return new Map(pairs);
     if (Array.isArray(pairs) && pairs.every((pair) => Array.isArray(pair) && pair.length === 2)) {
@@ -171,20 +196,22 @@ export function torchResolvers(path: string): PickleResolvers {
     ["collections.Counter", dictionary],
     [
       "torch._utils._rebuild_tensor",
-      (s: unknown, offset: unknown, shape: unknown, strides: unknown) => tensor(s, offset, shape, strides),
+      (...[s, offset, shape, strides]: unknown[]) => tensor(s, offset, shape, strides, undefined),
     ],
     [
       "torch._utils._rebuild_tensor_v2",
-      (s: unknown, offset: unknown, shape: unknown, strides: unknown) => tensor(s, offset, shape, strides),
+      (...[s, offset, shape, strides, _grad, _hooks, metadata]: unknown[]) =>
+        tensor(s, offset, shape, strides, metadata),
     ],
     [
       "torch._utils._rebuild_tensor_v3",
-      (...[s, offset, shape, strides, _grad, _hooks, type]: unknown[]) =>
+      (...[s, offset, shape, strides, _grad, _hooks, type, metadata]: unknown[]) =>
         tensor(
           s,
           offset,
           shape,
           strides,
+          metadata,
           type instanceof DTypeObject ? type.dtype : fail("a tensor: expected a dtype"),
         ),
     ],
@@ -198,14 +225,18 @@ export function torchResolvers(path: string): PickleResolvers {
           : fail("a tensor: expected a function and its arguments"),
     ],
     ["torch.nn.parameter.Parameter", same],
-    ["torch.Tensor", inert],
+    // Named as the class of a rebuilt tensor; calling it is how PyTorch 0.3 and older made one.
+    [
+      "torch.Tensor",
+      () => fail("a tensor of PyTorch 0.3 or older, expected a newer one: save the file again"),
+    ],
     ["torch.Size", same],
-    ["torch.device", inert],
-    ["_codecs.encode", inert],
-    ["builtins.set", inert],
-    ["__builtin__.set", inert],
-    ["builtins.bytearray", inert],
-    ["__builtin__.bytearray", inert],
+    ["torch.device", inert("device")],
+    ["_codecs.encode", inert("bytes")],
+    ["builtins.set", list],
+    ["__builtin__.set", list],
+    ["builtins.bytearray", inert("bytes")],
+    ["__builtin__.bytearray", inert("bytes")],
     ["torch.UntypedStorage", new StorageClass(undefined)],
     ["torch.storage.UntypedStorage", new StorageClass(undefined)],
     ...Object.entries(STORAGE_WORDS).map(([word, dtype]) =>
@@ -226,6 +257,17 @@ export function torchResolvers(path: string): PickleResolvers {
         }, which a checkpoint of tensors does not need: refused ` +
           `(save the model's state_dict() alone)`,
       );
+    },
+    state(object) {
+      if (object instanceof TorchTensor) {
+        return fail(
+          `tensor in storage ${
+            quote(object.storage.key)
+          }: its state is set a second time, as PyTorch 0.3 and older did: ` +
+            "save the file again",
+        );
+      }
+      return object;
     },
     persistent(id) {
       const [word, type, key, _location, count, view] = Array.isArray(id) ? id : [];

@@ -7,8 +7,8 @@ import { join } from "node:path";
 import { accessError, FileAccessError, FileFormatError } from "./errors.ts";
 import { ffmpegPath, ffprobePath, RunningFfmpeg } from "./ffmpeg.ts";
 import { type Fit, fitFrames, type Frames, makeFrames, sliceFrames } from "./frames.ts";
-import { readPng } from "./image.ts";
 import { PpmReader } from "./ppm.ts";
+import { isStill, literalInput, readStill } from "./still.ts";
 
 /** Which frames to read, and at which size. */
 export interface ReadOptions {
@@ -50,7 +50,7 @@ export interface VideoInfo {
 
 /** A path as ffmpeg takes it: a file, never an option, a pattern or another protocol. */
 function inputArgs(path: string): string[] {
-  return ["-protocol_whitelist", "file,pipe", "-i", `file:${path}`];
+  return ["-protocol_whitelist", "file,pipe", ...literalInput(path).args, "-i", `file:${path}`];
 }
 
 function checkFile(path: string): void {
@@ -143,6 +143,10 @@ async function probeWithFfmpeg(path: string, ffmpeg: string): Promise<VideoInfo>
  */
 export async function probeVideo(path: string): Promise<VideoInfo> {
   checkFile(path);
+  if (isStill(path)) {
+    const { height, width } = await readStill(path);
+    return { height, width, fps: 25, frames: 1, duration: undefined, codec: "image" };
+  }
   const { path: ffmpeg } = await ffmpegPath();
   return await probeWithFfprobe(path, ffmpeg) ?? await probeWithFfmpeg(path, ffmpeg);
 }
@@ -177,6 +181,7 @@ function decodeArgs(path: string, version: string, options: ReadOptions): string
   const filters: string[] = [];
   if (start > 0 || every > 1) filters.push(`select=gte(n\\,${start})*not(mod(n-${start}\\,${every}))`);
   if (fps !== undefined) filters.push(`fps=${fps}`);
+  filters.push(...literalInput(path).filters);
   return [
     ...["-nostdin", "-hide_banner", "-v", "error", ...inputArgs(path), "-map", "0:v:0"],
     ...filters.length > 0 ? ["-vf", filters.join(",")] : [],
@@ -213,6 +218,11 @@ async function within<T>(promise: Promise<T>, seconds: number, late: () => Error
 
 async function* decode(path: string, options: ReadOptions): AsyncGenerator<Frames> {
   checkFile(path);
+  if (isStill(path)) {
+    const { start = 0 } = options;
+    if (start > 0) throw new FileFormatError(path, `is a single image, expected a frame number ${start}`);
+    return yield await readStill(path, options.stallSeconds);
+  }
   const { path: binary, version } = await ffmpegPath();
   const process = new RunningFfmpeg(binary, decodeArgs(path, version, options));
   const stall = options.stallSeconds ?? 120;
@@ -304,9 +314,7 @@ async function* readFolder(folder: string, options: ReadOptions): AsyncGenerator
     throw new FileFormatError(folder, `expected an image number ${start}, found ${names.length}`);
   }
   for (const name of chosen.slice(-Math.min(last, chosen.length))) {
-    const path = join(folder, name);
-    if (/\.png$/i.test(name)) yield readPng(path);
-    else yield* decode(path, { count: 1, stallSeconds: options.stallSeconds });
+    yield await readStill(join(folder, name), options.stallSeconds);
   }
 }
 

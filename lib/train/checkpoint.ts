@@ -12,7 +12,8 @@
 import { writeAtomic, writeFolderAtomic } from "../io/atomic.ts";
 import { FileFormatError } from "../io/errors.ts";
 import { fromFloat32, type LazyTensor, toFloat32 } from "../io/host.ts";
-import { keepLast, listSteps, readJsonObject, stepFolder } from "../io/run_folder.ts";
+import { keepLast, listSteps, stepFolder } from "../io/run_folder.ts";
+import { readJsonObject } from "../io/text.ts";
 import { openSafetensors, writeSafetensors } from "../io/safetensors.ts";
 import type { Shape } from "../tensor.ts";
 import type { Params } from "../params.ts";

@@ -5,7 +5,7 @@
  */
 import { DCAE_MODELS, type DcaeConfig, dcaeConfig } from "../dcae/config.ts";
 import { type FarConfig, farConfig } from "../far/config.ts";
-import { readJsonObject } from "../io/run_folder.ts";
+import { readJsonObject } from "../io/text.ts";
 import { parseYaml, readYaml, type YamlValue } from "../io/yaml.ts";
 import type { WeightStorage } from "../params.ts";
 import type { RateSchedule } from "./rate.ts";
