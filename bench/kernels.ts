@@ -16,7 +16,7 @@ import { accumulate, unaryGrad } from "../kernels/elementwise.ts";
 import { linear, linearGradInput, linearGradWeight } from "../kernels/linear.ts";
 import { normModulate, normModulateGrad, rmsNorm } from "../kernels/norm.ts";
 import { openDevice } from "../kernels/open.ts";
-import { type Kernel, type Params, parseContract } from "../kernels/spec.ts";
+import { countOf, holdsHalves, type Kernel, type Params, shapeOf } from "../kernels/spec.ts";
 import { environment, numberList, option } from "./environment.ts";
 
 interface Case {
@@ -166,15 +166,14 @@ const CASES: readonly Case[] = [
 /** Buffers with made-up contents for a case. */
 function prepare(device: Device, test: Case): Launch {
   const buffers: (Storage | null)[] = [];
-  for (const [name, text] of Object.entries({ ...test.kernel.inputs, ...test.kernel.outputs })) {
+  for (const contract of test.kernel.buffers) {
+    const { name, dtypes } = contract;
     if (test.absent?.includes(name)) {
       buffers.push(null);
       continue;
     }
-    const { letters, dtypes } = parseContract(text);
-    const count = letters.reduce((n, l) => n * (/^\d+$/.test(l) ? Number(l) : test.params[l]), 1);
+    const count = countOf(contract, test.params), half = holdsHalves(contract, test.params);
     const value = (i: number) => (i * 7919 % 2003) / 1001 - 1;
-    const half = dtypes.includes("f16") && test.params.half === 1;
     const data = dtypes[0] === "i32"
       ? Int32Array.from({ length: count }, (_, i) => test.indices![name](i))
       : half
@@ -183,7 +182,7 @@ function prepare(device: Device, test: Case): Launch {
     const storage = device.alloc(data.byteLength);
     device.write(storage, data);
     if (test.pack?.[0] === name) {
-      const shape = letters.map((l) => test.params[l]);
+      const shape = shapeOf(contract, test.params);
       device.pack(storage, { kind: test.pack[1], shape, dtype: half ? "f16" : "f32" });
     }
     buffers.push(storage);

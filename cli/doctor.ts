@@ -3,8 +3,7 @@
  *
  * @module
  */
-import { checkKernel, generator, TOLERANCES } from "../kernels/check.ts";
-import { CASES } from "../kernels/cases.ts";
+import { checkKernel, generator, toleranceOf } from "../kernels/check.ts";
 import { KERNELS } from "../kernels/all.ts";
 import type { Device } from "../kernels/device.ts";
 import { findAdapter } from "../kernels/open.ts";
@@ -28,11 +27,10 @@ interface KernelReport {
 async function checkKernels(device: Device): Promise<KernelReport[]> {
   const reports: KernelReport[] = [];
   for (const kernel of KERNELS) {
-    const cases = CASES.filter((c) => c.kernel === kernel);
-    const { bound } = TOLERANCES[kernel.name] ?? TOLERANCES.default;
+    const { cases } = kernel, { bound } = toleranceOf(kernel);
     let worst = 0;
     try {
-      for (const c of cases) worst = Math.max(worst, await checkKernel(device, c));
+      for (const c of cases) worst = Math.max(worst, await checkKernel(device, { kernel, ...c }));
       reports.push({ kernel: kernel.name, cases: cases.length, worst, bound });
     } catch (error) {
       reports.push({ kernel: kernel.name, cases: cases.length, worst: null, bound, error: oneLine(error) });

@@ -4,6 +4,13 @@
  * @module
  */
 
+import wgsl from "./activation.wgsl" with { type: "text" };
+import { sections } from "./webgpu/sections.ts";
+
+/** The WGSL of activations, by its parts: `exp`, `silu` (on exp), `activate` and `activateGrad` (on both). */
+export const activations = (...parts: ("exp" | "silu" | "activate" | "activateGrad")[]): string =>
+  sections(wgsl, ...parts);
+
 /** Activation codes of the `act` flag. `gelu` is the tanh approximation, which the authors
  * use; the slope of `leakyRelu` below 0 is 0.2, as in their discriminator. */
 export const ACTIVATIONS = { none: 0, silu: 1, gelu: 2, relu: 3, leakyRelu: 4 } as const;

@@ -1,7 +1,6 @@
-// activation: exp to 1e-7 and the activations that other kernels fuse. Other shaders begin with this text.
+// activation: exp to 1e-7 and the activations that other kernels fuse. A shader takes the parts that it uses.
 
-override act: u32 = 0u; // 0 none, 1 silu, 2 gelu (tanh approximation), 3 relu, 4 leaky relu
-
+//# exp
 // WGSL allows exp an error of 3 + 2|x| ulp, 3e-6 at x = -20, and drivers use it. This one: 2^n times a Taylor
 // polynomial of the rest, |r| <= 0.35, whose first dropped term is 6e-9. Below -87 it gives 1.6e-38, above 88 1.7e38.
 fn expAccurate(x: f32) -> f32 {
@@ -18,10 +17,20 @@ fn expAccurate(x: f32) -> f32 {
   return y * bitcast<f32>(u32(i32(n) + 127) << 23u);
 }
 
+//# silu
 fn silu(x: f32) -> f32 {
   return x / (1.0 + expAccurate(-x));
 }
 
+// With s = 1 / (1 + e) and e = exp(-u), 1 - s is e s, which loses nothing where s is near 1.
+fn siluGrad(x: f32) -> f32 {
+  let e = expAccurate(-x);
+  let s = 1.0 / (1.0 + e);
+  return fma(x * s, e * s, s);
+}
+
+//# activate
+// By the flag `act`: 0 none, 1 silu, 2 gelu (tanh approximation), 3 relu, 4 leaky relu.
 fn activate(x: f32) -> f32 {
   switch act {
     case 1u: { return silu(x); }
@@ -33,13 +42,7 @@ fn activate(x: f32) -> f32 {
   }
 }
 
-// With s = 1 / (1 + e) and e = exp(-u), 1 - s is e s, which loses nothing where s is near 1.
-fn siluGrad(x: f32) -> f32 {
-  let e = expAccurate(-x);
-  let s = 1.0 / (1.0 + e);
-  return fma(x * s, e * s, s);
-}
-
+//# activateGrad
 fn activateGrad(x: f32) -> f32 {
   switch act {
     case 1u: { return siluGrad(x); }

@@ -1,14 +1,5 @@
 // adamw: one invocation updates one parameter and its two moments in place.
 
-struct Params {
-  E: u32, lr: f32, beta1: f32, rest1: f32, beta2: f32, rest2: f32, eps: f32, decay: f32, bias1: f32, bias2: f32, scale: f32,
-}
-@group(0) @binding(0) var<storage, read> gradient: array<f32>;
-@group(0) @binding(1) var<storage, read_write> parameters: array<f32>;
-@group(0) @binding(2) var<storage, read_write> m: array<f32>;
-@group(0) @binding(3) var<storage, read_write> v: array<f32>;
-@group(0) @binding(4) var<uniform> p: Params;
-
 @compute @workgroup_size(64)
 fn update(
   @builtin(workgroup_id) group: vec3u,

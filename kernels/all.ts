@@ -1,113 +1,34 @@
 /**
- * Every kernel by name: what `doctor` checks and the tests go through.
+ * Every kernel of the toolkit: what doctor checks and the tests go through. Written by deno task build:wasm.
  *
  * @module
  */
-import { adamw } from "./adamw.ts";
-import { attention, attentionGradKey, attentionGradQuery, attentionStats } from "./attention.ts";
-import {
-  conv2d,
-  conv2dGradInput,
-  conv2dGradWeight,
-  depthwiseConv2d,
-  depthwiseConv2dGradInput,
-  depthwiseConv2dGradWeight,
-} from "./conv2d.ts";
-import { stridedCopy, stridedCopyGrad } from "./copy.ts";
-import {
-  accumulate,
-  binary,
-  embed,
-  fill,
-  gateAdd,
-  gateMul,
-  glu,
-  gluGrad,
-  groupMean,
-  groupMeanGrad,
-  unary,
-  unaryGrad,
-} from "./elementwise.ts";
-import { toHalf } from "./half.ts";
-import {
-  groupedLinear,
-  groupedLinearGradInput,
-  groupedLinearGradWeight,
-  linear,
-  linearGradInput,
-  linearGradWeight,
-  linearQkv,
-} from "./linear.ts";
-import {
-  batchNorm,
-  batchNormGrad,
-  batchNormSums,
-  batchStats,
-  normModulate,
-  normModulateGrad,
-  rmsNorm,
-  rmsNormGrad,
-} from "./norm.ts";
-import { maxPool2d, maxPool2dGrad } from "./pool.ts";
-import { absLoss, absLossGrad, columnSum, frameLoss, frameLossGrad, rowSum, squareSum } from "./reduce.ts";
-import { reluAttention, reluAttentionGrad } from "./relu_attention.ts";
-import { rotary, rotaryGrad } from "./rotary.ts";
-import type { Kernel } from "./spec.ts";
+import * as adamw from "./adamw.ts";
+import * as attention from "./attention.ts";
+import * as conv2d from "./conv2d.ts";
+import * as copy from "./copy.ts";
+import * as elementwise from "./elementwise.ts";
+import * as half from "./half.ts";
+import * as linear from "./linear.ts";
+import * as norm from "./norm.ts";
+import * as pool from "./pool.ts";
+import * as reduce from "./reduce.ts";
+import * as relu_attention from "./relu_attention.ts";
+import * as rotary from "./rotary.ts";
+import { type Kernel, kernelsOf } from "./spec.ts";
 
-/** All kernels of the toolkit. */
+/** All kernels, file by file. */
 export const KERNELS: readonly Kernel[] = [
-  linear,
-  linearQkv,
-  groupedLinear,
-  normModulate,
-  rmsNorm,
-  batchNorm,
-  rotary,
-  attention,
-  reluAttention,
-  conv2d,
-  depthwiseConv2d,
-  stridedCopy,
-  unary,
-  binary,
-  glu,
-  embed,
-  groupMean,
-  gateAdd,
-  linearGradInput,
-  linearGradWeight,
-  normModulateGrad,
-  rotaryGrad,
-  attentionStats,
-  attentionGradQuery,
-  attentionGradKey,
-  unaryGrad,
-  gateMul,
-  accumulate,
-  fill,
-  rowSum,
-  columnSum,
-  frameLoss,
-  frameLossGrad,
-  squareSum,
-  adamw,
-  toHalf,
-  conv2dGradInput,
-  conv2dGradWeight,
-  depthwiseConv2dGradInput,
-  depthwiseConv2dGradWeight,
-  groupedLinearGradInput,
-  groupedLinearGradWeight,
-  rmsNormGrad,
-  batchStats,
-  batchNormSums,
-  batchNormGrad,
-  reluAttentionGrad,
-  gluGrad,
-  groupMeanGrad,
-  stridedCopyGrad,
-  maxPool2d,
-  maxPool2dGrad,
-  absLoss,
-  absLossGrad,
+  ...kernelsOf(adamw),
+  ...kernelsOf(attention),
+  ...kernelsOf(conv2d),
+  ...kernelsOf(copy),
+  ...kernelsOf(elementwise),
+  ...kernelsOf(half),
+  ...kernelsOf(linear),
+  ...kernelsOf(norm),
+  ...kernelsOf(pool),
+  ...kernelsOf(reduce),
+  ...kernelsOf(relu_attention),
+  ...kernelsOf(rotary),
 ];

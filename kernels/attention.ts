@@ -3,11 +3,14 @@
  *
  * @module
  */
-import activation from "./activation.wgsl" with { type: "text" };
+import { activations } from "./activation.ts";
 import wgsl from "./attention.wgsl" with { type: "text" };
-import type { HostBuffers, Kernel, Params, Target } from "./spec.ts";
+import { uniform } from "./inputs.ts";
+import { type Case, defineKernel, type HostBuffers, type Kernel, type Params, type Target } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
 import { specialise } from "./webgpu/specialise.ts";
+
+const exponential = activations("exp");
 
 /** Queries of a workgroup. */
 const QUERIES = 16;
@@ -41,7 +44,7 @@ const decay = (visible: ArrayLike<number>, t: number, s: number, p: Params): num
  * the other; clips of a batch are ranges too, so the kernel knows no batch. Blocks of keys that no query of a tile sees
  * are skipped. `lse` (log of the softmax denominator, `[T, A]`) is kept for the gradient.
  */
-export const attention: Kernel = {
+export const attention: Kernel = defineKernel({
   name: "attention",
   inputs: { q: "T D", k: "S D", v: "S D", visible: "V:i32" },
   outputs: { y: "T D", lse: "T A?" },
@@ -76,7 +79,8 @@ export const attention: Kernel = {
   },
   wgsl: {
     source: (p, target) =>
-      activation + specialise(sections(wgsl, "forward"), { HD: p.hd, ...tileOf(p.hd, target) }),
+      exponential + specialise(sections(wgsl, "forward"), { HD: p.hd, ...tileOf(p.hd, target) }),
+    views: { q: "vec4f", k: "vec4f", v: "vec4f", visible: "vec4i", y: "vec4f" },
     entry: "forward",
     groups: (p) => [Math.ceil(p.T / QUERIES), p.A, 1],
     // A block of keys: loads, scores, weights and sums, as counted in the shader. S bounds what a query sees.
@@ -89,15 +93,30 @@ export const attention: Kernel = {
     },
   },
   wasm: {
-    fn: "attention",
     tasks: (p) => p.A * Math.ceil(p.T / 64),
     // State and scores, then 64 queries, 96 values and 66 results of one head, padded to 8 channels.
     scratch: (p) => 32768 + 4 * (64 * p.hd + (96 + 66) * Math.ceil(p.hd / 8) * 8),
   },
-};
+  cases: attentionCases(),
+  tolerance: { bound: 5e-6, why: "scores of size 5 lose 5e-7 before exp, then a weighted mean" },
+  gradient: {
+    saves: ["q", "k", "v", "visible", "y", "lse"],
+    backward: (b) => {
+      const { A, hd, keys, scale, slope, hasSlope } = b.params, dy = b.grad("y");
+      const known = { y: b.saved("y"), dy, lse: b.saved("lse") };
+      const { stats } = b.launch(attentionStats, known, { A, A2: 2 * A, hd });
+      const read = { q: b.saved("q"), k: b.saved("k"), v: b.saved("v"), visible: b.saved("visible") };
+      const inputs = { ...read, stats, dy }, params = { A, hd, keys, scale, slope, hasSlope };
+      if (b.wants("q")) b.give("q", b.launch(attentionGradQuery, inputs, params).dq);
+      const { dk, dv } = b.launch(attentionGradKey, inputs, params);
+      b.give("k", dk);
+      b.give("v", dv);
+    },
+  },
+});
 
 /** What the gradient of attention needs of each query and head: `stats[t]` = [lse (A) | Σ_d dy · y (A)]. */
-export const attentionStats: Kernel = {
+export const attentionStats: Kernel = defineKernel({
   name: "attentionStats",
   inputs: { y: "T D", dy: "T D", lse: "T A" },
   outputs: { stats: "T A2" },
@@ -118,12 +137,17 @@ export const attentionStats: Kernel = {
   },
   wgsl: {
     source: sections(wgsl, "stats"),
+    views: { y: "vec4f", dy: "vec4f" },
     entry: "forward",
     groups: (p) => Math.ceil(p.T * p.A / 8),
     loops: (p) => Math.ceil(p.hd / 32) + 8,
   },
-  wasm: { fn: "attentionStats", tasks: (p) => Math.ceil(p.T / 16) },
-};
+  wasm: { tasks: (p) => Math.ceil(p.T / 16) },
+  cases: [
+    { params: { T: 37, A: 3, A2: 6, hd: 32, D: 96 } },
+    { params: { T: 5, A: 1, A2: 2, hd: 8, D: 8 } },
+  ],
+});
 
 /** Calls `visit` for every visible (query, key) pair of a head with its weight and the gradient of its score. */
 function eachPair(
@@ -160,6 +184,8 @@ const GRAD_INPUTS = {
   dy: "T D",
 } as const;
 
+const GRAD_VIEWS = { q: "vec4f", k: "vec4f", v: "vec4f", visible: "vec4i", dy: "vec4f" } as const;
+
 /** Rows that a workgroup of the gradients owns. */
 const OWN = 32;
 
@@ -170,7 +196,7 @@ function blockOf(hd: number, target: Target): number {
 }
 
 const gradientSource = (part: string, p: Params, target: Target) =>
-  activation + specialise(sections(wgsl, "gradients", part), { HD: p.hd, BLOCK: blockOf(p.hd, target) });
+  exponential + specialise(sections(wgsl, "gradients", part), { HD: p.hd, BLOCK: blockOf(p.hd, target) });
 
 /** Loop iterations over `count` rows of the other kind, all of them seen: loads, products and sums of each block. */
 function gradientLoops(
@@ -195,7 +221,7 @@ const gradientScratch = (hd: number, results: number) =>
   64 * 1024 + 2 * 256 * hd + 4 * (96 + 66 * results) * Math.ceil(hd / 16) * 16;
 
 /** Gradient of the queries. Scores are computed again, block by block, and never stored. */
-export const attentionGradQuery: Kernel = {
+export const attentionGradQuery: Kernel = defineKernel({
   name: "attentionGradQuery",
   inputs: GRAD_INPUTS,
   outputs: { dq: "T D" },
@@ -210,19 +236,20 @@ export const attentionGradQuery: Kernel = {
   },
   wgsl: {
     source: (p, target) => gradientSource("gradQuery", p, target),
+    views: { ...GRAD_VIEWS, dq: "vec4f" },
     entry: "backward",
     groups: (p) => [Math.ceil(p.T / OWN), p.A, 1],
     loops: (p, target) => gradientLoops(p.S ?? 0, 2, 1, OWN, p, target),
   },
   wasm: {
-    fn: "attentionGradQuery",
     tasks: (p) => p.A * Math.ceil(p.T / 64),
     scratch: (p) => gradientScratch(p.hd, 1),
   },
-};
+  cases: attentionGradCases(),
+});
 
 /** Gradients of keys and values: a tile of keys adds up over the queries that see it, in query order. */
-export const attentionGradKey: Kernel = {
+export const attentionGradKey: Kernel = defineKernel({
   name: "attentionGradKey",
   inputs: GRAD_INPUTS,
   outputs: { dk: "S D", dv: "S D" },
@@ -241,13 +268,92 @@ export const attentionGradKey: Kernel = {
   },
   wgsl: {
     source: (p, target) => gradientSource("gradKey", p, target),
+    views: { ...GRAD_VIEWS, dk: "vec4f", dv: "vec4f" },
     entry: "backward",
     groups: (p) => [Math.ceil(p.S / OWN), p.A, 1],
     loops: (p, target) => gradientLoops(p.T, 3, 2, blockOf(p.hd, target), p, target),
   },
   wasm: {
-    fn: "attentionGradKey",
     tasks: (p) => p.A * Math.ceil(p.S / 64),
     scratch: (p) => gradientScratch(p.hd, 2),
   },
-};
+  cases: attentionGradCases(),
+});
+
+/** Frames of 5 tokens, frame-causal; `second` puts the last keys in a second range behind a gap. */
+function attentionCase(
+  T: number,
+  A: number,
+  hd: number,
+  S: number,
+  more: { slope?: number; second?: number; lse?: number; spread?: number } = {},
+): Case {
+  const { slope = 0, second = 0, lse = 0, spread = 2 } = more;
+  const ranges = (p: Params) =>
+    Array.from({ length: p.T }, (_, t) => {
+      const seen = Math.max(1, Math.ceil((Math.floor(t / 5) + 1) / Math.ceil(p.T / 5) * (p.S - second)));
+      return second === 0 || t % 11 === 3
+        ? [0, seen, 0, 0]
+        : [0, Math.max(0, seen - 2), p.S - second, p.S - 1];
+    }).flat();
+  const frames = (count: number) => Array.from({ length: count }, (_, i) => Math.floor(i / 5));
+  const visible = (p: Params) => [...ranges(p), ...frames(p.T), ...frames(p.S)];
+  return {
+    params: {
+      ...{ T, A, hd, S, D: A * hd, V: slope ? 5 * T + S : 4 * T, keys: S, scale: 1 / Math.sqrt(hd), slope },
+      ...{ hasSlope: slope ? 1 : 0, hasLse: lse },
+    },
+    inputs: { visible, q: uniform("T D", spread), k: uniform("S D", spread) },
+    absent: lse ? [] : ["lse"],
+  };
+}
+
+/** Clips of a batch side by side: tiles of queries whose key ranges do not touch. */
+function clipsCase(clips: number, tokens: number): Case {
+  const test = attentionCase(clips * tokens, 2, 32, clips * tokens, { lse: 1 });
+  const visible = (p: Params) =>
+    Array.from({ length: p.T }, (_, t) => [t - t % tokens, t + 1, t - t % tokens, t - t % tokens]).flat();
+  return { ...test, inputs: { ...test.inputs, visible } };
+}
+
+function attentionCases(): Case[] {
+  return [
+    attentionCase(5, 1, 8, 5),
+    attentionCase(37, 2, 32, 50, { lse: 1 }),
+    attentionCase(64, 3, 64, 200, { slope: 0.1 }),
+    attentionCase(40, 2, 64, 97, { second: 20, slope: -0.2, lse: 1 }),
+    attentionCase(18, 1, 128, 70, { second: 9 }),
+    attentionCase(16, 1, 32, 40, { spread: 12 }), // scores of several hundred: the running maximum matters
+    attentionCase(64, 12, 64, 300),
+    clipsCase(3, 20),
+    clipsCase(5, 7),
+  ];
+}
+
+/** Clips, frame-causal in frames of `n`, the second range empty for every third query; lse as attention gives it. */
+function attentionGradCase(T: number, A: number, hd: number, n: number, slope = 0, clips = 2): Case {
+  const S = T + 3, D = A * hd, length = Math.ceil(T / clips);
+  const ranges = (p: Params) =>
+    Array.from({ length: p.T }, (_, t) => {
+      const clip = t - t % length, end = Math.min(T, clip + length, clip + Math.ceil((t - clip + 1) / n) * n);
+      return [clip, end, ...(t % 3 ? [T, T + 2] : [0, 0])];
+    }).flat();
+  const frames = (count: number) => Array.from({ length: count }, (_, i) => Math.floor(i / n));
+  const visible = (p: Params) => [...ranges(p), ...frames(p.T), ...frames(p.S)];
+  // Scores of random q and k lie within about 1.5; weights exp(score - lse) stay below 1 with an lse of 2 to 3.
+  const stats = (p: Params, random: () => number) =>
+    Array.from({ length: p.T * 2 * p.A }, (_, i) => i % (2 * p.A) < p.A ? 2 + random() : random() - 0.5);
+  const V = slope ? 5 * T + S : 4 * T, scale = 1 / Math.sqrt(hd);
+  const params = { T, S, D, A, A2: 2 * A, V, hd, keys: S, scale, slope, hasSlope: slope ? 1 : 0 };
+  return { params, inputs: { visible, stats } };
+}
+
+function attentionGradCases(): Case[] {
+  return [
+    attentionGradCase(6, 1, 8, 2),
+    attentionGradCase(50, 2, 32, 7),
+    attentionGradCase(70, 3, 64, 16, 0.1),
+    attentionGradCase(20, 1, 128, 4),
+    attentionGradCase(220, 2, 64, 64, -0.05, 1), // several tiles and blocks, some of them seen whole
+  ];
+}

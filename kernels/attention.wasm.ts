@@ -6,8 +6,9 @@
 // the left rows of a product, softmax needs no sum across lanes, and the weights of a query, one row of scores apart, are
 // a left row of the product with V.
 
+import { Attention } from "./arguments";
 import { TILE_ROWS, tile } from "./cpu/gemm.wasm";
-import { exp2, madd, real, word } from "./cpu/simd.wasm";
+import { exp2, madd } from "./cpu/simd.wasm";
 
 const QUERIES: i32 = 64;
 const KEYS: i32 = 96;
@@ -139,14 +140,14 @@ function merge(out: usize, stride: usize, decay: usize, tile: usize): void {
   }
 }
 
-export function attention(args: usize, task: i32, scratch: usize): void {
-  const T = <i32>word(args, 6), D = <i32>word(args, 7), A = <i32>word(args, 8);
-  const scale = real(args, 9), slope: f32 = real(args, 10) * LOG2E;
-  const hd = <i32>word(args, 11), hasSlope = word(args, 12), hasLse = word(args, 13);
+export function attention(args: Attention, task: i32, scratch: usize): void {
+  const T = args.T, D = args.D, A = args.A;
+  const scale = args.scale, slope: f32 = args.slope * LOG2E;
+  const hd = args.hd, hasSlope = args.hasSlope, hasLse = args.hasLse;
   const q0 = task / A * QUERIES, queries = min(QUERIES, T - q0), lanes = (queries + 15) & ~15;
   const column = <usize>(task % A * hd) << 2, rowBytes = <usize>D << 2;
-  const q = <usize>word(args, 0) + column, k = <usize>word(args, 1) + column, v = <usize>word(args, 2) + column;
-  const ranges = <usize>word(args, 3);
+  const q = args.q + column, k = args.k + column, v = args.v + column;
+  const ranges = args.visible;
   const queryFrames = ranges + (<usize>T << 4), keyFrames = hasSlope ? queryFrames + (<usize>T << 2) : 0;
   const width = (hd + 7) & ~7, outBytes = <usize>width << 2;
   const queryPanels = scratch + BLOCKS;
@@ -239,7 +240,7 @@ export function attention(args: usize, task: i32, scratch: usize): void {
     }
   }
 
-  const y = <usize>word(args, 4) + column, lse = <usize>word(args, 5);
+  const y = args.y + column, lse = args.lse;
   for (let i = 0; i < queries; i++) {
     const at = scratch + (<usize>i << 2);
     const sum = load<f32>(at, SUM);

@@ -16,19 +16,6 @@ const SPAN = (HV + LANES - 1u) / LANES; // vec4 of output that one invocation ow
 const PAD = HV | 1u; // an odd row length spreads neighbours over the banks
 const NEVER = -3.0e38;
 
-override hasSlope: u32 = 0u;
-override hasLse: u32 = 0u;
-
-struct Params { T: u32, D: u32, A: u32, scale: f32, slope: f32 }
-
-@group(0) @binding(0) var<storage, read> q: array<vec4f>; // [T, D]
-@group(0) @binding(1) var<storage, read> k: array<vec4f>; // [S, D]
-@group(0) @binding(2) var<storage, read> v: array<vec4f>;
-@group(0) @binding(3) var<storage, read> visible: array<vec4i>; // [T]: two half-open ranges of keys; frames behind
-@group(0) @binding(4) var<storage, read_write> y: array<vec4f>; // [T, D]
-@group(0) @binding(5) var<storage, read_write> lse: array<f32>; // [T, A]
-@group(0) @binding(6) var<uniform> p: Params;
-
 var<workgroup> queries: array<vec4f, QUERIES * HV>;
 var<workgroup> block: array<vec4f, KEYS * PAD>;
 var<workgroup> weights: array<f32, QUERIES * KEYS>;
@@ -198,13 +185,6 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
 
 //# stats
 // Eight invocations share one head of one query.
-override hd: u32 = 4u; // channels of a head
-struct Params { T: u32, D: u32, A: u32 }
-@group(0) @binding(0) var<storage, read> y: array<vec4f>; // [T, D]
-@group(0) @binding(1) var<storage, read> dy: array<vec4f>;
-@group(0) @binding(2) var<storage, read> lse: array<f32>; // [T, A]
-@group(0) @binding(3) var<storage, read_write> stats: array<f32>; // [T, 2A] = [lse | sum of dy y]
-@group(0) @binding(4) var<uniform> p: Params;
 
 var<workgroup> partial: array<f32, 64>;
 
@@ -245,15 +225,6 @@ const SPAN = (HV + 7u) / 8u; // vec4 of channels that an invocation owns in each
 const PAD = HV | 1u; // an odd row length spreads neighbours over the banks
 const EDGE = ACROSS | 1u;
 const OWN = 32u;
-
-override hasSlope: u32 = 0u;
-
-@group(0) @binding(0) var<storage, read> q: array<vec4f>; // [T, D]
-@group(0) @binding(1) var<storage, read> k: array<vec4f>; // [S, D]
-@group(0) @binding(2) var<storage, read> v: array<vec4f>;
-@group(0) @binding(3) var<storage, read> visible: array<vec4i>; // [T]: two half-open ranges of keys; frames behind
-@group(0) @binding(4) var<storage, read> stats: array<f32>; // [T, 2A] = [lse | sum of dy y]
-@group(0) @binding(5) var<storage, read> dy: array<vec4f>; // [T, D]
 
 var<workgroup> block: array<vec4f, BLOCK * PAD>; // row 4c + j at place j ACROSS + c: neighbours hit different banks
 var<workgroup> factors: array<vec4f, OWN * EDGE>; // [OWN, BLOCK]
@@ -378,10 +349,6 @@ fn backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index
 }
 
 //# gradQuery
-struct Params { T: u32, D: u32, A: u32, scale: f32, slope: f32 }
-@group(0) @binding(6) var<storage, read_write> dq: array<vec4f>; // [T, D]
-@group(0) @binding(7) var<uniform> p: Params;
-
 var<private> sums: array<mat4x4f, SPAN>; // dq
 
 fn own(second: bool, i: u32) -> vec4f {
@@ -429,11 +396,6 @@ fn visit(s: u32, last: u32, here: Place, lane: u32) {
 fn store(at: u32, u: u32, i: u32) { dq[at] = sums[u][i] * p.scale; }
 
 //# gradKey
-struct Params { T: u32, S: u32, D: u32, A: u32, scale: f32, slope: f32 }
-@group(0) @binding(6) var<storage, read_write> dk: array<vec4f>; // [S, D]
-@group(0) @binding(7) var<storage, read_write> dv: array<vec4f>;
-@group(0) @binding(8) var<uniform> p: Params;
-
 var<private> sums: array<mat4x4f, 2u * SPAN>; // dk, dv
 
 fn own(second: bool, i: u32) -> vec4f {

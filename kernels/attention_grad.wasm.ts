@@ -5,10 +5,11 @@
 // read in place. A block's weights and score gradients stand as [row, lane], so those of a lane, one row apart, are a left
 // row of the product that adds them up. Sums run over rows in ascending order, and a hidden pair adds 0 exactly.
 
+import { AttentionGradKey, AttentionGradQuery, AttentionStats } from "./arguments";
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
 import { place, STEP, TILE_BYTES } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
-import { exp2, lanes, madd, real, word } from "./cpu/simd.wasm";
+import { exp2, lanes, madd } from "./cpu/simd.wasm";
 
 /** Queries or keys of a task, and rows of a block. */
 const LANES: i32 = 64;
@@ -33,13 +34,13 @@ const BLOCKS: usize = TILE + ((TILE_BYTES + 63) & ~63);
 /** Whole groups of six rows, and what the last group of six lanes reads past them. */
 const SCORE_BYTES: usize = 102 * 256 + 64;
 
-export function attentionStats(args: usize, task: i32, scratch: usize): void {
-  const T = <i32>word(args, 4), D = <i32>word(args, 5), A = <i32>word(args, 6), hd = <i32>word(args, 7);
+export function attentionStats(args: AttentionStats, task: i32, scratch: usize): void {
+  const T = args.T, D = args.D, A = args.A, hd = args.hd;
   const head = <usize>hd << 2, whole = head & ~15;
   const end = min(T, (task + 1) * TOKENS);
   for (let t = task * TOKENS; t < end; t++) {
-    let y = <usize>word(args, 0) + (<usize>(t * D) << 2), dy = <usize>word(args, 1) + (<usize>(t * D) << 2);
-    let lse = <usize>word(args, 2) + (<usize>(t * A) << 2), to = <usize>word(args, 3) + (<usize>(2 * t * A) << 2);
+    let y = args.y + (<usize>(t * D) << 2), dy = args.dy + (<usize>(t * D) << 2);
+    let lse = args.lse + (<usize>(t * A) << 2), to = args.stats + (<usize>(2 * t * A) << 2);
     for (let a = A; a > 0; a--) {
       let part = f32x4.splat(0.0);
       let sum: f32 = 0.0;
@@ -160,24 +161,24 @@ function clear(scores: usize, products: usize, out: usize, bytes: usize): void {
   memory.fill(out, 0, bytes);
 }
 
-export function attentionGradQuery(args: usize, task: i32, scratch: usize): void {
-  const T = <i32>word(args, 7), D = <i32>word(args, 8), A = <i32>word(args, 9);
-  const scale = real(args, 10), slope: f32 = real(args, 11) * LOG2E;
-  const hd = <i32>word(args, 12), hasSlope = word(args, 13) != 0;
+export function attentionGradQuery(args: AttentionGradQuery, task: i32, scratch: usize): void {
+  const T = args.T, D = args.D, A = args.A;
+  const scale = args.scale, slope: f32 = args.slope * LOG2E;
+  const hd = args.hd, hasSlope = args.hasSlope != 0;
   // Late queries see most: they go first.
   const tileIndex = (T + LANES - 1) / LANES - 1 - task / A, head = task % A;
   const q0 = tileIndex * LANES, queries = min(LANES, T - q0), panels = (queries + PANEL - 1) / PANEL;
   const column = <usize>(head * hd) << 2, rowBytes = <usize>D << 2;
-  const k = <usize>word(args, 1) + column, v = <usize>word(args, 2) + column;
-  const ranges = <usize>word(args, 3), stats = <usize>word(args, 4);
+  const k = args.k + column, v = args.v + column;
+  const ranges = args.visible, stats = args.stats;
   const queryFrames = ranges + (<usize>T << 4), keyFrames = queryFrames + (<usize>T << 2);
   const width = (hd + PANEL - 1) / PANEL * PANEL;
   const q = scratch + BLOCKS, dy = q + (<usize>hd << 8), scores = dy + (<usize>hd << 8);
   const products = scores + SCORE_BYTES, keys = products + SCORE_BYTES;
   const out = keys + (<usize>(ROWS * width) << 2);
 
-  packLanes(<usize>word(args, 0) + column + <usize>q0 * rowBytes, rowBytes, hd, queries, scale * LOG2E, q);
-  packLanes(<usize>word(args, 5) + column + <usize>q0 * rowBytes, rowBytes, hd, queries, 1.0, dy);
+  packLanes(args.q + column + <usize>q0 * rowBytes, rowBytes, hd, queries, scale * LOG2E, q);
+  packLanes(args.dy + column + <usize>q0 * rowBytes, rowBytes, hd, queries, 1.0, dy);
   clear(scores, products, out, <usize>(66 * width) << 2);
   let low = i32.MAX_VALUE, high = 0;
   for (let i = 0; i < LANES; i++) {
@@ -250,18 +251,18 @@ export function attentionGradQuery(args: usize, task: i32, scratch: usize): void
     packRows(k + at, rowBytes, hd, count, mixed ? scores : 0, keys);
     addBlock(scratch, scores, keys, count, queries, width, out);
   }
-  storeLanes(out, width, queries, hd, scale, <usize>word(args, 6) + column + <usize>q0 * rowBytes, rowBytes);
+  storeLanes(out, width, queries, hd, scale, args.dq + column + <usize>q0 * rowBytes, rowBytes);
 }
 
-export function attentionGradKey(args: usize, task: i32, scratch: usize): void {
-  const T = <i32>word(args, 8), S = <i32>word(args, 9), D = <i32>word(args, 10), A = <i32>word(args, 11);
-  const scale = real(args, 12), slope: f32 = real(args, 13) * LOG2E;
-  const hd = <i32>word(args, 14), hasSlope = word(args, 15) != 0;
+export function attentionGradKey(args: AttentionGradKey, task: i32, scratch: usize): void {
+  const T = args.T, S = args.S, D = args.D, A = args.A;
+  const scale = args.scale, slope: f32 = args.slope * LOG2E;
+  const hd = args.hd, hasSlope = args.hasSlope != 0;
   const k0 = task / A * LANES, head = task % A;
   const keys = min(LANES, S - k0), k1 = k0 + keys, panels = (keys + PANEL - 1) / PANEL;
   const column = <usize>(head * hd) << 2, rowBytes = <usize>D << 2;
-  const q = <usize>word(args, 0) + column, dy = <usize>word(args, 5) + column;
-  const ranges = <usize>word(args, 3), stats = <usize>word(args, 4);
+  const q = args.q + column, dy = args.dy + column;
+  const ranges = args.visible, stats = args.stats;
   const queryFrames = ranges + (<usize>T << 4), keyFrames = queryFrames + (<usize>T << 2);
   const width = (hd + PANEL - 1) / PANEL * PANEL;
   const k = scratch + BLOCKS, v = k + (<usize>hd << 8), scores = v + (<usize>hd << 8);
@@ -269,8 +270,8 @@ export function attentionGradKey(args: usize, task: i32, scratch: usize): void {
   const outBytes = <usize>(66 * width) << 2;
   const outKeys = rows + (<usize>(ROWS * width) << 2), outValues = outKeys + outBytes;
 
-  packLanes(<usize>word(args, 1) + column + <usize>k0 * rowBytes, rowBytes, hd, keys, scale * LOG2E, k);
-  packLanes(<usize>word(args, 2) + column + <usize>k0 * rowBytes, rowBytes, hd, keys, 1.0, v);
+  packLanes(args.k + column + <usize>k0 * rowBytes, rowBytes, hd, keys, scale * LOG2E, k);
+  packLanes(args.v + column + <usize>k0 * rowBytes, rowBytes, hd, keys, 1.0, v);
   clear(scores, products, outKeys, 2 * outBytes);
   if (hasSlope) {
     for (let i = 0; i < LANES; i++) {
@@ -332,6 +333,6 @@ export function attentionGradKey(args: usize, task: i32, scratch: usize): void {
     addBlock(scratch, products, rows, count, keys, width, outKeys);
   }
   const to = column + <usize>k0 * rowBytes;
-  storeLanes(outKeys, width, keys, hd, scale, <usize>word(args, 6) + to, rowBytes);
-  storeLanes(outValues, width, keys, hd, 1.0, <usize>word(args, 7) + to, rowBytes);
+  storeLanes(outKeys, width, keys, hd, scale, args.dk + to, rowBytes);
+  storeLanes(outValues, width, keys, hd, 1.0, args.dv + to, rowBytes);
 }

@@ -4,10 +4,9 @@
  * @module
  */
 import wgsl from "./conv2d.wgsl" with { type: "text" };
-import { activate } from "./activation.ts";
-import activation from "./activation.wgsl" with { type: "text" };
+import { activate, activations } from "./activation.ts";
 import { productScratch, productTasks } from "./cpu/blocks.ts";
-import type { Kernel, Params } from "./spec.ts";
+import { type Case, defineKernel, type Kernel, type Params } from "./spec.ts";
 import { gemmSide } from "./webgpu/gemm.ts";
 import { sections } from "./webgpu/sections.ts";
 
@@ -20,8 +19,16 @@ const channelDepth = (p: Params, channels: number) => {
   return Math.ceil(channels / (4 * steps)) * p.KH * p.KW * steps;
 };
 
+/** Taps of a filter and taps in a row of it, as constants of the shader. */
+const TAPS = { taps: (p: Params) => p.KH * p.KW, tapsAcross: (p: Params) => p.KW };
+
+/** Number of windows of `K` pixels over `length` pixels. */
+export function windows(length: number, K: number, stride: number, pad: number): number {
+  return Math.floor((length + 2 * pad - K) / stride) + 1;
+}
+
 /** Dense convolution: y = act(conv(x, w) + bias), zero padding `pad` on all sides, stride in both directions. */
-export const conv2d: Kernel = {
+export const conv2d: Kernel = defineKernel({
   name: "conv2d",
   inputs: { x: "B H W I", w: "O I KH KW:f32|f16", bias: "O?" },
   outputs: { y: "B OH OW O" },
@@ -65,24 +72,43 @@ export const conv2d: Kernel = {
     }
   },
   wgsl: gemmSide(
-    activation + sections(wgsl, "params", "blocks", "dense"),
+    activations("exp", "silu", "activate") + sections(wgsl, "blocks", "dense"),
     (p) => ({ rows: p.B * p.OH * p.OW, columns: p.O, depth: channelDepth(p, p.I) }),
-    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p.I) }),
+    {
+      views: { x: "vec4f", w: "u32" },
+      constants: { ...TAPS, steps: (p) => channelSteps(p.I) },
+    },
   ),
   wasm: {
-    fn: "conv2d",
     tasks: (p) => productTasks(p.B * p.OH * p.OW, p.O),
     scratch: (p) => 4 * p.I + 16 + productScratch(p.I, p.KH * p.KW), // a row of zeros first
     packed: (p) => ({ w: [p.O, p.I, p.KH * p.KW] }),
   },
-};
+  cases: convCases(),
+  tolerance: { bound: 1e-5, why: "f32 sums over I*KH*KW up to 4608" },
+  gradient: {
+    saves: ["x", "w"],
+    backward: (b) => {
+      const { stride, pad, hasBias, half } = b.params, dz = b.grad("y");
+      if (b.wants("x")) {
+        const fresh = b.fresh("x"), accumulate = fresh ? 0 : 1;
+        const dx = fresh ?? b.sum("x");
+        b.launch(conv2dGradInput, { dz, w: b.saved("w") }, { stride, pad, accumulate, half }, { dx });
+      }
+      if (b.wants("w")) { // a layer whose weight is fixed has a fixed bias
+        const sums = { dw: b.sum("w"), db: hasBias ? b.sum("bias") : null };
+        b.launch(conv2dGradWeight, { dz, x: b.saved("x") }, { stride, pad, hasBias }, sums);
+      }
+    },
+  },
+});
 
 /** Scratch of a depthwise task of some channels on the cpu: a filter and a bias, K padded rows and one more. */
 const depthwiseScratch = (p: Params, channels: number) =>
   4 * channels * (p.K * p.K + 1 + p.K * (p.W + p.K - 1) + p.W);
 
 /** Depthwise convolution, one filter a channel, stride 1, zero padding K/2: y = act(conv(x, w) + bias). */
-export const depthwiseConv2d: Kernel = {
+export const depthwiseConv2d: Kernel = defineKernel({
   name: "depthwiseConv2d",
   inputs: { x: "B H W C", w: "C 1 K K", bias: "C?" },
   outputs: { y: "B H W C" },
@@ -110,17 +136,28 @@ export const depthwiseConv2d: Kernel = {
     }
   },
   wgsl: {
-    source: activation + sections(wgsl, "depthwise"),
+    source: activations("exp", "silu", "activate") + sections(wgsl, "depthwise"),
     entry: "forward",
     groups: (p) => Math.ceil(p.B * p.H * p.W * p.C / 64),
     loops: (p) => p.K * p.K + p.K,
   },
   wasm: {
-    fn: "depthwiseConv2d",
     tasks: (p) => p.B * Math.ceil(p.C / 32),
     scratch: (p) => depthwiseScratch(p, 32),
   },
-};
+  cases: [depthwiseCase(2, 5, 6, 24, 3, 0, 1), depthwiseCase(1, 8, 8, 30, 5, 1, 0)],
+  gradient: {
+    saves: ["x", "w"],
+    backward: (b) => {
+      const { hasBias, K } = b.params, dz = b.grad("y");
+      if (b.wants("x")) b.give("x", b.launch(depthwiseConv2dGradInput, { dz, w: b.saved("w") }, {}).dx);
+      if (b.wants("w")) {
+        const sums = { dw: b.sum("w"), db: hasBias ? b.sum("bias") : null };
+        b.launch(depthwiseConv2dGradWeight, { dz, x: b.saved("x") }, { hasBias, K }, sums);
+      }
+    },
+  },
+});
 
 /** Calls `visit` for every product of a dense convolution: offsets in z, x and w. */
 function eachProduct(p: Params, visit: (z: number, x: number, w: number) => void): void {
@@ -161,7 +198,7 @@ function inputBlocks(p: Params): number {
  * Gradient of a dense convolution's input: dx (+)= the transposed convolution of dz, the gradient before the activation.
  * With `accumulate` it adds to what is there.
  */
-export const conv2dGradInput: Kernel = {
+export const conv2dGradInput: Kernel = defineKernel({
   name: "conv2dGradInput",
   inputs: { dz: "B OH OW O", w: "O I KH KW:f32|f16" },
   outputs: { dx: "B H W I" },
@@ -173,21 +210,24 @@ export const conv2dGradInput: Kernel = {
     eachProduct(p, (z, x, w) => io.dx![x] += io.dz![z] * io.w![w]);
   },
   wgsl: gemmSide(
-    sections(wgsl, "params", "blocks", "gradInput"),
+    sections(wgsl, "blocks", "gradInput"),
     (p) => ({ rows: p.B * p.H * p.W, columns: p.I, depth: channelDepth(p, p.O) }),
-    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW, steps: channelSteps(p.O) }),
-    { right: true },
+    {
+      views: { dz: "vec4f", w: "u32" },
+      constants: { ...TAPS, steps: (p) => channelSteps(p.O) },
+      byRow: { right: true },
+    },
   ),
   wasm: {
-    fn: "conv2dGradInput",
     tasks: (p) => inputBlocks(p) * Math.ceil(p.I / 48),
     // A row of zeros, addresses of rows of dz and dx, one register tile, one panel.
     scratch: (p) => 4 * p.O + 16 + 4 * 192 * (p.KH * p.KW + 1) + 512 + 64 * p.O * p.KH * p.KW,
   },
-};
+  cases: convGradCases(false),
+});
 
 /** Gradients of a dense convolution's weight and bias, accumulated: dw += dz * x, db += sums of dz over the pixels. */
-export const conv2dGradWeight: Kernel = {
+export const conv2dGradWeight: Kernel = defineKernel({
   name: "conv2dGradWeight",
   inputs: { dz: "B OH OW O", x: "B H W I" },
   outputs: { dw: "O I KH KW", db: "O?" },
@@ -199,22 +239,21 @@ export const conv2dGradWeight: Kernel = {
     if (p.hasBias) io.dz!.forEach((v, i) => io.db![i % p.O] += v);
   },
   wgsl: gemmSide(
-    sections(wgsl, "params", "gradWeight"),
+    sections(wgsl, "gradWeight"),
     (p) => ({
       rows: p.O,
       columns: p.I * p.KH * p.KW + p.hasBias,
       depth: Math.ceil(p.B * p.OH * p.OW / 4),
     }),
-    (p) => ({ taps: p.KH * p.KW, tapsAcross: p.KW }),
-    { left: true, right: true },
+    { constants: TAPS, byRow: { left: true, right: true } },
   ),
   wasm: {
-    fn: "conv2dGradWeight",
     tasks: (p) => Math.ceil(p.O / 192) * Math.ceil(p.I * p.KH * p.KW / 192),
     // Addresses, one register tile, one panel, the transposed block of dz, places of a panel's columns.
     scratch: () => 4 * 192 + 512 + 64 * 512 + 4 * 192 * 528 + 64,
   },
-};
+  cases: convGradCases(true),
+});
 
 /** Calls `visit` for every product of a depthwise convolution: offsets in z, x and w, and the channel. */
 function eachDepthwise(p: Params, visit: (z: number, x: number, w: number, c: number) => void): void {
@@ -232,7 +271,7 @@ function eachDepthwise(p: Params, visit: (z: number, x: number, w: number, c: nu
 }
 
 /** Gradient of a depthwise convolution's input; dz is the gradient before the activation. */
-export const depthwiseConv2dGradInput: Kernel = {
+export const depthwiseConv2dGradInput: Kernel = defineKernel({
   name: "depthwiseConv2dGradInput",
   inputs: { dz: "B H W C", w: "C 1 K K" },
   outputs: { dx: "B H W C" },
@@ -250,14 +289,14 @@ export const depthwiseConv2dGradInput: Kernel = {
     loops: (p) => p.K * p.K + p.K,
   },
   wasm: {
-    fn: "depthwiseConv2dGradInput",
     tasks: (p) => p.B * Math.ceil(p.C / 32),
     scratch: (p) => depthwiseScratch(p, 32),
   },
-};
+  cases: depthwiseGradCases(false),
+});
 
 /** Gradients of a depthwise convolution's weight and bias, accumulated. */
-export const depthwiseConv2dGradWeight: Kernel = {
+export const depthwiseConv2dGradWeight: Kernel = defineKernel({
   name: "depthwiseConv2dGradWeight",
   inputs: { dz: "B H W C", x: "B H W C" },
   outputs: { dw: "C 1 K K", db: "C?" },
@@ -275,8 +314,84 @@ export const depthwiseConv2dGradWeight: Kernel = {
     loops: (p) => p.B * p.H * (p.W + 1),
   },
   wasm: {
-    fn: "depthwiseConv2dGradWeight",
     tasks: (p) => Math.ceil(p.C / 16),
     scratch: (p) => depthwiseScratch(p, 16),
   },
-};
+  cases: depthwiseGradCases(true),
+});
+
+type ImageSizes = readonly [B: number, H: number, W: number, I: number, O: number];
+
+function convCase([B, H, W, I, O]: ImageSizes, K: number, more: Record<string, number> = {}): Case {
+  const { stride, pad, ...flags }: Record<string, number> = {
+    ...{ stride: 1, pad: (K - 1) / 2, act: 0, hasBias: 1, half: 0 },
+    ...more,
+  };
+  const OH = windows(H, K, stride, pad), OW = windows(W, K, stride, pad);
+  const params = { B, H, W, I, O, KH: K, KW: K, OH, OW, stride, pad, ...flags };
+  return { params, absent: flags.hasBias ? [] : ["bias"] };
+}
+
+function convCases(): Case[] {
+  return [
+    convCase([1, 1, 1, 1, 1], 1),
+    convCase([2, 5, 7, 3, 10], 3, { act: 1 }),
+    convCase([1, 8, 8, 32, 48], 3, { hasBias: 0 }),
+    convCase([1, 9, 8, 20, 70], 3, { act: 3 }),
+    convCase([2, 9, 11, 6, 5], 4, { stride: 2, pad: 1 }),
+    convCase([1, 23, 23, 3, 9], 11, { stride: 4, pad: 2, act: 3 }),
+    convCase([1, 6, 6, 12, 16], 5),
+    convCase([1, 8, 8, 16, 24], 3, { half: 1 }),
+    convCase([1, 6, 6, 256, 40], 3),
+    convCase([1, 3, 3, 1023, 9], 3), // long: a loop in a loader would pass what a software adapter runs
+    convCase([1, 4, 4, 512, 40], 3), // 4608 products: VGG16 and the widest stages
+  ];
+}
+
+function convGradCases(weight: boolean): Case[] {
+  const of = ([B, H, W, I, O]: ImageSizes, KH: number, more: Record<string, number> = {}): Case => {
+    const { KW, stride, pad, ...flags }: Record<string, number> = {
+      ...{ KW: KH, stride: 1, pad: (KH - 1) / 2, accumulate: 0, hasBias: 1, half: 0 },
+      ...more,
+    };
+    const OH = windows(H, KH, stride, pad), OW = windows(W, KW, stride, pad);
+    const params = { B, H, W, I, O, KH, KW, OH, OW, stride, pad, ...flags };
+    return { params, absent: weight && !flags.hasBias ? ["db"] : [] };
+  };
+  return [
+    of([1, 1, 1, 1, 1], 1),
+    of([2, 5, 7, 3, 10], 3, { accumulate: 1 }),
+    of([1, 8, 8, 32, 48], 3, { hasBias: 0 }),
+    of([1, 9, 8, 20, 100], 3),
+    of([2, 9, 11, 6, 5], 4, { stride: 2, pad: 1 }),
+    of([1, 8, 8, 5, 16], 4, { stride: 2, pad: 1, accumulate: 1 }),
+    of([1, 23, 23, 3, 9], 11, { stride: 4, pad: 2 }),
+    of([1, 6, 7, 12, 16], 5),
+    of([1, 5, 6, 7, 9], 2, { KW: 3, pad: 0 }),
+    of([3, 16, 16, 4, 8], 3), // 768 pixels: more than one block of a long sum
+    of([1, 15, 14, 60, 24], 3), // more pixels and channels than one task of dx has
+    of([1, 4, 5, 24, 200], 3), // more rows and columns than one task of dw has
+    of([1, 1, 1, 1, 1], 1, { half: 1 }),
+    of([2, 5, 7, 3, 10], 3, { half: 1, accumulate: 1 }),
+    of([1, 8, 8, 5, 16], 4, { half: 1, stride: 2, pad: 1 }),
+    of([1, 15, 14, 60, 24], 3, { half: 1 }),
+  ];
+}
+
+function depthwiseCase(
+  ...[B, H, W, C, K, act, hasBias]: [number, number, number, number, number, number, number]
+): Case {
+  return { params: { B, H, W, C, K, act, hasBias }, absent: hasBias ? [] : ["bias"] };
+}
+
+function depthwiseGradCases(weight: boolean): Case[] {
+  const sizes = [
+    [2, 5, 6, 24, 3, 1],
+    [1, 8, 8, 38, 5, 0],
+    [2, 2, 1, 3, 5, 1], // taps that no pixel of the image meets
+  ];
+  return sizes.map(([B, H, W, C, K, hasBias]) => ({
+    params: { B, H, W, C, K, hasBias },
+    absent: weight && !hasBias ? ["db"] : [],
+  }));
+}

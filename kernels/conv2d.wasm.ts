@@ -3,17 +3,17 @@
 // A dense convolution is a matrix product whose left rows are gathered: under each tap the I channels of a pixel are
 // one run of memory, so the product takes a table of addresses, and pixels outside the image point to a row of zeros.
 
+import { Conv2d, DepthwiseConv2d } from "./arguments";
 import { CHANNELS, depthwiseImage } from "./cpu/depthwise.wasm";
 import { BLOCK_COLUMNS, BLOCK_ROWS, product, setOutput, TILE_ROWS } from "./cpu/gemm.wasm";
-import { word } from "./cpu/simd.wasm";
 
-export function conv2d(args: usize, task: i32, scratch: usize): void {
-  const x = <usize>word(args, 0), w = <usize>word(args, 1);
-  const B = <i32>word(args, 4), H = <i32>word(args, 5), W = <i32>word(args, 6), I = <i32>word(args, 7);
-  const O = <i32>word(args, 8), KH = <i32>word(args, 9), KW = <i32>word(args, 10);
-  const OH = <i32>word(args, 11), OW = <i32>word(args, 12);
-  const stride = <i32>word(args, 13), pad = <i32>word(args, 14);
-  const act = word(args, 15), hasBias = word(args, 16), half = word(args, 17);
+export function conv2d(args: Conv2d, task: i32, scratch: usize): void {
+  const x = args.x, w = args.w;
+  const B = args.B, H = args.H, W = args.W, I = args.I;
+  const O = args.O, KH = args.KH, KW = args.KW;
+  const OH = args.OH, OW = args.OW;
+  const stride = args.stride, pad = args.pad;
+  const act = args.act, hasBias = args.hasBias, half = args.half;
   const taps = KH * KW, pixels = B * OH * OW;
   const columnBlocks = (O + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
   const m0 = task / columnBlocks * BLOCK_ROWS, rows = min(BLOCK_ROWS, pixels - m0);
@@ -36,14 +36,14 @@ export function conv2d(args: usize, task: i32, scratch: usize): void {
       }
     }
   }
-  setOutput(<usize>word(args, 3), <usize>O << 2, hasBias ? <usize>word(args, 2) : 0, act, 0, 0, 0, 0);
+  setOutput(args.y, <usize>O << 2, hasBias ? args.bias : 0, act, 0, 0, 0, 0);
   product(table, m0, rows, w, half, O, n0, n1, I, taps, table + <usize>(BLOCK_ROWS * taps << 2));
 }
 
-export function depthwiseConv2d(args: usize, task: i32, scratch: usize): void {
-  const x = <usize>word(args, 0), w = <usize>word(args, 1), bias = <usize>word(args, 2), y = <usize>word(args, 3);
-  const H = <i32>word(args, 5), W = <i32>word(args, 6), C = <i32>word(args, 7), K = <i32>word(args, 8);
-  const act = word(args, 9), hasBias = word(args, 10);
+export function depthwiseConv2d(args: DepthwiseConv2d, task: i32, scratch: usize): void {
+  const x = args.x, w = args.w, bias = args.bias, y = args.y;
+  const H = args.H, W = args.W, C = args.C, K = args.K;
+  const act = args.act, hasBias = args.hasBias;
   const channelBlocks = (C + CHANNELS - 1) / CHANNELS;
   const b = task / channelBlocks, c0 = task % channelBlocks * CHANNELS, count = min(CHANNELS, C - c0);
   const taps = K * K;

@@ -1,33 +1,20 @@
 // conv2d: loads and stores of the dense convolution and its gradients, whose sums are those of webgpu/gemm.wgsl; and the
 // depthwise one.
 
-//# params
-// Taps and width are constants: dividing by them is a multiplication.
-override taps: u32 = 9u;
-override tapsAcross: u32 = 3u;
-
-struct Params {
-  B: u32, H: u32, W: u32, I: u32, O: u32, KH: u32, KW: u32, OH: u32, OW: u32, stride: u32, pad: u32,
-}
-
 //# blocks
+// Taps and width (`taps`, `tapsAcross`) are constants: dividing by them is a multiplication.
+//
 // k runs over blocks of 4 STEPS channels, then the filter's taps, then the channels of the block: neighbours read
 // neighbouring channels of the image, and all taps of a block, which lie together in [O, I, KH, KW], are used while they
-// are in the cache.
-override steps: u32 = 4u;
-override half: u32 = 0u;
-@group(0) @binding(0) var<storage, read> image: array<vec4f>; // [B, H, W, I]; for the gradient [B, OH, OW, O]
-@group(0) @binding(1) var<storage, read> w: array<u32>; // [O, I, KH, KW], f32 or two f16
+// are in the cache. What follows this text supplies the image: `image` by fours and `element`.
 
 fn depthOf(channels: u32) -> u32 { return (channels + 4u * steps - 1u) / (4u * steps) * taps * steps; }
 fn channelOf(k: u32) -> u32 { return 4u * (k / (taps * steps) * steps + k % steps); }
 fn tapOf(k: u32) -> u32 { return k / steps % taps; }
 
-fn element(i: u32) -> f32 { return image[i / 4u][i % 4u]; }
-
 // Four channels of a pixel from channel c on, whose place is `at`; zero beyond the last channel.
 fn quad(at: u32, c: u32, channels: u32) -> vec4f {
-  if (channels % 4u == 0u) { return image[at / 4u]; }
+  if (channels % 4u == 0u) { return image(at / 4u); }
   var v = vec4f(element(at), 0.0, 0.0, 0.0);
   if (c + 1u < channels) { v.y = element(at + 1u); }
   if (c + 2u < channels) { v.z = element(at + 2u); }
@@ -44,11 +31,9 @@ fn weight(o: u32, i: u32, tap: u32) -> f32 {
 
 //# dense
 // A product of B OH OW pixels and O channels.
-override hasBias: u32 = 0u;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [B, OH, OW, O]
-@group(0) @binding(4) var<uniform> p: Params;
 
+fn image(i: u32) -> vec4f { return x[i]; }
+fn element(i: u32) -> f32 { return x[i / 4u][i % 4u]; }
 fn rowCount() -> u32 { return p.B * p.OH * p.OW; }
 fn columnCount() -> u32 { return p.O; }
 fn depth() -> u32 { return depthOf(p.I); }
@@ -79,10 +64,9 @@ fn store(m: u32, n: u32, sum: f32) {
 //# gradInput
 // A product of B H W input pixels and I channels; k runs over output channels and taps. Pixel (y, x) takes tap (ky, kx)
 // from output pixel ((y + pad - ky) / stride, (x + pad - kx) / stride) where both divide.
-override accumulate: u32 = 0u;
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [B, H, W, I]
-@group(0) @binding(3) var<uniform> p: Params;
 
+fn image(i: u32) -> vec4f { return dz[i]; }
+fn element(i: u32) -> f32 { return dz[i / 4u][i % 4u]; }
 fn rowCount() -> u32 { return p.B * p.H * p.W; }
 fn columnCount() -> u32 { return p.I; }
 fn depth() -> u32 { return depthOf(p.O); }
@@ -116,12 +100,6 @@ fn store(m: u32, n: u32, sum: f32) {
 //# gradWeight
 // A product of O output channels and the filter's taps times I input channels, which neighbouring columns read side by
 // side; k runs over the pixels of dz. The bias is one more column, of ones.
-override hasBias: u32 = 0u;
-@group(0) @binding(0) var<storage, read> dz: array<f32>; // [B, OH, OW, O]
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [B, H, W, I]
-@group(0) @binding(2) var<storage, read_write> dw: array<f32>; // [O, I, KH, KW]
-@group(0) @binding(3) var<storage, read_write> db: array<f32>; // [O]
-@group(0) @binding(4) var<uniform> p: Params;
 
 fn rowCount() -> u32 { return p.O; }
 fn columnCount() -> u32 { return taps * p.I + hasBias; }
@@ -170,12 +148,6 @@ fn store(m: u32, n: u32, sum: f32) {
 }
 
 //# depthwiseGradInput
-struct Params { B: u32, H: u32, W: u32, C: u32, K: u32 }
-@group(0) @binding(0) var<storage, read> dz: array<f32>; // [B, H, W, C]
-@group(0) @binding(1) var<storage, read> w: array<f32>; // [C, 1, K, K]
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [B, H, W, C]
-@group(0) @binding(3) var<uniform> p: Params;
-
 @compute @workgroup_size(64)
 fn backward(
   @builtin(workgroup_id) group: vec3u,
@@ -202,13 +174,6 @@ fn backward(
 
 //# depthwiseGradWeight
 // An invocation owns one tap of one channel, neighbours neighbouring channels; a further row of them sums dz for the bias.
-override hasBias: u32 = 0u;
-struct Params { B: u32, H: u32, W: u32, C: u32, K: u32 }
-@group(0) @binding(0) var<storage, read> dz: array<f32>; // [B, H, W, C]
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [B, H, W, C]
-@group(0) @binding(2) var<storage, read_write> dw: array<f32>; // [C, 1, K, K]
-@group(0) @binding(3) var<storage, read_write> db: array<f32>; // [C]
-@group(0) @binding(4) var<uniform> p: Params;
 
 @compute @workgroup_size(64)
 fn backward(
@@ -243,14 +208,6 @@ fn backward(
 }
 
 //# depthwise
-override hasBias: u32 = 0u;
-struct Params { B: u32, H: u32, W: u32, C: u32, K: u32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>; // [B, H, W, C]
-@group(0) @binding(1) var<storage, read> w: array<f32>; // [C, 1, K, K]
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<uniform> p: Params;
-
 @compute @workgroup_size(64)
 fn forward(
   @builtin(workgroup_id) group: vec3u,

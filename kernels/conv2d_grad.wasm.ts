@@ -5,24 +5,25 @@
 // column modulo the stride, so a task takes pixels of one such class. The gradient of the weight is the product of the
 // transposed dz with the gathered x, whose columns are channels times taps.
 
+import { Conv2dGradInput, Conv2dGradWeight, DepthwiseConv2dGradInput, DepthwiseConv2dGradWeight } from "./arguments";
 import { CHANNELS, copyRow, depthwiseImage } from "./cpu/depthwise.wasm";
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
 import {
   LEFT_ROW, place, STEP, sumOf, TILE_BYTES, TOKENS, transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
 } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
-import { halfAt, madd, word } from "./cpu/simd.wasm";
+import { halfAt, madd } from "./cpu/simd.wasm";
 
 /** Pixels and channels of one task of the input's gradient; conv2d.ts counts with the same numbers. */
 const INPUT_ROWS: i32 = 192;
 const INPUT_COLUMNS: i32 = 48;
 
-export function conv2dGradInput(args: usize, task: i32, scratch: usize): void {
-  const dz = <usize>word(args, 0), w = <usize>word(args, 1), dx = <usize>word(args, 2);
-  const B = <i32>word(args, 3), H = <i32>word(args, 4), W = <i32>word(args, 5), I = <i32>word(args, 6);
-  const O = <i32>word(args, 7), KH = <i32>word(args, 8), KW = <i32>word(args, 9);
-  const OH = <i32>word(args, 10), OW = <i32>word(args, 11);
-  const stride = <i32>word(args, 12), pad = <i32>word(args, 13), add = word(args, 14) != 0, half = word(args, 15);
+export function conv2dGradInput(args: Conv2dGradInput, task: i32, scratch: usize): void {
+  const dz = args.dz, w = args.w, dx = args.dx;
+  const B = args.B, H = args.H, W = args.W, I = args.I;
+  const O = args.O, KH = args.KH, KW = args.KW;
+  const OH = args.OH, OW = args.OW;
+  const stride = args.stride, pad = args.pad, add = args.accumulate != 0, half = args.half;
   const columnBlocks = (I + INPUT_COLUMNS - 1) / INPUT_COLUMNS;
   const i0 = task % columnBlocks * INPUT_COLUMNS, i1 = min(I, i0 + INPUT_COLUMNS);
   // Rows cy, cy + stride ... times columns cx, cx + stride ... of each image are one class.
@@ -109,10 +110,10 @@ function tapOf(q: i32): i32 {
 }
 
 /** Columns q0 ... end-1 of the gathered x under `count` pixels from m0 on, as a panel `[count, PANEL]`; the rest is zero. */
-function panelOfPixels(args: usize, m0: i32, count: i32, q0: i32, end: i32, panel: usize): void {
-  const H = <i32>word(args, 5), W = <i32>word(args, 6), I = xChannels;
-  const KW = <i32>word(args, 10), OH = <i32>word(args, 11), OW = <i32>word(args, 12);
-  const stride = <i32>word(args, 13), pad = <i32>word(args, 14);
+function panelOfPixels(args: Conv2dGradWeight, m0: i32, count: i32, q0: i32, end: i32, panel: usize): void {
+  const H = args.H, W = args.W, I = xChannels;
+  const KW = args.KW, OH = args.OH, OW = args.OW;
+  const stride = args.stride, pad = args.pad;
   const rowBytes = <usize>I << 2;
   if (end - q0 < PANEL) memory.fill(panel, 0, <usize>count * STEP);
   for (let q = q0; q < end;) {
@@ -132,7 +133,7 @@ function panelOfPixels(args: usize, m0: i32, count: i32, q0: i32, end: i32, pane
           to += STEP;
         }
       } else {
-        const row = <usize>word(args, 1) + <usize>((b * H + y) * W) * rowBytes + (<usize>i << 2);
+        const row = args.x + <usize>((b * H + y) * W) * rowBytes + (<usize>i << 2);
         for (let p = 0; p < some; p++) {
           const x = (ox + p) * stride + kx;
           if (<u32>x >= <u32>W) memory.fill(to, 0, bytes);
@@ -158,12 +159,12 @@ function panelOfPixels(args: usize, m0: i32, count: i32, q0: i32, end: i32, pane
   }
 }
 
-export function conv2dGradWeight(args: usize, task: i32, scratch: usize): void {
-  const dz = <usize>word(args, 0), dw = <usize>word(args, 2), db = <usize>word(args, 3);
-  const B = <i32>word(args, 4), O = <i32>word(args, 8), OH = <i32>word(args, 11), OW = <i32>word(args, 12);
-  const hasBias = word(args, 15);
-  xChannels = <i32>word(args, 7);
-  xTaps = <i32>word(args, 9) * <i32>word(args, 10);
+export function conv2dGradWeight(args: Conv2dGradWeight, task: i32, scratch: usize): void {
+  const dz = args.dz, dw = args.dw, db = args.db;
+  const B = args.B, O = args.O, OH = args.OH, OW = args.OW;
+  const hasBias = args.hasBias;
+  xChannels = args.I;
+  xTaps = args.KH * args.KW;
   const width = xChannels * xTaps, M = B * OH * OW;
   const columnBlocks = (width + WEIGHT_COLUMNS - 1) / WEIGHT_COLUMNS;
   const o0 = task / columnBlocks * WEIGHT_ROWS, rows = min(WEIGHT_ROWS, O - o0);
@@ -205,9 +206,9 @@ export function conv2dGradWeight(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function depthwiseConv2dGradInput(args: usize, task: i32, scratch: usize): void {
-  const dz = <usize>word(args, 0), w = <usize>word(args, 1), dx = <usize>word(args, 2);
-  const H = <i32>word(args, 4), W = <i32>word(args, 5), C = <i32>word(args, 6), K = <i32>word(args, 7);
+export function depthwiseConv2dGradInput(args: DepthwiseConv2dGradInput, task: i32, scratch: usize): void {
+  const dz = args.dz, w = args.w, dx = args.dx;
+  const H = args.H, W = args.W, C = args.C, K = args.K;
   const channelBlocks = (C + CHANNELS - 1) / CHANNELS;
   const b = task / channelBlocks, c0 = task % channelBlocks * CHANNELS, count = min(CHANNELS, C - c0);
   const taps = K * K;
@@ -261,10 +262,10 @@ function addRowOfThree(dz: usize, r0: usize, r1: usize, r2: usize, W: i32, total
   v128.store(total, f32x4.add(v128.load(total, 576), s9), 576);
 }
 
-export function depthwiseConv2dGradWeight(args: usize, task: i32, scratch: usize): void {
-  const dz = <usize>word(args, 0), x = <usize>word(args, 1), dw = <usize>word(args, 2), db = <usize>word(args, 3);
-  const B = <i32>word(args, 4), H = <i32>word(args, 5), W = <i32>word(args, 6), C = <i32>word(args, 7);
-  const K = <i32>word(args, 8), hasBias = word(args, 9);
+export function depthwiseConv2dGradWeight(args: DepthwiseConv2dGradWeight, task: i32, scratch: usize): void {
+  const dz = args.dz, x = args.x, dw = args.dw, db = args.db;
+  const B = args.B, H = args.H, W = args.W, C = args.C;
+  const K = args.K, hasBias = args.hasBias;
   const c0 = task * WEIGHT_CHANNELS, count = min(WEIGHT_CHANNELS, C - c0), taps = K * K, pad = (K - 1) / 2;
   const step = <usize>C << 2, row = <usize>W * step;
   // Totals: 16 channels a tap, then 16 of the bias, which sums of image rows join. Behind them K padded rows of x, of which

@@ -1,19 +1,7 @@
 // copy: y[yAt + sum i ys] = x[xAt + sum i xs] for all indices below n, and its gradient.
 
-//# params
-struct Params {
-  xAt: u32, yAt: u32,
-  n0: u32, n1: u32, n2: u32, n3: u32, n4: u32, n5: u32,
-  xs0: u32, xs1: u32, xs2: u32, xs3: u32, xs4: u32, xs5: u32,
-  ys0: u32, ys1: u32, ys2: u32, ys3: u32, ys4: u32, ys5: u32,
-}
-
-@group(0) @binding(2) var<uniform> p: Params;
-
 //# forward
 // Bits are moved, whatever they mean.
-@group(0) @binding(0) var<storage, read> x: array<u32>;
-@group(0) @binding(1) var<storage, read_write> y: array<u32>;
 
 @compute @workgroup_size(64)
 fn forward(
@@ -39,8 +27,6 @@ fn forward(
 
 //# backward
 // An invocation owns an element of dx: the axes with an input stride name it, the others are summed up in order.
-@group(0) @binding(0) var<storage, read> dy: array<f32>;
-@group(0) @binding(1) var<storage, read_write> dx: array<f32>;
 
 struct Axes { n: array<u32, 6> }
 

@@ -34,7 +34,7 @@ export interface Launch {
   readonly kernel: Kernel;
   /** Its buffers, null where an optional one is absent. */
   readonly buffers: readonly (Storage | null)[];
-  /** Sizes, scalars and flags. */
+  /** Sizes, scalars and flags. Devices remember what follows from them by this object: it must not change afterwards. */
   readonly params: Params;
 }
 

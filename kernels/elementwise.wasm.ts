@@ -1,15 +1,16 @@
 // Elementwise kernels on the cpu device (contracts and references: elementwise.ts).
 
-import { activate, exp, madd, real, silu, word } from "./cpu/simd.wasm";
+import { Accumulate, Binary, Embed, Fill, GateAdd, GateMul, Glu, GluGrad, GroupMean, GroupMeanGrad, Unary, UnaryGrad } from "./arguments";
+import { activate, exp, madd, silu } from "./cpu/simd.wasm";
 
 /** Elements, and rows, of one task. */
 const ELEMENTS: i32 = 16384;
 const ROWS: i32 = 16;
 
-export function unary(args: usize, task: i32, scratch: usize): void {
-  const E = <i32>word(args, 2), act = word(args, 3);
+export function unary(args: Unary, task: i32, scratch: usize): void {
+  const E = args.E, act = args.act;
   const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
-  const x = <usize>word(args, 0), y = <usize>word(args, 1);
+  const x = args.x, y = args.y;
   let i = first;
   for (; i + 16 <= end; i += 16) v128.store(y + i, activate(act, v128.load(x + i)));
   for (; i < end; i += 4) store<f32>(y + i, f32x4.extract_lane(activate(act, v128.load_splat<f32>(x + i)), 0));
@@ -22,11 +23,11 @@ function combine(op: u32, a: v128, b: v128, alpha: v128, beta: v128): v128 {
   return f32x4.mul(alpha, f32x4.mul(a, b));
 }
 
-export function binary(args: usize, task: i32, scratch: usize): void {
-  const E = <i32>word(args, 3), op = word(args, 6);
-  const alpha = f32x4.splat(real(args, 4)), beta = f32x4.splat(real(args, 5));
+export function binary(args: Binary, task: i32, scratch: usize): void {
+  const E = args.E, op = args.op;
+  const alpha = f32x4.splat(args.alpha), beta = f32x4.splat(args.beta);
   const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
-  const a = <usize>word(args, 0), b = <usize>word(args, 1), y = <usize>word(args, 2);
+  const a = args.a, b = args.b, y = args.y;
   let i = first;
   for (; i + 16 <= end; i += 16) {
     v128.store(y + i, combine(op, v128.load(a + i), v128.load(b + i), alpha, beta));
@@ -37,13 +38,13 @@ export function binary(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function glu(args: usize, task: i32, scratch: usize): void {
-  const P = <i32>word(args, 2), C = <i32>word(args, 3);
+export function glu(args: Glu, task: i32, scratch: usize): void {
+  const P = args.P, C = args.C;
   const bytes = <usize>C << 2, whole = bytes & ~15;
   const end = min(P, (task + 1) * ROWS);
   for (let p = task * ROWS; p < end; p++) {
-    const a = <usize>word(args, 0) + <usize>p * 2 * bytes, g = a + bytes;
-    const y = <usize>word(args, 1) + <usize>p * bytes;
+    const a = args.x + <usize>p * 2 * bytes, g = a + bytes;
+    const y = args.y + <usize>p * bytes;
     let i: usize = 0;
     for (; i < whole; i += 16) v128.store(y + i, f32x4.mul(v128.load(a + i), silu(v128.load(g + i))));
     for (; i < bytes; i += 4) {
@@ -53,14 +54,14 @@ export function glu(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function embed(args: usize, task: i32, scratch: usize): void {
-  const index = <usize>word(args, 1), x = <usize>word(args, 2);
-  const R = <i32>word(args, 4), D = <i32>word(args, 5), hasX = word(args, 6);
+export function embed(args: Embed, task: i32, scratch: usize): void {
+  const index = args.index, x = args.x;
+  const R = args.R, D = args.D, hasX = args.hasX;
   const bytes = <usize>D << 2, whole = bytes & ~15;
   const end = min(R, (task + 1) * ROWS);
   for (let r = task * ROWS; r < end; r++) {
-    const from = <usize>word(args, 0) + <usize>load<u32>(index + (<usize>r << 2)) * bytes;
-    const first = <usize>r * bytes, y = <usize>word(args, 3) + first;
+    const from = args.table + <usize>load<u32>(index + (<usize>r << 2)) * bytes;
+    const first = <usize>r * bytes, y = args.y + first;
     if (!hasX) {
       memory.copy(y, from, bytes);
       continue;
@@ -71,9 +72,9 @@ export function embed(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function groupMean(args: usize, task: i32, scratch: usize): void {
-  const x = <usize>word(args, 0), residual = <usize>word(args, 1), y = <usize>word(args, 2);
-  const P = <i32>word(args, 3), C = <i32>word(args, 4), O = <i32>word(args, 5), hasResidual = word(args, 6);
+export function groupMean(args: GroupMean, task: i32, scratch: usize): void {
+  const x = args.x, residual = args.residual, y = args.y;
+  const P = args.P, C = args.C, O = args.O, hasResidual = args.hasResidual;
   const r = C / O;
   const end = min(P, (task + 1) * ROWS) * O;
   let from = x + (<usize>(task * ROWS * C) << 2);
@@ -88,11 +89,11 @@ export function groupMean(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function gateAdd(args: usize, task: i32, scratch: usize): void {
-  const x = <usize>word(args, 0), modulation = <usize>word(args, 1), rows = <usize>word(args, 2);
-  const residual = <usize>word(args, 3), y = <usize>word(args, 4);
-  const M = <i32>word(args, 5), row = <i32>word(args, 6), D = <i32>word(args, 7);
-  const G = <usize>word(args, 8), gateCol = <usize>word(args, 9);
+export function gateAdd(args: GateAdd, task: i32, scratch: usize): void {
+  const x = args.x, modulation = args.modulation, rows = args.rows;
+  const residual = args.residual, y = args.y;
+  const M = args.M, row = args.row, D = args.D;
+  const G = <usize>args.G, gateCol = <usize>args.gateCol;
   const bytes = <usize>D << 2, whole = bytes & ~15;
   const end = row + min(M, (task + 1) * ROWS);
   for (let t = row + task * ROWS; t < end; t++) {
@@ -130,10 +131,10 @@ function slope(code: u32, x: v128): v128 {
   return one;
 }
 
-export function unaryGrad(args: usize, task: i32, scratch: usize): void {
-  const E = <i32>word(args, 3), act = word(args, 4);
+export function unaryGrad(args: UnaryGrad, task: i32, scratch: usize): void {
+  const E = args.E, act = args.act;
   const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
-  const x = <usize>word(args, 0), dy = <usize>word(args, 1), dx = <usize>word(args, 2);
+  const x = args.x, dy = args.dy, dx = args.dx;
   let i = first;
   for (; i + 16 <= end; i += 16) {
     v128.store(dx + i, f32x4.mul(v128.load(dy + i), slope(act, v128.load(x + i))));
@@ -143,11 +144,11 @@ export function unaryGrad(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function gateMul(args: usize, task: i32, scratch: usize): void {
-  const x = <usize>word(args, 0), modulation = <usize>word(args, 1), rows = <usize>word(args, 2);
-  const y = <usize>word(args, 3);
-  const M = <i32>word(args, 4), row = <i32>word(args, 5), D = <i32>word(args, 6);
-  const G = <usize>word(args, 7), gateCol = <usize>word(args, 8);
+export function gateMul(args: GateMul, task: i32, scratch: usize): void {
+  const x = args.x, modulation = args.modulation, rows = args.rows;
+  const y = args.y;
+  const M = args.M, row = args.row, D = args.D;
+  const G = <usize>args.G, gateCol = <usize>args.gateCol;
   const bytes = <usize>D << 2, whole = bytes & ~15;
   const end = row + min(M, (task + 1) * ROWS);
   for (let t = row + task * ROWS; t < end; t++) {
@@ -159,11 +160,11 @@ export function gateMul(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function accumulate(args: usize, task: i32, scratch: usize): void {
-  const E = <i32>word(args, 2), a = real(args, 3), b = real(args, 4);
+export function accumulate(args: Accumulate, task: i32, scratch: usize): void {
+  const E = args.E, a = args.alpha, b = args.beta;
   const alpha = f32x4.splat(a), beta = f32x4.splat(b);
   const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
-  const x = <usize>word(args, 0), y = <usize>word(args, 1);
+  const x = args.x, y = args.y;
   let i = first;
   for (; i + 16 <= end; i += 16) {
     v128.store(y + i, madd(alpha, v128.load(x + i), f32x4.mul(beta, v128.load(y + i))));
@@ -174,23 +175,23 @@ export function accumulate(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function fill(args: usize, task: i32, scratch: usize): void {
-  const E = <i32>word(args, 1), value = real(args, 2), v = f32x4.splat(value);
+export function fill(args: Fill, task: i32, scratch: usize): void {
+  const E = args.E, value = args.value, v = f32x4.splat(value);
   const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
-  const y = <usize>word(args, 0);
+  const y = args.y;
   let i = first;
   for (; i + 16 <= end; i += 16) v128.store(y + i, v);
   for (; i < end; i += 4) store<f32>(y + i, value);
 }
 
-export function gluGrad(args: usize, task: i32, scratch: usize): void {
-  const P = <i32>word(args, 3), C = <i32>word(args, 4);
+export function gluGrad(args: GluGrad, task: i32, scratch: usize): void {
+  const P = args.P, C = args.C;
   const bytes = <usize>C << 2, whole = bytes & ~15;
   const end = min(P, (task + 1) * ROWS);
   for (let p = task * ROWS; p < end; p++) {
     const wide = <usize>p * 2 * bytes;
-    const a = <usize>word(args, 0) + wide, g = a + bytes, dy = <usize>word(args, 1) + <usize>p * bytes;
-    const da = <usize>word(args, 2) + wide, dg = da + bytes;
+    const a = args.x + wide, g = a + bytes, dy = args.dy + <usize>p * bytes;
+    const da = args.dx + wide, dg = da + bytes;
     let i: usize = 0;
     for (; i < whole; i += 16) {
       const up = v128.load(dy + i), gate = v128.load(g + i);
@@ -205,13 +206,13 @@ export function gluGrad(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function groupMeanGrad(args: usize, task: i32, scratch: usize): void {
-  const P = <i32>word(args, 2), C = <i32>word(args, 3), O = <i32>word(args, 4);
+export function groupMeanGrad(args: GroupMeanGrad, task: i32, scratch: usize): void {
+  const P = args.P, C = args.C, O = args.O;
   const r = C / O, end = min(P, (task + 1) * ROWS) * O;
   const factor: f32 = <f32>1.0 / <f32>r;
-  let to = <usize>word(args, 1) + (<usize>(task * ROWS * C) << 2);
+  let to = args.dx + (<usize>(task * ROWS * C) << 2);
   for (let o = task * ROWS * O; o < end; o++) {
-    const v = load<f32>(<usize>word(args, 0) + (<usize>o << 2)) * factor;
+    const v = load<f32>(args.dy + (<usize>o << 2)) * factor;
     for (let j = 0; j < r; j++) {
       store<f32>(to, v);
       to += 4;

@@ -1,6 +1,6 @@
 // Rounding to f16 on the cpu device (contract and reference: half.ts).
 
-import { word } from "./cpu/simd.wasm";
+import { ToHalf } from "./arguments";
 
 /** Elements of one task. */
 const ELEMENTS: i32 = 4096;
@@ -19,10 +19,10 @@ function rounded(x: v128): v128 {
   return v128.or(value, i32x4.shr_u(v128.andnot(x, i32x4.splat(0x7fffffff)), 16));
 }
 
-export function toHalf(args: usize, task: i32, scratch: usize): void {
-  const E = <i32>word(args, 3), first = task * ELEMENTS;
+export function toHalf(args: ToHalf, task: i32, scratch: usize): void {
+  const E = args.E, first = task * ELEMENTS;
   const count = min(ELEMENTS, E - first);
-  let x = <usize>word(args, 0) + (<usize>first << 2), y = <usize>word(args, 1) + (<usize>first << 1);
+  let x = args.x + (<usize>first << 2), y = args.y + (<usize>first << 1);
   let most = i32x4.splat(0);
   let left = count;
   for (; left >= 4; left -= 4) {
@@ -42,5 +42,5 @@ export function toHalf(args: usize, task: i32, scratch: usize): void {
   }
   const a = max(i32x4.extract_lane(most, 0), i32x4.extract_lane(most, 1));
   const b = max(i32x4.extract_lane(most, 2), i32x4.extract_lane(most, 3));
-  store<i32>(<usize>word(args, 2) + (<usize>(<i32>word(args, 4) + task) << 2), max(a, b));
+  store<i32>(args.largest + (<usize>(args.at + task) << 2), max(a, b));
 }

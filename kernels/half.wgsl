@@ -2,11 +2,6 @@
 // additions open.
 
 const BLOCK = 4096u; // set by half.ts
-struct Params { E: u32, at: u32 }
-@group(0) @binding(0) var<storage, read> x: array<u32>; // [E], bits of f32
-@group(0) @binding(1) var<storage, read_write> y: array<u32>; // [E], two f16
-@group(0) @binding(2) var<storage, read_write> largest: array<u32>; // bits of f32
-@group(0) @binding(3) var<uniform> p: Params;
 
 // 2^-14, the smallest normal f16; 65504; infinity.
 const NORMAL = 0x38800000u;

@@ -4,10 +4,11 @@
  * @module
  */
 import wgsl from "./linear.wgsl" with { type: "text" };
-import { activate } from "./activation.ts";
-import activation from "./activation.wgsl" with { type: "text" };
+import { activate, activations } from "./activation.ts";
 import { productScratch, productTasks } from "./cpu/blocks.ts";
-import type { HostBuffers, Kernel, Params } from "./spec.ts";
+import type { Backward } from "./gradient.ts";
+import { indices } from "./inputs.ts";
+import { type Case, defineKernel, type HostBuffers, type Kernel, type Params, type Shaped } from "./spec.ts";
 import { gemmSide } from "./webgpu/gemm.ts";
 import { sections } from "./webgpu/sections.ts";
 
@@ -16,7 +17,7 @@ import { sections } from "./webgpu/sections.ts";
  * by two layers into one output. `x` is read from row `xRow` on. The gate is a column block of a modulation table:
  * row `rows[t]`, columns `gateCol … gateCol+N-1`.
  */
-export const linear: Kernel = {
+export const linear: Kernel = defineKernel({
   name: "linear",
   inputs: {
     x: "X K",
@@ -32,16 +33,22 @@ export const linear: Kernel = {
   flops: (p) => 2 * p.M * p.N * p.K,
   reference: linearReference,
   wgsl: gemmSide(
-    activation + sections(wgsl, "operands", "linear"),
+    activations("exp", "silu", "activate") + sections(wgsl, "operands", "linear"),
     (p) => ({ rows: p.M, columns: p.N, depth: Math.ceil(p.K / 4) }),
+    { views: { x: "vec4f", w: "vec4u" } },
   ),
   wasm: {
-    fn: "linear",
     tasks: (p) => productTasks(p.M, p.N),
     scratch: (p) => productScratch(p.K, 1),
     packed: (p) => ({ w: [p.N, p.K, 1] }),
   },
-};
+  cases: linearCases(),
+  tolerance: {
+    bound: 1e-5,
+    why: "f32 sums over K up to 3072, error about sqrt(K) * 6e-8 times the terms' size",
+  },
+  gradient: { saves: ["x", "w"], backward: (b) => linearBackward(b, b.grad("y"), "w", "bias", 0) },
+});
 
 function linearReference(io: HostBuffers, p: Params): void {
   const { x, w, bias, modulation, rows, residual, y } = io;
@@ -59,7 +66,7 @@ function linearReference(io: HostBuffers, p: Params): void {
 }
 
 /** Three projections of the same rows in one launch: y = [x wqᵀ + bq | x wkᵀ + bk | x wvᵀ + bv], N columns each. */
-export const linearQkv: Kernel = {
+export const linearQkv: Kernel = defineKernel({
   name: "linearQkv",
   inputs: {
     x: "X K",
@@ -89,17 +96,26 @@ export const linearQkv: Kernel = {
   wgsl: gemmSide(
     sections(wgsl, "operands", "qkv"),
     (p) => ({ rows: p.M, columns: 3 * p.N, depth: Math.ceil(p.K / 4) }),
+    { views: { x: "vec4f", wq: "vec4u", wk: "vec4u", wv: "vec4u" } },
   ),
   wasm: {
-    fn: "linearQkv",
     tasks: (p) => 3 * productTasks(p.M, p.N),
     scratch: (p) => productScratch(p.K, 1),
     packed: (p) => ({ wq: [p.N, p.K, 1], wk: [p.N, p.K, 1], wv: [p.N, p.K, 1] }),
   },
-};
+  cases: [qkvCase(5, 8, 6, 1), qkvCase(67, 64, 96, 0), qkvCase(20, 72, 64, 1, 1)],
+  tolerance: { bound: 1e-5, why: "as linear" },
+  gradient: {
+    saves: ["x", "wq", "wk", "wv"],
+    backward: (b) =>
+      ["q", "k", "v"].forEach((part, i) =>
+        linearBackward(b, b.grad("y"), `w${part}`, `b${part}`, i * b.params.N)
+      ),
+  },
+});
 
 /** A 1x1 convolution in groups: output group g reads input channels g*I … g*I+I-1. `w` is `[G*O, I]`. */
-export const groupedLinear: Kernel = {
+export const groupedLinear: Kernel = defineKernel({
   name: "groupedLinear",
   inputs: { x: "P GI", w: "GO I", bias: "GO?" },
   outputs: { y: "P GO" },
@@ -124,11 +140,26 @@ export const groupedLinear: Kernel = {
     loops: (p) => p.I,
   },
   wasm: {
-    fn: "groupedLinear",
     tasks: (p) => productTasks(p.P, 1),
     scratch: (p) => productScratch(p.I, 1),
   },
-};
+  cases: [
+    { params: { P: 18, GI: 24, GO: 24, I: 8, hasBias: 0 }, absent: ["bias"] },
+    { params: { P: 35, GI: 20, GO: 10, I: 4, hasBias: 1 } },
+  ],
+  tolerance: { bound: 1e-5, why: "as linear" },
+  gradient: {
+    saves: ["x", "w"],
+    backward: (b) => {
+      const { hasBias, GI } = b.params, dz = b.grad("y");
+      if (b.wants("x")) b.give("x", b.launch(groupedLinearGradInput, { dz, w: b.saved("w") }, { GI }).dx);
+      if (b.wants("w")) {
+        const sums = { dw: b.sum("w"), db: hasBias ? b.sum("bias") : null };
+        b.launch(groupedLinearGradWeight, { dz, x: b.saved("x") }, { hasBias }, sums);
+      }
+    },
+  },
+});
 
 /** Scratch of a gradient's task on the cpu: row addresses, one register tile, one panel. */
 const gradientScratch = (rows: number, length: number) => 4 * rows + 512 + 64 * length;
@@ -137,7 +168,7 @@ const gradientScratch = (rows: number, length: number) => 4 * rows + 512 + 64 * 
  * Gradient of a linear layer's input: dx (+)= dz w, rows as in {@linkcode linear}. `dz` is columns `zCol … zCol+N-1` of
  * a tensor that may be wider (queries, keys and values side by side). With `accumulate` it adds to what is there.
  */
-export const linearGradInput: Kernel = {
+export const linearGradInput: Kernel = defineKernel({
   name: "linearGradInput",
   inputs: { dz: "Y Z", w: "N K:f32|f16" },
   outputs: { dx: "X K" },
@@ -157,19 +188,18 @@ export const linearGradInput: Kernel = {
   wgsl: gemmSide(
     sections(wgsl, "gradInput"),
     (p) => ({ rows: p.M, columns: p.K, depth: Math.ceil(p.N / 4) }),
-    undefined,
-    { right: true },
+    { views: { dz: "vec4f", w: "u32" }, byRow: { right: true } },
   ),
   wasm: {
-    fn: "linearGradInput",
     tasks: (p) => Math.ceil(p.M / 192) * Math.ceil(p.K / 48),
     scratch: (p) => gradientScratch(192, p.N),
     packed: (p) => ({ w: [p.N, p.K, 1] }),
   },
-};
+  cases: linearGradInputCases(),
+});
 
 /** Gradients of a linear layer's weight and bias, accumulated: dw += dzᵀ x, db += column sums of dz. */
-export const linearGradWeight: Kernel = {
+export const linearGradWeight: Kernel = defineKernel({
   name: "linearGradWeight",
   inputs: { dz: "Y Z", x: "X K" },
   outputs: { dw: "N K", db: "N?" },
@@ -188,18 +218,17 @@ export const linearGradWeight: Kernel = {
   wgsl: gemmSide(
     sections(wgsl, "gradWeight"),
     (p) => ({ rows: p.N, columns: p.K + p.hasBias, depth: Math.ceil(p.M / 4) }),
-    undefined,
-    { left: true, right: true },
+    { byRow: { left: true, right: true } },
   ),
   wasm: {
-    fn: "linearGradWeight",
     tasks: (p) => Math.ceil(p.N / 192) * Math.ceil(p.K / 192),
     scratch: () => gradientScratch(192, 512) + 4 * 192 * 528, // the transposed block of dz behind it
   },
-};
+  cases: linearGradWeightCases(),
+});
 
 /** Gradient of {@linkcode groupedLinear}'s input: dx[p, g·I + i] = Σ over the outputs o of group g of dz[p, o] w[o, i]. */
-export const groupedLinearGradInput: Kernel = {
+export const groupedLinearGradInput: Kernel = defineKernel({
   name: "groupedLinearGradInput",
   inputs: { dz: "P GO", w: "GO I" },
   outputs: { dx: "P GI" },
@@ -220,11 +249,12 @@ export const groupedLinearGradInput: Kernel = {
     groups: (p) => Math.ceil(p.P * p.GI / 64),
     loops: (p) => p.GO / (p.GI / p.I),
   },
-  wasm: { fn: "groupedLinearGradInput", tasks: (p) => Math.ceil(p.P / 16) },
-};
+  wasm: { tasks: (p) => Math.ceil(p.P / 16) },
+  cases: groupedGradCases(false),
+});
 
 /** Gradients of {@linkcode groupedLinear}'s weight and bias, accumulated. */
-export const groupedLinearGradWeight: Kernel = {
+export const groupedLinearGradWeight: Kernel = defineKernel({
   name: "groupedLinearGradWeight",
   inputs: { dz: "P GO", x: "P GI" },
   outputs: { dw: "GO I", db: "GO?" },
@@ -245,5 +275,103 @@ export const groupedLinearGradWeight: Kernel = {
     groups: (p) => Math.ceil(p.GO * p.I / 64),
     loops: (p) => p.P,
   },
-  wasm: { fn: "groupedLinearGradWeight", tasks: (p) => p.GI / p.I, scratch: (p) => 4 * (p.I + 4) },
-};
+  wasm: { tasks: (p) => p.GI / p.I, scratch: (p) => 4 * (p.I + 4) },
+  cases: groupedGradCases(true),
+});
+
+/** One linear layer's gradients from columns of dz. A layer whose weight is fixed has a fixed bias. */
+function linearBackward<T extends Shaped>(
+  b: Backward<T>,
+  dz: T,
+  w: string,
+  bias: string,
+  zCol: number,
+): void {
+  const { M, xRow, yRow, X, hasBias, half } = b.params, rows = { xRow, yRow, M };
+  if (b.wants("x")) {
+    const fresh = M === X ? b.fresh("x") : null, accumulate = fresh ? 0 : 1;
+    const params = { ...rows, accumulate, half, zCol };
+    b.launch(linearGradInput, { dz, w: b.saved(w) }, params, { dx: fresh ?? b.sum("x") });
+  }
+  if (b.wants(w)) {
+    const outs = { dw: b.sum(w), db: hasBias ? b.sum(bias) : null };
+    b.launch(linearGradWeight, { dz, x: b.saved("x") }, { ...rows, zCol, hasBias }, outs);
+  }
+}
+
+function linearCase(M: number, N: number, K: number, more: Record<string, number> = {}): Case {
+  const p: Record<string, number> = {
+    ...{ act: 0, hasBias: 1, hasGate: 0, hasResidual: 0, half: 0, gateCol: 0, G: 1, R: 1, xRow: 0, yRow: 0 },
+    ...more,
+  };
+  const absent = [
+    ...(p.hasBias ? [] : ["bias"]),
+    ...(p.hasGate ? [] : ["modulation", "rows"]),
+    ...(p.hasResidual ? [] : ["residual"]),
+  ];
+  const params = { ...p, M, N, K, X: p.xRow + M, Y: p.yRow + M };
+  return { params, absent, inputs: { rows: indices("Y", "R") } };
+}
+
+function linearCases(): Case[] {
+  return [
+    linearCase(1, 1, 1),
+    linearCase(7, 13, 5, { hasBias: 0 }),
+    linearCase(64, 96, 64, { act: 2 }),
+    linearCase(66, 72, 130, { act: 1, xRow: 3, yRow: 5 }),
+    linearCase(70, 40, 33, { hasGate: 1, hasResidual: 1, R: 4, G: 200, gateCol: 120, xRow: 2, yRow: 4 }),
+    linearCase(130, 136, 300, { hasResidual: 1, act: 3 }),
+    linearCase(33, 48, 768, { half: 1 }),
+    linearCase(9, 21, 7, { half: 1, hasGate: 1, R: 2, G: 21 }),
+    linearCase(16, 24, 3072),
+    linearCase(5, 9, 4001), // sums so long that a loop in a loader would pass what a software adapter runs
+  ];
+}
+
+function qkvCase(M: number, N: number, K: number, hasBias: number, half = 0): Case {
+  const params = { M, N, K, N3: 3 * N, hasBias, half, xRow: 1, yRow: 2, X: M + 1, Y: M + 3 };
+  return { params, absent: hasBias ? [] : ["bq", "bk", "bv"] };
+}
+
+function inputCase(M: number, N: number, K: number, more: Record<string, number> = {}): Case {
+  const p: Record<string, number> = { accumulate: 0, half: 0, xRow: 0, yRow: 0, zCol: 0, Z: N, ...more };
+  return { params: { ...p, M, N, K, X: p.xRow + M + 1, Y: p.yRow + M } };
+}
+
+function linearGradInputCases(): Case[] {
+  return [
+    inputCase(1, 1, 1),
+    inputCase(7, 13, 5),
+    inputCase(66, 72, 130, { accumulate: 1, xRow: 2, yRow: 3, Z: 216, zCol: 72 }),
+    inputCase(130, 300, 136),
+    inputCase(33, 96, 64, { half: 1 }),
+    inputCase(1, 1, 1, { half: 1 }),
+    inputCase(7, 13, 5, { half: 1, accumulate: 1 }),
+    inputCase(66, 71, 85, { half: 1, xRow: 2, yRow: 3, Z: 216, zCol: 72 }), // odd rows: columns start inside a word
+    inputCase(200, 300, 136, { half: 1 }),
+    inputCase(400, 40, 100), // more rows and columns than one task has
+  ];
+}
+
+function weightCase(M: number, N: number, K: number, more: Record<string, number> = {}): Case {
+  const p: Record<string, number> = { hasBias: 1, xRow: 0, yRow: 0, zCol: 0, Z: N, ...more };
+  const params = { ...p, M, N, K, X: p.xRow + M, Y: p.yRow + M };
+  return { params, absent: p.hasBias ? [] : ["db"] };
+}
+
+function linearGradWeightCases(): Case[] {
+  return [
+    weightCase(1, 1, 1),
+    weightCase(7, 13, 5, { hasBias: 0 }),
+    weightCase(66, 72, 130, { xRow: 2, yRow: 3, Z: 216, zCol: 72 }),
+    weightCase(300, 136, 100),
+    weightCase(600, 200, 210), // more than one task, and more tokens than one partial sum has
+  ];
+}
+
+function groupedGradCases(weight: boolean): Case[] {
+  return [[18, 24, 24, 8, 0], [35, 20, 10, 4, 1], [70, 6, 9, 2, 1]].map(([P, GI, GO, I, hasBias]) => ({
+    params: { P, GI, GO, I, hasBias },
+    absent: weight && !hasBias ? ["db"] : [],
+  }));
+}

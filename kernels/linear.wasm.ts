@@ -1,7 +1,7 @@
 // Linear layers on the cpu device (contract and reference: linear.ts).
 
+import { GroupedLinear, Linear, LinearQkv } from "./arguments";
 import { BLOCK_COLUMNS, BLOCK_ROWS, product, setOutput, TILE_ROWS } from "./cpu/gemm.wasm";
-import { word } from "./cpu/simd.wasm";
 
 /** Writes the addresses of `rows` rows, `stride` bytes apart; the last one fills up the last six. */
 function listRows(x: usize, stride: usize, rows: i32, table: usize): void {
@@ -14,44 +14,45 @@ function listRows(x: usize, stride: usize, rows: i32, table: usize): void {
 /** Bytes of a table of BLOCK_ROWS addresses. */
 const TABLE: usize = 384;
 
-export function linear(args: usize, task: i32, scratch: usize): void {
-  const w = <usize>word(args, 1);
-  const M = <i32>word(args, 7), N = <i32>word(args, 8), K = <i32>word(args, 9), G = <usize>word(args, 10);
-  const xRow = <usize>word(args, 11), yRow = <usize>word(args, 12), gateCol = <usize>word(args, 13);
-  const act = word(args, 14), hasBias = word(args, 15), hasGate = word(args, 16), hasResidual = word(args, 17);
+export function linear(args: Linear, task: i32, scratch: usize): void {
+  const w = args.w;
+  const M = args.M, N = args.N, K = args.K, G = <usize>args.G;
+  const xRow = <usize>args.xRow, yRow = <usize>args.yRow, gateCol = <usize>args.gateCol;
+  const act = args.act, hasBias = args.hasBias, hasGate = args.hasGate, hasResidual = args.hasResidual;
   const columnBlocks = (N + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
   const m0 = task / columnBlocks * BLOCK_ROWS, rows = min(BLOCK_ROWS, M - m0);
   const n0 = task % columnBlocks * BLOCK_COLUMNS, n1 = min(N, n0 + BLOCK_COLUMNS);
-  listRows(<usize>word(args, 0) + ((xRow + m0) * K << 2), <usize>K << 2, rows, scratch);
+  listRows(args.x + ((xRow + m0) * K << 2), <usize>K << 2, rows, scratch);
   const first = yRow * N << 2;
   setOutput(
-    <usize>word(args, 6) + first, <usize>N << 2,
-    hasBias ? <usize>word(args, 2) : 0, act,
-    hasResidual ? <usize>word(args, 5) + first : 0,
-    hasGate ? <usize>word(args, 3) + (gateCol << 2) : 0, <usize>word(args, 4) + (yRow << 2), G << 2,
+    args.y + first, <usize>N << 2,
+    hasBias ? args.bias : 0, act,
+    hasResidual ? args.residual + first : 0,
+    hasGate ? args.modulation + (gateCol << 2) : 0, args.rows + (yRow << 2), G << 2,
   );
-  product(scratch, m0, rows, w, word(args, 18), N, n0, n1, K, 1, scratch + TABLE);
+  product(scratch, m0, rows, w, args.half, N, n0, n1, K, 1, scratch + TABLE);
 }
 
-export function linearQkv(args: usize, task: i32, scratch: usize): void {
-  const M = <i32>word(args, 8), N = <i32>word(args, 9), K = <i32>word(args, 10);
-  const xRow = <usize>word(args, 11), yRow = <usize>word(args, 12);
+export function linearQkv(args: LinearQkv, task: i32, scratch: usize): void {
+  const M = args.M, N = args.N, K = args.K;
+  const xRow = <usize>args.xRow, yRow = <usize>args.yRow;
   const columnBlocks = (N + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
   const m0 = task / (3 * columnBlocks) * BLOCK_ROWS, rows = min(BLOCK_ROWS, M - m0);
   const part = task / columnBlocks % 3;
   const n0 = task % columnBlocks * BLOCK_COLUMNS, n1 = min(N, n0 + BLOCK_COLUMNS);
-  listRows(<usize>word(args, 0) + ((xRow + m0) * K << 2), <usize>K << 2, rows, scratch);
+  listRows(args.x + ((xRow + m0) * K << 2), <usize>K << 2, rows, scratch);
   setOutput(
-    <usize>word(args, 7) + ((yRow * 3 + part) * N << 2), <usize>(3 * N) << 2,
-    word(args, 13) ? <usize>word(args, 4 + part) : 0, 0, 0, 0, 0, 0,
+    args.y + ((yRow * 3 + part) * N << 2), <usize>(3 * N) << 2,
+    args.hasBias ? (part == 0 ? args.bq : part == 1 ? args.bk : args.bv) : 0, 0, 0, 0, 0, 0,
   );
-  product(scratch, m0, rows, <usize>word(args, 1 + part), word(args, 14), N, n0, n1, K, 1, scratch + TABLE);
+  const w = part == 0 ? args.wq : part == 1 ? args.wk : args.wv;
+  product(scratch, m0, rows, w, args.half, N, n0, n1, K, 1, scratch + TABLE);
 }
 
-export function groupedLinear(args: usize, task: i32, scratch: usize): void {
-  const x = <usize>word(args, 0), w = <usize>word(args, 1), y = <usize>word(args, 3);
-  const P = <i32>word(args, 4), GI = <i32>word(args, 5), GO = <i32>word(args, 6), I = <i32>word(args, 7);
-  const bias = word(args, 8) ? <usize>word(args, 2) : 0;
+export function groupedLinear(args: GroupedLinear, task: i32, scratch: usize): void {
+  const x = args.x, w = args.w, y = args.y;
+  const P = args.P, GI = args.GI, GO = args.GO, I = args.I;
+  const bias = args.hasBias ? args.bias : 0;
   const groups = GI / I, O = GO / groups;
   const m0 = task * BLOCK_ROWS, rows = min(BLOCK_ROWS, P - m0);
   for (let g = 0; g < groups; g++) {

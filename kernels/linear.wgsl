@@ -43,20 +43,6 @@ fn right(n: u32, k: u32) -> vec4f {
 }
 
 //# linear
-override hasBias: u32 = 0u;
-override hasGate: u32 = 0u;
-override hasResidual: u32 = 0u;
-override half: u32 = 0u;
-struct Params { M: u32, N: u32, K: u32, G: u32, xRow: u32, yRow: u32, gateCol: u32 }
-@group(0) @binding(0) var<storage, read> x: array<vec4f>; // [X, K]
-@group(0) @binding(1) var<storage, read> w: array<vec4u>; // [N, K], f32 or f16
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> modulation: array<f32>; // [R, G]
-@group(0) @binding(4) var<storage, read> rows: array<i32>; // [Y]
-@group(0) @binding(5) var<storage, read> residual: array<f32>; // [Y, N]
-@group(0) @binding(6) var<storage, read_write> y: array<f32>; // [Y, N]
-@group(0) @binding(7) var<uniform> p: Params;
-
 fn columnCount() -> u32 { return p.N; }
 fn weightRow(n: u32) -> u32 { return n; }
 fn weightWords(n: u32, i: u32) -> vec4u { return w[i]; }
@@ -73,18 +59,6 @@ fn store(m: u32, n: u32, sum: f32) {
 
 //# qkv
 // One product of 3N columns: the column says which of the three weights it is.
-override hasBias: u32 = 0u;
-override half: u32 = 0u;
-struct Params { M: u32, N: u32, K: u32, xRow: u32, yRow: u32 }
-@group(0) @binding(0) var<storage, read> x: array<vec4f>; // [X, K]
-@group(0) @binding(1) var<storage, read> wq: array<vec4u>; // [N, K], f32 or f16
-@group(0) @binding(2) var<storage, read> wk: array<vec4u>;
-@group(0) @binding(3) var<storage, read> wv: array<vec4u>;
-@group(0) @binding(4) var<storage, read> bq: array<f32>;
-@group(0) @binding(5) var<storage, read> bk: array<f32>;
-@group(0) @binding(6) var<storage, read> bv: array<f32>;
-@group(0) @binding(7) var<storage, read_write> y: array<f32>; // [Y, 3N]
-@group(0) @binding(8) var<uniform> p: Params;
 
 fn columnCount() -> u32 { return 3u * p.N; }
 
@@ -110,14 +84,6 @@ fn store(m: u32, n: u32, sum: f32) {
 }
 
 //# grouped
-override hasBias: u32 = 0u;
-struct Params { P: u32, GI: u32, GO: u32, I: u32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>; // [P, GI]
-@group(0) @binding(1) var<storage, read> w: array<f32>; // [GO, I]
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [P, GO]
-@group(0) @binding(4) var<uniform> p: Params;
-
 @compute @workgroup_size(64)
 fn forward(
   @builtin(workgroup_id) group: vec3u,
@@ -135,12 +101,6 @@ fn forward(
 }
 
 //# groupedGradInput
-struct Params { P: u32, GI: u32, GO: u32, I: u32 }
-@group(0) @binding(0) var<storage, read> dz: array<f32>; // [P, GO]
-@group(0) @binding(1) var<storage, read> w: array<f32>; // [GO, I]
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [P, GI]
-@group(0) @binding(3) var<uniform> p: Params;
-
 @compute @workgroup_size(64)
 fn backward(
   @builtin(workgroup_id) group: vec3u,
@@ -159,14 +119,6 @@ fn backward(
 }
 
 //# groupedGradWeight
-override hasBias: u32 = 0u;
-struct Params { P: u32, GI: u32, GO: u32, I: u32 }
-@group(0) @binding(0) var<storage, read> dz: array<f32>; // [P, GO]
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [P, GI]
-@group(0) @binding(2) var<storage, read_write> dw: array<f32>; // [GO, I]
-@group(0) @binding(3) var<storage, read_write> db: array<f32>; // [GO]
-@group(0) @binding(4) var<uniform> p: Params;
-
 @compute @workgroup_size(64)
 fn backward(
   @builtin(workgroup_id) group: vec3u,
@@ -190,13 +142,6 @@ fn backward(
 
 //# gradInput
 // Rows are tokens, columns are the layer's input channels, and k runs over its output channels.
-override accumulate: u32 = 0u;
-override half: u32 = 0u;
-struct Params { M: u32, N: u32, K: u32, Z: u32, xRow: u32, yRow: u32, zCol: u32 }
-@group(0) @binding(0) var<storage, read> dz: array<vec4f>; // [Y, Z]
-@group(0) @binding(1) var<storage, read> w: array<u32>; // [N, K], f32 or two f16
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [X, K]
-@group(0) @binding(3) var<uniform> p: Params;
 
 fn rowCount() -> u32 { return p.M; }
 fn columnCount() -> u32 { return p.K; }
@@ -234,13 +179,6 @@ fn store(m: u32, n: u32, sum: f32) {
 
 //# gradWeight
 // Rows are output channels, columns are input channels, and k runs over tokens. The bias is one more column, of ones.
-override hasBias: u32 = 0u;
-struct Params { M: u32, N: u32, K: u32, Z: u32, xRow: u32, yRow: u32, zCol: u32 }
-@group(0) @binding(0) var<storage, read> dz: array<f32>; // [Y, Z]
-@group(0) @binding(1) var<storage, read> x: array<f32>; // [X, K]
-@group(0) @binding(2) var<storage, read_write> dw: array<f32>; // [N, K]
-@group(0) @binding(3) var<storage, read_write> db: array<f32>; // [N]
-@group(0) @binding(4) var<uniform> p: Params;
 
 fn rowCount() -> u32 { return p.N; }
 fn columnCount() -> u32 { return p.K + hasBias; }

@@ -2,13 +2,14 @@
 // register tile of cpu/gemm.wasm.ts: of dz with panels of columns of w, and of the transposed dz with panels of x. A task
 // packs what its tiles read, so one task covers more than a forward task does.
 
+import { GroupedLinearGradInput, GroupedLinearGradWeight, LinearGradInput, LinearGradWeight } from "./arguments";
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
 import {
   LEFT_ROW, panelOfHalves, panelOfRows, panelPairOfHalves, panelPairOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS,
   transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
 } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
-import { halfAt, madd, word } from "./cpu/simd.wasm";
+import { halfAt, madd } from "./cpu/simd.wasm";
 
 /** Rows of dz and columns of w of one task of the input's gradient. */
 const INPUT_ROWS: i32 = 192;
@@ -49,21 +50,21 @@ function panelOfWeights(w: usize, half: u32, N: i32, K: i32, k0: i32, width: i32
   }
 }
 
-export function linearGradInput(args: usize, task: i32, scratch: usize): void {
-  const M = <i32>word(args, 3), N = <i32>word(args, 4), K = <i32>word(args, 5), Z = <usize>word(args, 6);
-  const xRow = <i32>word(args, 7), yRow = <i32>word(args, 8), zCol = <usize>word(args, 9);
-  const add = word(args, 10) != 0, half = word(args, 11);
+export function linearGradInput(args: LinearGradInput, task: i32, scratch: usize): void {
+  const M = args.M, N = args.N, K = args.K, Z = <usize>args.Z;
+  const xRow = args.xRow, yRow = args.yRow, zCol = <usize>args.zCol;
+  const add = args.accumulate != 0, half = args.half;
   const columnBlocks = (K + INPUT_COLUMNS - 1) / INPUT_COLUMNS;
   const m0 = task / columnBlocks * INPUT_ROWS, rows = min(INPUT_ROWS, M - m0);
   const k0 = task % columnBlocks * INPUT_COLUMNS, k1 = min(K, k0 + INPUT_COLUMNS);
-  const dz = <usize>word(args, 0) + ((<usize>(yRow + m0) * Z + zCol) << 2);
+  const dz = args.dz + ((<usize>(yRow + m0) * Z + zCol) << 2);
   const stride = <usize>K << 2;
-  const dx = <usize>word(args, 2) + <usize>(xRow + m0) * stride;
+  const dx = args.dx + <usize>(xRow + m0) * stride;
   const table = scratch, c = scratch + (INPUT_ROWS << 2), panel = c + TILE_BYTES;
   for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
     store<u32>(table + (<usize>r << 2), <u32>(dz + <usize>min(r, rows - 1) * (Z << 2)));
   }
-  const w = <usize>word(args, 1), panelBytes = <usize>N * STEP;
+  const w = args.w, panelBytes = <usize>N * STEP;
   const paired = !(w & 1);
   for (let k = k0; k < k1; k += PANEL) {
     const width = min(PANEL, k1 - k), odd = ((k - k0) / PANEL & 1) != 0;
@@ -81,31 +82,31 @@ export function linearGradInput(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function linearGradWeight(args: usize, task: i32, scratch: usize): void {
-  const M = <i32>word(args, 4), N = <i32>word(args, 5), K = <i32>word(args, 6), Z = <usize>word(args, 7);
-  const xRow = <i32>word(args, 8), yRow = <i32>word(args, 9), zCol = <usize>word(args, 10);
-  const hasBias = word(args, 11);
+export function linearGradWeight(args: LinearGradWeight, task: i32, scratch: usize): void {
+  const M = args.M, N = args.N, K = args.K, Z = <usize>args.Z;
+  const xRow = args.xRow, yRow = args.yRow, zCol = <usize>args.zCol;
+  const hasBias = args.hasBias;
   const columnBlocks = (K + WEIGHT_COLUMNS - 1) / WEIGHT_COLUMNS;
   const n0 = task / columnBlocks * WEIGHT_ROWS, rows = min(WEIGHT_ROWS, N - n0);
   const k0 = task % columnBlocks * WEIGHT_COLUMNS, k1 = min(K, k0 + WEIGHT_COLUMNS);
   const stride = <usize>K << 2;
-  const dw = <usize>word(args, 2) + <usize>n0 * stride;
+  const dw = args.dw + <usize>n0 * stride;
   const table = scratch, c = scratch + (WEIGHT_ROWS << 2), panel = c + TILE_BYTES;
   const left = panel + 2 * PANEL_BYTES;
   for (let m = 0; m < M; m += TOKENS) {
     const count = min(TOKENS, M - m);
-    const dz = <usize>word(args, 0) + ((<usize>(yRow + m) * Z + zCol + n0) << 2);
+    const dz = args.dz + ((<usize>(yRow + m) * Z + zCol + n0) << 2);
     transpose(dz, Z << 2, count, rows, left, LEFT_ROW);
     if (hasBias && k0 == 0) {
       for (let n = 0; n < rows; n++) {
-        const at = <usize>word(args, 3) + (<usize>(n0 + n) << 2);
+        const at = args.db + (<usize>(n0 + n) << 2);
         store<f32>(at, load<f32>(at) + sumOf(left + <usize>n * LEFT_ROW, count));
       }
     }
     for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
       store<u32>(table + (<usize>r << 2), <u32>(left + <usize>min(r, rows - 1) * LEFT_ROW));
     }
-    const x = <usize>word(args, 1) + <usize>(xRow + m) * stride;
+    const x = args.x + <usize>(xRow + m) * stride;
     for (let k = k0; k < k1; k += PANEL) {
       const width = min(PANEL, k1 - k), odd = ((k - k0) / PANEL & 1) != 0;
       const at = x + (<usize>k << 2);
@@ -133,9 +134,9 @@ function addTimes(to: usize, factor: f32, x: usize, bytes: usize): void {
   for (; i < bytes; i += 4) store<f32>(to + i, load<f32>(to + i) + factor * load<f32>(x + i));
 }
 
-export function groupedLinearGradInput(args: usize, task: i32, scratch: usize): void {
-  const dz = <usize>word(args, 0), w = <usize>word(args, 1), dx = <usize>word(args, 2);
-  const P = <i32>word(args, 3), GI = <i32>word(args, 4), GO = <i32>word(args, 5), I = <i32>word(args, 6);
+export function groupedLinearGradInput(args: GroupedLinearGradInput, task: i32, scratch: usize): void {
+  const dz = args.dz, w = args.w, dx = args.dx;
+  const P = args.P, GI = args.GI, GO = args.GO, I = args.I;
   const O = GO / (GI / I), bytes = <usize>I << 2;
   const end = min(P, (task + 1) * PIXELS);
   for (let p = task * PIXELS; p < end; p++) {
@@ -148,10 +149,10 @@ export function groupedLinearGradInput(args: usize, task: i32, scratch: usize): 
   }
 }
 
-export function groupedLinearGradWeight(args: usize, task: i32, scratch: usize): void {
-  const dz = <usize>word(args, 0), x = <usize>word(args, 1), dw = <usize>word(args, 2), db = <usize>word(args, 3);
-  const P = <i32>word(args, 4), GI = <i32>word(args, 5), GO = <i32>word(args, 6), I = <i32>word(args, 7);
-  const hasBias = word(args, 8);
+export function groupedLinearGradWeight(args: GroupedLinearGradWeight, task: i32, scratch: usize): void {
+  const dz = args.dz, x = args.x, dw = args.dw, db = args.db;
+  const P = args.P, GI = args.GI, GO = args.GO, I = args.I;
+  const hasBias = args.hasBias;
   const O = GO / (GI / I), bytes = <usize>I << 2;
   for (let o = task * O; o < (task + 1) * O; o++) {
     let total: f32 = 0.0;

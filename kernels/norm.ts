@@ -4,18 +4,17 @@
  * @module
  */
 import wgsl from "./norm.wgsl" with { type: "text" };
-import { activate } from "./activation.ts";
-import activation from "./activation.wgsl" with { type: "text" };
-import type { Kernel } from "./spec.ts";
+import { activate, activations } from "./activation.ts";
+import { indices, uniform, variances } from "./inputs.ts";
+import { columnSum, rowSum } from "./reduce.ts";
+import { type Case, defineKernel, type Kernel } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
-
-const source = (...parts: string[]) => activation + sections(wgsl, ...parts);
 
 /**
  * adaLN: y = LN(x) * (1 + scale) + shift, LN without weights over the D channels of a token. Shift and scale are
  * column blocks of row `rows[t]` of the modulation table, one row for each frame (or denoising step), not each token.
  */
-export const normModulate: Kernel = {
+export const normModulate: Kernel = defineKernel({
   name: "normModulate",
   inputs: { x: "T D", modulation: "R G", rows: "T:i32" },
   outputs: { y: "T D" },
@@ -38,16 +37,36 @@ export const normModulate: Kernel = {
     }
   },
   wgsl: {
-    source: source("sumOfGroup", "normModulate"),
+    source: sections(wgsl, "sumOfGroup", "normModulate"),
     entry: "forward",
     groups: (p) => p.T,
     loops: (p) => 3 * Math.ceil(p.D / 64) + 16,
   },
-  wasm: { fn: "normModulate", tasks: (p) => Math.ceil(p.T / 16) },
-};
+  wasm: { tasks: (p) => Math.ceil(p.T / 16) },
+  cases: [
+    normCase(1, 64),
+    normCase(37, 96),
+    normCase(20, 768, 4),
+    normCase(5, 1152),
+    normCase(3, 64, 1e-3), // variance about 3e-7: an eps of 1e-5 or 1e-8 would show
+  ],
+  gradient: {
+    saves: ["x", "modulation", "rows"],
+    backward: (b) => {
+      const { scaleCol, shiftCol, eps, T } = b.params, dy = b.grad("y"), rows = b.saved("rows");
+      const inputs = { x: b.saved("x"), modulation: b.saved("modulation"), rows, dy };
+      const { dx, dscale } = b.launch(normModulateGrad, inputs, { scaleCol, eps });
+      b.give("x", dx);
+      if (!b.wants("modulation")) return;
+      const y = b.sum("modulation"), range = { row: 0, M: T, hasB: 0 };
+      b.launch(rowSum, { a: dy, rows }, { ...range, col: shiftCol }, { y });
+      b.launch(rowSum, { a: dscale, rows }, { ...range, col: scaleCol }, { y });
+    },
+  },
+});
 
 /** Channel RMS norm: y = act(x / sqrt(mean(x²) + eps) * weight + bias) + residual, over the C channels of a pixel. */
-export const rmsNorm: Kernel = {
+export const rmsNorm: Kernel = defineKernel({
   name: "rmsNorm",
   inputs: { x: "P C", weight: "C", bias: "C?", residual: "P C?" },
   outputs: { y: "P C" },
@@ -67,16 +86,34 @@ export const rmsNorm: Kernel = {
     }
   },
   wgsl: {
-    source: source("rmsNorm"),
+    source: activations("exp", "silu", "activate") + sections(wgsl, "rmsNorm"),
     entry: "forward",
     groups: (p) => Math.ceil(p.P / 4),
     loops: (p) => 2 * Math.ceil(p.C / 16) + 20,
   },
-  wasm: { fn: "rmsNorm", tasks: (p) => Math.ceil(p.P / 16) },
-};
+  wasm: { tasks: (p) => Math.ceil(p.P / 16) },
+  cases: [
+    rmsCase(9, 16, 0, 1, 1),
+    rmsCase(33, 40, 3, 1, 0),
+    rmsCase(5, 512, 1, 0, 1),
+    rmsCase(4, 64, 0, 1, 0, 1e-3), // mean square 3e-7 below eps 1e-5
+  ],
+  gradient: {
+    saves: ["x", "weight"],
+    backward: (b) => {
+      const { P, eps, hasBias, hasResidual } = b.params, dy = b.grad("y");
+      const { dx, dw } = b.launch(rmsNormGrad, { x: b.saved("x"), weight: b.saved("weight"), dy }, { eps });
+      b.give("x", dx);
+      const all = { row: 0, M: P, col: 0 };
+      if (b.wants("weight")) b.launch(columnSum, { a: dw }, all, { y: b.sum("weight") });
+      if (hasBias && b.wants("bias")) b.launch(columnSum, { a: dy }, all, { y: b.sum("bias") });
+      if (hasResidual) b.add("residual", dy);
+    },
+  },
+});
 
 /** Batch norm with given statistics: y = act((x - mean) / sqrt(variance + eps) * weight + bias) + residual. */
-export const batchNorm: Kernel = {
+export const batchNorm: Kernel = defineKernel({
   name: "batchNorm",
   inputs: { x: "P C", mean: "C", variance: "C", weight: "C", bias: "C", residual: "P C?" },
   outputs: { y: "P C" },
@@ -91,19 +128,40 @@ export const batchNorm: Kernel = {
     }
   },
   wgsl: {
-    source: source("batchNorm"),
+    source: activations("exp", "silu", "activate") + sections(wgsl, "batchNorm"),
     entry: "forward",
     groups: (p) => Math.ceil(p.P * p.C / 64),
     loops: () => 1,
   },
-  wasm: { fn: "batchNorm", tasks: (p) => Math.ceil(p.P / 16), scratch: (p) => 4 * p.C },
-};
+  wasm: { tasks: (p) => Math.ceil(p.P / 16), scratch: (p) => 4 * p.C },
+  cases: [0, 3].map((act) => ({
+    params: { P: 21, C: 24, act, hasResidual: act ? 0 : 1, eps: 1e-5 },
+    absent: act ? ["residual"] : [],
+    inputs: { variance: variances },
+  })),
+  gradient: {
+    saves: ["x", "mean", "variance", "weight"],
+    backward: (b) => {
+      const { eps, hasResidual, C } = b.params, dy = b.grad("y");
+      const inputs = { x: b.saved("x"), mean: b.saved("mean"), variance: b.saved("variance"), dy };
+      const { dweight, dbias } = b.launch(batchNormSums, inputs, { eps });
+      b.add("weight", dweight);
+      b.add("bias", dbias);
+      if (b.wants("x")) {
+        const zero = b.zeros([C]), ofBatch = b.wants("mean"); // statistics that depend on x
+        const sums = ofBatch ? { dweight, dbias } : { dweight: zero, dbias: zero };
+        b.give("x", b.launch(batchNormGrad, { ...inputs, weight: b.saved("weight"), ...sums }, { eps }).dx);
+      }
+      if (hasResidual) b.add("residual", dy);
+    },
+  },
+});
 
 /**
  * Gradients of {@linkcode normModulate}: dx, and dscale[t] = dy * LN(x) for each token. Tokens that share a modulation
  * row are added up afterwards by `rowSum`; the gradient of the shift is dy itself.
  */
-export const normModulateGrad: Kernel = {
+export const normModulateGrad: Kernel = defineKernel({
   name: "normModulateGrad",
   inputs: { x: "T D", modulation: "R G", rows: "T:i32", dy: "T D" },
   outputs: { dx: "T D", dscale: "T D" },
@@ -137,14 +195,18 @@ export const normModulateGrad: Kernel = {
     groups: (p) => p.T,
     loops: (p) => 4 * Math.ceil(p.D / 64) + 24,
   },
-  wasm: { fn: "normModulateGrad", tasks: (p) => Math.ceil(p.T / 16) },
-};
+  wasm: { tasks: (p) => Math.ceil(p.T / 16) },
+  cases: [[1, 64], [37, 96], [20, 768], [5, 1152]].map(([T, D]) => ({
+    params: { T, D, R: 3, G: 3 * D, scaleCol: D, eps: 1e-6 },
+    inputs: { rows: indices("T", "R") },
+  })),
+});
 
 /**
  * Gradients of {@linkcode rmsNorm} before its activation and residual: dx, and for each pixel dw[p] = dy * x /
  * sqrt(mean(x²) + eps), which `columnSum` adds up to the gradient of the weight; that of the bias is the column sum of dy.
  */
-export const rmsNormGrad: Kernel = {
+export const rmsNormGrad: Kernel = defineKernel({
   name: "rmsNormGrad",
   inputs: { x: "P C", weight: "C", dy: "P C" },
   outputs: { dx: "P C", dw: "P C" },
@@ -172,15 +234,19 @@ export const rmsNormGrad: Kernel = {
     groups: (p) => Math.ceil(p.P / 4),
     loops: (p) => 2 * Math.ceil(p.C / 16) + 16,
   },
-  wasm: { fn: "rmsNormGrad", tasks: (p) => Math.ceil(p.P / 16) },
-};
+  wasm: { tasks: (p) => Math.ceil(p.P / 16) },
+  cases: [[9, 16, 1], [33, 42, 1], [5, 512, 4], [4, 64, 1e-3]].map(([P, C, width]) => ({
+    params: { P, C, eps: 1e-5 },
+    inputs: { x: uniform("P C", width) },
+  })),
+});
 
 /**
  * Statistics of a batch for {@linkcode batchNorm} in training: mean and biased variance of each channel over the P pixels
  * of all images. The running statistics move in place, running += momentum (batch - running), with the unbiased variance
  * (P - 1 in place of P; P is at least 2 there), as in PyTorch.
  */
-export const batchStats: Kernel = {
+export const batchStats: Kernel = defineKernel({
   name: "batchStats",
   inputs: { x: "P C" },
   outputs: { mean: "C", variance: "C", runningMean: "C?", runningVariance: "C?" },
@@ -206,15 +272,24 @@ export const batchStats: Kernel = {
     groups: (p) => [Math.ceil(p.C / 8), 1, 1],
     loops: (p) => 2 * Math.ceil(p.P / 32) + 10,
   },
-  wasm: { fn: "batchStats", tasks: (p) => Math.ceil(p.C / 16), scratch: () => 128 },
-};
+  wasm: { tasks: (p) => Math.ceil(p.C / 16), scratch: () => 128 },
+  cases: [
+    ...[[2, 16, 0], [21, 24, 0], [300, 70, 3]].map(([P, C, offset]): Case => ({
+      params: { P, C, momentum: 0.1, hasRunning: 1 },
+      inputs: { x: uniform("P C", 1, offset) },
+    })),
+    { params: { P: 5, C: 3, momentum: 0.1, hasRunning: 0 }, absent: ["runningMean", "runningVariance"] },
+  ],
+  // The gradient through the statistics is part of batchNorm's rule.
+  gradient: { saves: [], backward: () => {} },
+});
 
 /**
  * First half of the gradient of batch norm in training: the gradients of weight and bias over this batch, dweight = Σ dy *
  * normal x and dbias = Σ dy. They are assigned, since {@linkcode batchNormGrad} needs the sums of this batch alone;
  * `accumulate` adds them to the parameters' gradients.
  */
-export const batchNormSums: Kernel = {
+export const batchNormSums: Kernel = defineKernel({
   name: "batchNormSums",
   inputs: { x: "P C", mean: "C", variance: "C", dy: "P C" },
   outputs: { dweight: "C", dbias: "C" },
@@ -236,15 +311,16 @@ export const batchNormSums: Kernel = {
     groups: (p) => [Math.ceil(p.C / 8), 1, 1],
     loops: (p) => Math.ceil(p.P / 32) + 5,
   },
-  wasm: { fn: "batchNormSums", tasks: (p) => Math.ceil(p.C / 16), scratch: () => 128 },
-};
+  wasm: { tasks: (p) => Math.ceil(p.C / 16), scratch: () => 128 },
+  cases: batchGradCases(),
+});
 
 /**
  * Gradient of batch norm's input in training, where mean and variance are functions of x; `dweight` and `dbias` are the
  * sums of {@linkcode batchNormSums}: dx = weight / sqrt(variance + eps) * (dy - dbias / P - normal x * dweight / P). With
  * fixed statistics (evaluation) pass zeros for the sums.
  */
-export const batchNormGrad: Kernel = {
+export const batchNormGrad: Kernel = defineKernel({
   name: "batchNormGrad",
   inputs: { x: "P C", mean: "C", variance: "C", weight: "C", dy: "P C", dweight: "C", dbias: "C" },
   outputs: { dx: "P C" },
@@ -265,5 +341,26 @@ export const batchNormGrad: Kernel = {
     groups: (p) => Math.ceil(p.P * p.C / 64),
     loops: () => 0,
   },
-  wasm: { fn: "batchNormGrad", tasks: (p) => Math.ceil(p.P / 64), scratch: (p) => 12 * p.C },
-};
+  wasm: { tasks: (p) => Math.ceil(p.P / 64), scratch: (p) => 12 * p.C },
+  cases: batchGradCases(),
+});
+
+function normCase(T: number, D: number, spread = 1): Case {
+  const params = { T, D, R: 3, G: 6 * D, shiftCol: 2 * D, scaleCol: D, eps: 1e-6 };
+  return { params, inputs: { rows: indices("T", "R"), x: uniform("T D", spread, 0.3 * spread) } };
+}
+
+function rmsCase(
+  ...[P, C, act, hasBias, hasResidual, spread = 1]: [number, number, number, number, number, number?]
+): Case {
+  const absent = [...(hasBias ? [] : ["bias"]), ...(hasResidual ? [] : ["residual"])];
+  const params = { P, C, act, hasBias, hasResidual, eps: 1e-5 };
+  return { params, absent, inputs: { x: uniform("P C", spread) } };
+}
+
+function batchGradCases(): Case[] {
+  return [[21, 24], [300, 70], [5, 3]].map(([P, C]) => ({
+    params: { P, C, eps: 1e-5 },
+    inputs: { variance: variances },
+  }));
+}

@@ -1,7 +1,8 @@
 // Normalisations on the cpu device (contracts and references: norm.ts). Sums run in 16 interleaved parts, so their error
 // stays near 1e-7 for a few thousand channels.
 
-import { activate, lanes, madd, real, word } from "./cpu/simd.wasm";
+import { BatchNorm, BatchNormGrad, BatchNormSums, BatchStats, NormModulate, NormModulateGrad, RmsNorm, RmsNormGrad } from "./arguments";
+import { activate, lanes, madd } from "./cpu/simd.wasm";
 
 /** Tokens or pixels of one task. */
 const ROWS: i32 = 16;
@@ -31,16 +32,16 @@ function powerSum(x: usize, count: i32, centre: f32, square: bool): f32 {
   return lanes(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3))) + rest;
 }
 
-export function normModulate(args: usize, task: i32, scratch: usize): void {
-  const T = <i32>word(args, 4), D = <i32>word(args, 5), G = <usize>word(args, 6);
-  const shiftCol = <usize>word(args, 7), scaleCol = <usize>word(args, 8), eps = real(args, 9);
+export function normModulate(args: NormModulate, task: i32, scratch: usize): void {
+  const T = args.T, D = args.D, G = <usize>args.G;
+  const shiftCol = <usize>args.shiftCol, scaleCol = <usize>args.scaleCol, eps = args.eps;
   const bytes = <usize>D << 2, whole = bytes & ~15;
   const one = f32x4.splat(1.0);
   const end = min(T, (task + 1) * ROWS);
   for (let t = task * ROWS; t < end; t++) {
-    const x = <usize>word(args, 0) + <usize>t * bytes, y = <usize>word(args, 3) + <usize>t * bytes;
-    const row = <usize>load<u32>(<usize>word(args, 2) + (<usize>t << 2));
-    const table = <usize>word(args, 1) + (row * G << 2);
+    const x = args.x + <usize>t * bytes, y = args.y + <usize>t * bytes;
+    const row = <usize>load<u32>(args.rows + (<usize>t << 2));
+    const table = args.modulation + (row * G << 2);
     const shift = table + (shiftCol << 2), scale = table + (scaleCol << 2);
     const mean = powerSum(x, D, 0.0, false) / <f32>D;
     const variance = powerSum(x, D, mean, true) / <f32>D;
@@ -58,15 +59,15 @@ export function normModulate(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function rmsNorm(args: usize, task: i32, scratch: usize): void {
-  const weight = <usize>word(args, 1), bias = <usize>word(args, 2), residual = <usize>word(args, 3);
-  const P = <i32>word(args, 5), C = <i32>word(args, 6), eps = real(args, 7);
-  const act = word(args, 8), hasBias = word(args, 9), hasResidual = word(args, 10);
+export function rmsNorm(args: RmsNorm, task: i32, scratch: usize): void {
+  const weight = args.weight, bias = args.bias, residual = args.residual;
+  const P = args.P, C = args.C, eps = args.eps;
+  const act = args.act, hasBias = args.hasBias, hasResidual = args.hasResidual;
   const bytes = <usize>C << 2, whole = bytes & ~15;
   const end = min(P, (task + 1) * ROWS);
   for (let p = task * ROWS; p < end; p++) {
     const first = <usize>p * bytes;
-    const x = <usize>word(args, 0) + first, y = <usize>word(args, 4) + first;
+    const x = args.x + first, y = args.y + first;
     const factor: f32 = <f32>1.0 / sqrt<f32>(powerSum(x, C, 0.0, true) / <f32>C + eps);
     const f = f32x4.splat(factor);
     let i: usize = 0;
@@ -87,11 +88,11 @@ export function rmsNorm(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function batchNorm(args: usize, task: i32, scratch: usize): void {
-  const mean = <usize>word(args, 1), variance = <usize>word(args, 2);
-  const weight = <usize>word(args, 3), bias = <usize>word(args, 4), residual = <usize>word(args, 5);
-  const P = <i32>word(args, 7), C = <i32>word(args, 8), eps = real(args, 9);
-  const act = word(args, 10), hasResidual = word(args, 11);
+export function batchNorm(args: BatchNorm, task: i32, scratch: usize): void {
+  const mean = args.mean, variance = args.variance;
+  const weight = args.weight, bias = args.bias, residual = args.residual;
+  const P = args.P, C = args.C, eps = args.eps;
+  const act = args.act, hasResidual = args.hasResidual;
   const bytes = <usize>C << 2, whole = bytes & ~15;
   for (let i: usize = 0; i < bytes; i += 4) {
     store<f32>(scratch + i, load<f32>(weight + i) / sqrt<f32>(load<f32>(variance + i) + eps));
@@ -99,7 +100,7 @@ export function batchNorm(args: usize, task: i32, scratch: usize): void {
   const end = min(P, (task + 1) * ROWS);
   for (let p = task * ROWS; p < end; p++) {
     const first = <usize>p * bytes;
-    const x = <usize>word(args, 0) + first, y = <usize>word(args, 6) + first;
+    const x = args.x + first, y = args.y + first;
     let i: usize = 0;
     for (; i < whole; i += 16) {
       let v = madd(f32x4.sub(v128.load(x + i), v128.load(mean + i)), v128.load(scratch + i), v128.load(bias + i));
@@ -116,18 +117,18 @@ export function batchNorm(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function normModulateGrad(args: usize, task: i32, scratch: usize): void {
-  const T = <i32>word(args, 6), D = <i32>word(args, 7), G = <usize>word(args, 8);
-  const scaleCol = <usize>word(args, 9), eps = real(args, 10);
+export function normModulateGrad(args: NormModulateGrad, task: i32, scratch: usize): void {
+  const T = args.T, D = args.D, G = <usize>args.G;
+  const scaleCol = <usize>args.scaleCol, eps = args.eps;
   const bytes = <usize>D << 2, whole = bytes & ~15;
   const one = f32x4.splat(1.0);
   const end = min(T, (task + 1) * ROWS);
   for (let t = task * ROWS; t < end; t++) {
     const first = <usize>t * bytes;
-    const x = <usize>word(args, 0) + first, dy = <usize>word(args, 3) + first;
-    const dx = <usize>word(args, 4) + first, dscale = <usize>word(args, 5) + first;
-    const row = <usize>load<u32>(<usize>word(args, 2) + (<usize>t << 2));
-    const scale = <usize>word(args, 1) + (row * G + scaleCol << 2);
+    const x = args.x + first, dy = args.dy + first;
+    const dx = args.dx + first, dscale = args.dscale + first;
+    const row = <usize>load<u32>(args.rows + (<usize>t << 2));
+    const scale = args.modulation + (row * G + scaleCol << 2);
     const mean = powerSum(x, D, 0.0, false) / <f32>D;
     const factor: f32 = <f32>1.0 / sqrt<f32>(powerSum(x, D, mean, true) / <f32>D + eps);
     const m = f32x4.splat(mean), f = f32x4.splat(factor);
@@ -166,15 +167,15 @@ export function normModulateGrad(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function rmsNormGrad(args: usize, task: i32, scratch: usize): void {
-  const weight = <usize>word(args, 1);
-  const P = <i32>word(args, 5), C = <i32>word(args, 6), eps = real(args, 7);
+export function rmsNormGrad(args: RmsNormGrad, task: i32, scratch: usize): void {
+  const weight = args.weight;
+  const P = args.P, C = args.C, eps = args.eps;
   const bytes = <usize>C << 2, whole = bytes & ~15;
   const end = min(P, (task + 1) * ROWS);
   for (let p = task * ROWS; p < end; p++) {
     const first = <usize>p * bytes;
-    const x = <usize>word(args, 0) + first, dy = <usize>word(args, 2) + first;
-    const dx = <usize>word(args, 3) + first, dw = <usize>word(args, 4) + first;
+    const x = args.x + first, dy = args.dy + first;
+    const dx = args.dx + first, dw = args.dw + first;
     const factor: f32 = <f32>1.0 / sqrt<f32>(powerSum(x, C, 0.0, true) / <f32>C + eps);
     const f = f32x4.splat(factor);
     let part0 = f32x4.splat(0.0), part1 = part0;
@@ -294,11 +295,11 @@ function channelSums(
   }
 }
 
-export function batchStats(args: usize, task: i32, scratch: usize): void {
-  const P = <i32>word(args, 5), C = <i32>word(args, 6), momentum = <f64>real(args, 7), hasRunning = word(args, 8);
+export function batchStats(args: BatchStats, task: i32, scratch: usize): void {
+  const P = args.P, C = args.C, momentum = <f64>args.momentum, hasRunning = args.hasRunning;
   const c0 = task * CHANNELS, width = min(CHANNELS, C - c0), first = <usize>c0 << 2;
-  const x = <usize>word(args, 0) + first, stride = <usize>C << 2;
-  const mean = <usize>word(args, 1) + first, variance = <usize>word(args, 2) + first;
+  const x = args.x + first, stride = <usize>C << 2;
+  const mean = args.mean + first, variance = args.variance + first;
   channelSums(x, 0, stride, P, width, 0, 1, scratch);
   for (let c = 0; c < width; c++) store<f32>(mean + (<usize>c << 2), <f32>(load<f64>(scratch + (<usize>c << 3)) / <f64>P));
   channelSums(x, 0, stride, P, width, mean, 2, scratch);
@@ -307,7 +308,7 @@ export function batchStats(args: usize, task: i32, scratch: usize): void {
     const v = load<f64>(scratch + (<usize>c << 3)) / <f64>P;
     store<f32>(variance + at, <f32>v);
     if (hasRunning) {
-      const runningMean = <usize>word(args, 3) + first + at, runningVariance = <usize>word(args, 4) + first + at;
+      const runningMean = args.runningMean + first + at, runningVariance = args.runningVariance + first + at;
       const m = <f64>load<f32>(runningMean), r = <f64>load<f32>(runningVariance);
       store<f32>(runningMean, <f32>(m + momentum * (<f64>load<f32>(mean + at) - m)));
       store<f32>(runningVariance, <f32>(r + momentum * (v * <f64>P / <f64>(P - 1) - r)));
@@ -315,31 +316,31 @@ export function batchStats(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function batchNormSums(args: usize, task: i32, scratch: usize): void {
-  const P = <i32>word(args, 6), C = <i32>word(args, 7), eps = real(args, 8);
+export function batchNormSums(args: BatchNormSums, task: i32, scratch: usize): void {
+  const P = args.P, C = args.C, eps = args.eps;
   const c0 = task * CHANNELS, width = min(CHANNELS, C - c0), first = <usize>c0 << 2;
-  const x = <usize>word(args, 0) + first, mean = <usize>word(args, 1) + first;
-  const variance = <usize>word(args, 2) + first, dy = <usize>word(args, 3) + first;
+  const x = args.x + first, mean = args.mean + first;
+  const variance = args.variance + first, dy = args.dy + first;
   const stride = <usize>C << 2;
   channelSums(x, dy, stride, P, width, mean, 3, scratch);
   for (let c = 0; c < width; c++) {
     const at = <usize>c << 2;
     const deviation = Math.sqrt(<f64>load<f32>(variance + at) + <f64>eps);
-    store<f32>(<usize>word(args, 4) + first + at, <f32>(load<f64>(scratch + (<usize>c << 3)) / deviation));
+    store<f32>(args.dweight + first + at, <f32>(load<f64>(scratch + (<usize>c << 3)) / deviation));
   }
   channelSums(dy, 0, stride, P, width, 0, 1, scratch);
   for (let c = 0; c < width; c++) {
-    store<f32>(<usize>word(args, 5) + first + (<usize>c << 2), <f32>load<f64>(scratch + (<usize>c << 3)));
+    store<f32>(args.dbias + first + (<usize>c << 2), <f32>load<f64>(scratch + (<usize>c << 3)));
   }
 }
 
 /** Pixels of one task of batchNormGrad: each task computes the channels' constants anew. */
 const NORM_PIXELS: i32 = 64;
 
-export function batchNormGrad(args: usize, task: i32, scratch: usize): void {
-  const mean = <usize>word(args, 1), variance = <usize>word(args, 2), weight = <usize>word(args, 3);
-  const dweight = <usize>word(args, 5), dbias = <usize>word(args, 6);
-  const P = <i32>word(args, 8), C = <i32>word(args, 9), eps = real(args, 10);
+export function batchNormGrad(args: BatchNormGrad, task: i32, scratch: usize): void {
+  const mean = args.mean, variance = args.variance, weight = args.weight;
+  const dweight = args.dweight, dbias = args.dbias;
+  const P = args.P, C = args.C, eps = args.eps;
   const bytes = <usize>C << 2, whole = bytes & ~15;
   // dx = factor dy + shift + inner (x - mean)
   const factor = scratch, shift = factor + bytes, inner = shift + bytes;
@@ -353,7 +354,7 @@ export function batchNormGrad(args: usize, task: i32, scratch: usize): void {
   const end = min(P, (task + 1) * NORM_PIXELS);
   for (let p = task * NORM_PIXELS; p < end; p++) {
     const first = <usize>p * bytes;
-    const x = <usize>word(args, 0) + first, dy = <usize>word(args, 4) + first, dx = <usize>word(args, 7) + first;
+    const x = args.x + first, dy = args.dy + first, dx = args.dx + first;
     let i: usize = 0;
     for (; i < whole; i += 16) {
       const middle = f32x4.sub(v128.load(x + i), v128.load(mean + i));

@@ -17,12 +17,6 @@ fn sumOfGroup(lane: u32, value: Sum) -> Sum {
 
 //# normModulate
 // One workgroup a token: few tokens (64 a denoising step) must still fill a GPU.
-struct Params { T: u32, D: u32, G: u32, shiftCol: u32, scaleCol: u32, eps: f32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> modulation: array<f32>; // [R, G]
-@group(0) @binding(2) var<storage, read> rows: array<i32>;
-@group(0) @binding(3) var<storage, read_write> y: array<f32>;
-@group(0) @binding(4) var<uniform> p: Params;
 
 alias Sum = f32;
 
@@ -53,15 +47,6 @@ fn forward(
 
 //# rmsNorm
 // Four pixels a workgroup, 16 invocations a pixel: there are many pixels of 64 to 1024 channels.
-override hasBias: u32 = 0u;
-override hasResidual: u32 = 0u;
-struct Params { P: u32, C: u32, eps: f32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read> bias: array<f32>;
-@group(0) @binding(3) var<storage, read> residual: array<f32>;
-@group(0) @binding(4) var<storage, read_write> y: array<f32>;
-@group(0) @binding(5) var<uniform> p: Params;
 
 var<workgroup> partial: array<f32, 64>;
 
@@ -92,13 +77,6 @@ fn forward(
 
 //# rmsNormGrad
 // Shared as in rmsNorm. One pass gives both sums: of x² and of dy w x, whose mean times the scale is that of dw w.
-struct Params { P: u32, C: u32, eps: f32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> weight: array<f32>;
-@group(0) @binding(2) var<storage, read> dy: array<f32>;
-@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dw: array<f32>; // [P, C]
-@group(0) @binding(5) var<uniform> p: Params;
 
 var<workgroup> partial: array<vec2f, 64>;
 
@@ -145,15 +123,6 @@ fn sumOfParts(lane: u32, value: vec2f) -> vec2f {
 }
 
 //# batchStats
-override hasRunning: u32 = 0u;
-struct Params { P: u32, C: u32, momentum: f32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> mean: array<f32>;
-@group(0) @binding(2) var<storage, read_write> variance: array<f32>;
-@group(0) @binding(3) var<storage, read_write> runningMean: array<f32>;
-@group(0) @binding(4) var<storage, read_write> runningVariance: array<f32>;
-@group(0) @binding(5) var<uniform> p: Params;
-
 @compute @workgroup_size(256)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let c = group.x * 8u + lane % 8u;
@@ -176,15 +145,6 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
 }
 
 //# batchNormSums
-struct Params { P: u32, C: u32, eps: f32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> mean: array<f32>;
-@group(0) @binding(2) var<storage, read> variance: array<f32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dweight: array<f32>; // [C]
-@group(0) @binding(5) var<storage, read_write> dbias: array<f32>;
-@group(0) @binding(6) var<uniform> p: Params;
-
 @compute @workgroup_size(256)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let c = group.x * 8u + lane % 8u;
@@ -201,17 +161,6 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
 }
 
 //# batchNormGrad
-struct Params { P: u32, C: u32, eps: f32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> mean: array<f32>;
-@group(0) @binding(2) var<storage, read> variance: array<f32>;
-@group(0) @binding(3) var<storage, read> weight: array<f32>;
-@group(0) @binding(4) var<storage, read> dy: array<f32>;
-@group(0) @binding(5) var<storage, read> dweight: array<f32>; // [C]
-@group(0) @binding(6) var<storage, read> dbias: array<f32>;
-@group(0) @binding(7) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(8) var<uniform> p: Params;
-
 @compute @workgroup_size(64)
 fn backward(
   @builtin(workgroup_id) group: vec3u,
@@ -227,17 +176,6 @@ fn backward(
 }
 
 //# batchNorm
-override hasResidual: u32 = 0u;
-struct Params { P: u32, C: u32, eps: f32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> mean: array<f32>;
-@group(0) @binding(2) var<storage, read> variance: array<f32>;
-@group(0) @binding(3) var<storage, read> weight: array<f32>;
-@group(0) @binding(4) var<storage, read> bias: array<f32>;
-@group(0) @binding(5) var<storage, read> residual: array<f32>;
-@group(0) @binding(6) var<storage, read_write> y: array<f32>;
-@group(0) @binding(7) var<uniform> p: Params;
-
 @compute @workgroup_size(64)
 fn forward(
   @builtin(workgroup_id) group: vec3u,
@@ -253,15 +191,6 @@ fn forward(
 }
 
 //# normModulateGrad
-struct Params { T: u32, D: u32, G: u32, scaleCol: u32, eps: f32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read> modulation: array<f32>; // [R, G]
-@group(0) @binding(2) var<storage, read> rows: array<i32>;
-@group(0) @binding(3) var<storage, read> dy: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dx: array<f32>;
-@group(0) @binding(5) var<storage, read_write> dscale: array<f32>; // [T, D]
-@group(0) @binding(6) var<uniform> p: Params;
-
 alias Sum = vec2f;
 
 @compute @workgroup_size(64)

@@ -4,14 +4,15 @@
  * @module
  */
 import wgsl from "./pool.wgsl" with { type: "text" };
-import type { HostBuffers, Kernel, Params } from "./spec.ts";
+import { windows } from "./conv2d.ts";
+import { type Case, defineKernel, type HostBuffers, type Kernel, type Params } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
 
 /**
  * y = the largest x under a window of K times K, stride `stride`, `pad` on all sides, channels last. Padding never wins;
  * every window holds at least one pixel (pad at most K / 2).
  */
-export const maxPool2d: Kernel = {
+export const maxPool2d: Kernel = defineKernel({
   name: "maxPool2d",
   inputs: { x: "B H W C" },
   outputs: { y: "B OH OW C" },
@@ -28,14 +29,22 @@ export const maxPool2d: Kernel = {
     groups: (p) => Math.ceil(p.B * p.OH * p.OW * p.C / 64),
     loops: (p) => p.K * p.K + p.K,
   },
-  wasm: { fn: "maxPool2d", tasks: (p) => p.B * p.OH },
-};
+  wasm: { tasks: (p) => p.B * p.OH },
+  cases: poolCases(),
+  gradient: {
+    saves: ["x"],
+    backward: (b) => {
+      const { K, stride, pad } = b.params;
+      b.give("x", b.launch(maxPool2dGrad, { x: b.saved("x"), dy: b.grad("y") }, { K, stride, pad }).dx);
+    },
+  },
+});
 
 /**
  * Gradient of {@linkcode maxPool2d}: dx[i] = Σ dy over the windows that x[i] wins. Of equal pixels the first in row order
  * wins, as in PyTorch.
  */
-export const maxPool2dGrad: Kernel = {
+export const maxPool2dGrad: Kernel = defineKernel({
   name: "maxPool2dGrad",
   inputs: { x: "B H W C", dy: "B OH OW C" },
   outputs: { dx: "B H W C" },
@@ -52,8 +61,9 @@ export const maxPool2dGrad: Kernel = {
     groups: (p) => Math.ceil(p.B * p.H * p.W * p.C / 64),
     loops: (p) => (Math.ceil(p.K / p.stride) * (p.K + 1)) ** 2 + p.K,
   },
-  wasm: { fn: "maxPool2dGrad", tasks: (p) => p.B * Math.ceil(p.C / 16) },
-};
+  wasm: { tasks: (p) => p.B * Math.ceil(p.C / 16) },
+  cases: poolCases(),
+});
 
 /** Calls `visit` with the offset of every window's output and of the pixel that wins it. */
 function eachWindow(
@@ -75,4 +85,16 @@ function eachWindow(
     }
     visit(i, winner);
   }
+}
+
+function poolCases(): Case[] {
+  // Pixels of few values, so that windows have ties.
+  const x = (p: Params, random: () => number) =>
+    Array.from({ length: p.B * p.H * p.W * p.C }, () => Math.floor(random() * 5) - 2.5);
+  return [[2, 8, 6, 20, 2, 2, 0], [1, 9, 11, 5, 3, 2, 0], [1, 7, 7, 16, 3, 2, 1]].map(
+    ([B, H, W, C, K, stride, pad]) => {
+      const OH = windows(H, K, stride, pad), OW = windows(W, K, stride, pad);
+      return { params: { B, H, W, C, OH, OW, K, stride, pad }, inputs: { x } };
+    },
+  );
 }

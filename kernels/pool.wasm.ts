@@ -1,22 +1,22 @@
 // Max-pooling on the cpu device (contracts and references: pool.ts).
 
-import { word } from "./cpu/simd.wasm";
+import { MaxPool2d, MaxPool2dGrad } from "./arguments";
 
 /** Channels of one task of the gradient. */
 const CHANNELS: i32 = 16;
 
-export function maxPool2d(args: usize, task: i32, scratch: usize): void {
-  const H = <i32>word(args, 3), W = <i32>word(args, 4), C = <i32>word(args, 5);
-  const OH = <i32>word(args, 6), OW = <i32>word(args, 7), K = <i32>word(args, 8);
-  const stride = <i32>word(args, 9), pad = <i32>word(args, 10);
+export function maxPool2d(args: MaxPool2d, task: i32, scratch: usize): void {
+  const H = args.H, W = args.W, C = args.C;
+  const OH = args.OH, OW = args.OW, K = args.K;
+  const stride = args.stride, pad = args.pad;
   const b = task / OH, y0 = task % OH * stride - pad;
   const ky0 = max(0, -y0), ky1 = min(K, H - y0);
   const bytes = <usize>C << 2, whole = bytes & ~15;
   for (let ox = 0; ox < OW; ox++) {
     const x0 = ox * stride - pad;
     const kx0 = max(0, -x0), kx1 = min(K, W - x0);
-    const from = <usize>word(args, 0) + <usize>((b * H + y0 + ky0) * W + x0 + kx0) * bytes;
-    const to = <usize>word(args, 1) + <usize>(task * OW + ox) * bytes;
+    const from = args.x + <usize>((b * H + y0 + ky0) * W + x0 + kx0) * bytes;
+    const to = args.y + <usize>(task * OW + ox) * bytes;
     for (let i: usize = 0; i < bytes;) {
       const vector = i < whole;
       let most = vector ? v128.load(from + i) : v128.load_splat<f32>(from + i);
@@ -34,11 +34,11 @@ export function maxPool2d(args: usize, task: i32, scratch: usize): void {
   }
 }
 
-export function maxPool2dGrad(args: usize, task: i32, scratch: usize): void {
-  const x = <usize>word(args, 0), dy = <usize>word(args, 1), dx = <usize>word(args, 2);
-  const H = <i32>word(args, 4), W = <i32>word(args, 5), C = <i32>word(args, 6);
-  const OH = <i32>word(args, 7), OW = <i32>word(args, 8), K = <i32>word(args, 9);
-  const stride = <i32>word(args, 10), pad = <i32>word(args, 11);
+export function maxPool2dGrad(args: MaxPool2dGrad, task: i32, scratch: usize): void {
+  const x = args.x, dy = args.dy, dx = args.dx;
+  const H = args.H, W = args.W, C = args.C;
+  const OH = args.OH, OW = args.OW, K = args.K;
+  const stride = args.stride, pad = args.pad;
   const blocks = (C + CHANNELS - 1) / CHANNELS;
   const b = task / blocks, c0 = task % blocks * CHANNELS, count = min(CHANNELS, C - c0);
   const bytes = <usize>C << 2, first = <usize>c0 << 2;

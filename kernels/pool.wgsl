@@ -1,9 +1,6 @@
 // pool: max-pooling of images. One invocation makes one element; neighbours read neighbouring channels.
 
 //# window
-struct Params { B: u32, H: u32, W: u32, C: u32, OH: u32, OW: u32, K: u32, stride: u32, pad: u32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>; // [B, H, W, C]
-
 // Where the largest pixel of a window lies, the first in row order where several are equal.
 fn winner(b: u32, oy: u32, ox: u32, c: u32) -> u32 {
   let top = oy * p.stride;
@@ -27,9 +24,6 @@ fn winner(b: u32, oy: u32, ox: u32, c: u32) -> u32 {
 }
 
 //# maxPool2d
-@group(0) @binding(1) var<storage, read_write> y: array<f32>; // [B, OH, OW, C]
-@group(0) @binding(2) var<uniform> p: Params;
-
 @compute @workgroup_size(64)
 fn forward(
   @builtin(workgroup_id) group: vec3u,
@@ -44,9 +38,6 @@ fn forward(
 
 //# maxPool2dGrad
 // An invocation owns a pixel of x and looks for it in every window that covers it.
-@group(0) @binding(1) var<storage, read> dy: array<f32>; // [B, OH, OW, C]
-@group(0) @binding(2) var<storage, read_write> dx: array<f32>; // [B, H, W, C]
-@group(0) @binding(3) var<uniform> p: Params;
 
 // First window that covers a coordinate of the padded image.
 fn firstWindow(at: u32) -> u32 {

@@ -5,7 +5,9 @@
  * @module
  */
 import wgsl from "./reduce.wgsl" with { type: "text" };
-import type { Kernel } from "./spec.ts";
+import type { GradientRule } from "./gradient.ts";
+import { indices } from "./inputs.ts";
+import { type Case, defineKernel, type Kernel } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
 import { specialise } from "./webgpu/specialise.ts";
 
@@ -13,7 +15,7 @@ import { specialise } from "./webgpu/specialise.ts";
  * y[r, col+d] += Σ over tokens t of `row … row+M-1` with rows[t] = r of a[t, d] * b[t, d] (b absent: 1). The gradient
  * of a modulation table, whose rows tokens share, and of an embedding table.
  */
-export const rowSum: Kernel = {
+export const rowSum: Kernel = defineKernel({
   name: "rowSum",
   inputs: { a: "T D", b: "T D?", rows: "T:i32" },
   outputs: { y: "R G" },
@@ -33,11 +35,22 @@ export const rowSum: Kernel = {
     groups: (p) => p.R * Math.ceil(p.D / 64),
     loops: (p) => Math.ceil(p.M / 256) * 67,
   },
-  wasm: { fn: "rowSum", tasks: (p) => p.R, scratch: (p) => 4 * p.D },
-};
+  wasm: { tasks: (p) => p.R, scratch: (p) => 4 * p.D },
+  cases: [
+    {
+      params: { T: 9, D: 40, R: 3, G: 120, col: 80, row: 0, M: 9, hasB: 1 },
+      inputs: { rows: indices("T", "R") },
+    },
+    {
+      params: { T: 300, D: 33, R: 4, G: 33, col: 0, row: 5, M: 290, hasB: 0 },
+      absent: ["b"],
+      inputs: { rows: indices("T", "R") },
+    },
+  ],
+});
 
 /** y[d] += Σ over the rows `row … row+M-1` of a[t, col+d], D columns of a tensor that is W wide. */
-export const columnSum: Kernel = {
+export const columnSum: Kernel = defineKernel({
   name: "columnSum",
   inputs: { a: "T W" },
   outputs: { y: "D" },
@@ -55,13 +68,17 @@ export const columnSum: Kernel = {
     groups: (p) => [Math.ceil(p.D / 16), 1, 1],
     loops: (p) => Math.ceil(p.M / 16) + 15,
   },
-  wasm: { fn: "columnSum", tasks: (p) => Math.ceil(p.D / 64) },
-};
+  wasm: { tasks: (p) => Math.ceil(p.D / 64) },
+  cases: [
+    { params: { T: 9, W: 40, D: 40, col: 0, row: 0, M: 9 } },
+    { params: { T: 300, W: 99, D: 70, col: 20, row: 7, M: 290 } },
+  ],
+});
 
-/** loss[f] = weight[f] * mean over P of (prediction - target)². */
-export const frameLoss: Kernel = {
+/** loss[f] = weight[f] * mean over P of (prediction - expected)². */
+export const frameLoss: Kernel = defineKernel({
   name: "frameLoss",
-  inputs: { prediction: "F P", target: "F P", weight: "F" },
+  inputs: { prediction: "F P", expected: "F P", weight: "F" },
   outputs: { loss: "F" },
   params: { F: "u32", P: "u32" },
   flags: [],
@@ -69,7 +86,7 @@ export const frameLoss: Kernel = {
   reference: (io, p) => {
     for (let f = 0; f < p.F; f++) {
       let sum = 0;
-      for (let i = f * p.P; i < (f + 1) * p.P; i++) sum += (io.prediction![i] - io.target![i]) ** 2 / p.P;
+      for (let i = f * p.P; i < (f + 1) * p.P; i++) sum += (io.prediction![i] - io.expected![i]) ** 2 / p.P;
       io.loss![f] = io.weight![f] * sum;
     }
   },
@@ -79,13 +96,15 @@ export const frameLoss: Kernel = {
     groups: (p) => p.F,
     loops: (p) => Math.ceil(p.P / 64) + 6,
   },
-  wasm: { fn: "frameLoss", tasks: (p) => p.F },
-};
+  wasm: { tasks: (p) => p.F },
+  cases: lossCases(),
+  gradient: lossGradient(() => frameLossGrad),
+});
 
-/** Gradient of Σ dloss[f] loss[f]: dprediction = 2 dloss[f] weight[f] (prediction - target) / P. */
-export const frameLossGrad: Kernel = {
+/** Gradient of Σ dloss[f] loss[f]: dprediction = 2 dloss[f] weight[f] (prediction - expected) / P. */
+export const frameLossGrad: Kernel = defineKernel({
   name: "frameLossGrad",
-  inputs: { prediction: "F P", target: "F P", weight: "F", dloss: "F" },
+  inputs: { prediction: "F P", expected: "F P", weight: "F", dloss: "F" },
   outputs: { dprediction: "F P" },
   params: { F: "u32", P: "u32" },
   flags: [],
@@ -93,7 +112,7 @@ export const frameLossGrad: Kernel = {
   reference: (io, p) => {
     for (let i = 0; i < p.F * p.P; i++) {
       const f = Math.floor(i / p.P);
-      io.dprediction![i] = 2 * io.dloss![f] * io.weight![f] * (io.prediction![i] - io.target![i]) / p.P;
+      io.dprediction![i] = 2 * io.dloss![f] * io.weight![f] * (io.prediction![i] - io.expected![i]) / p.P;
     }
   },
   wgsl: {
@@ -102,14 +121,15 @@ export const frameLossGrad: Kernel = {
     groups: (p) => Math.ceil(p.F * p.P / 64),
     loops: () => 0,
   },
-  wasm: { fn: "frameLossGrad", tasks: (p) => p.F },
-};
+  wasm: { tasks: (p) => p.F },
+  cases: lossCases(),
+});
 
 /** Elements of x that one partial sum of {@linkcode squareSum} covers. */
 export const SQUARE_SUM_BLOCK = 4096;
 
 /** y[i] = Σ of x² over elements i·4096 … (i+1)·4096-1: the host adds the partial sums in double precision. */
-export const squareSum: Kernel = {
+export const squareSum: Kernel = defineKernel({
   name: "squareSum",
   inputs: { x: "E" },
   outputs: { y: "N" },
@@ -126,11 +146,12 @@ export const squareSum: Kernel = {
     groups: (p) => p.N,
     loops: () => SQUARE_SUM_BLOCK / 64 + 6,
   },
-  wasm: { fn: "squareSum", tasks: (p) => p.N },
-};
+  wasm: { tasks: (p) => p.N },
+  cases: [{ params: { E: 3 * SQUARE_SUM_BLOCK - 5, N: 3 } }, { params: { E: 7, N: 1 } }],
+});
 
-/** loss[f] = weight[f] * mean over P of |prediction - target|: the L1 loss of the autoencoder, one row an image. */
-export const absLoss: Kernel = {
+/** loss[f] = weight[f] * mean over P of |prediction - expected|: the L1 loss of the autoencoder, one row an image. */
+export const absLoss: Kernel = defineKernel({
   name: "absLoss",
   inputs: frameLoss.inputs,
   outputs: frameLoss.outputs,
@@ -140,16 +161,20 @@ export const absLoss: Kernel = {
   reference: (io, p) => {
     for (let f = 0; f < p.F; f++) {
       let sum = 0;
-      for (let i = f * p.P; i < (f + 1) * p.P; i++) sum += Math.abs(io.prediction![i] - io.target![i]) / p.P;
+      for (let i = f * p.P; i < (f + 1) * p.P; i++) {
+        sum += Math.abs(io.prediction![i] - io.expected![i]) / p.P;
+      }
       io.loss![f] = io.weight![f] * sum;
     }
   },
   wgsl: { ...frameLoss.wgsl, source: sections(wgsl, "absolute", "loss", "blocks") },
-  wasm: { fn: "absLoss", tasks: (p) => p.F },
-};
+  wasm: { tasks: (p) => p.F },
+  cases: lossCases(),
+  gradient: lossGradient(() => absLossGrad),
+});
 
-/** Gradient of Σ dloss[f] loss[f]: dprediction = dloss[f] weight[f] sign(prediction - target) / P; sign(0) is 0. */
-export const absLossGrad: Kernel = {
+/** Gradient of Σ dloss[f] loss[f]: dprediction = dloss[f] weight[f] sign(prediction - expected) / P; sign(0) is 0. */
+export const absLossGrad: Kernel = defineKernel({
   name: "absLossGrad",
   inputs: frameLossGrad.inputs,
   outputs: frameLossGrad.outputs,
@@ -159,9 +184,27 @@ export const absLossGrad: Kernel = {
   reference: (io, p) => {
     for (let i = 0; i < p.F * p.P; i++) {
       const f = Math.floor(i / p.P);
-      io.dprediction![i] = io.dloss![f] * io.weight![f] * Math.sign(io.prediction![i] - io.target![i]) / p.P;
+      io.dprediction![i] = io.dloss![f] * io.weight![f] * Math.sign(io.prediction![i] - io.expected![i]) /
+        p.P;
     }
   },
   wgsl: { ...frameLossGrad.wgsl, source: sections(wgsl, "absolute", "lossGrad") },
-  wasm: { fn: "absLossGrad", tasks: (p) => p.F },
-};
+  wasm: { tasks: (p) => p.F },
+  cases: lossCases(),
+});
+
+/** The rule of a loss per frame, whose gradient is the kernel that `grad` gives (it is defined further down). */
+function lossGradient(grad: () => Kernel): GradientRule {
+  return {
+    saves: ["prediction", "expected", "weight"],
+    backward: (b) => {
+      const read = { prediction: b.saved("prediction"), expected: b.saved("expected") };
+      const inputs = { ...read, weight: b.saved("weight"), dloss: b.grad("loss") };
+      b.give("prediction", b.launch(grad(), inputs, {}).dprediction);
+    },
+  };
+}
+
+function lossCases(): Case[] {
+  return [[5, 1000], [1, 7], [2, 9000]].map(([F, P]) => ({ params: { F, P } }));
+}

@@ -1,7 +1,8 @@
 // Reductions of training on the cpu device (contracts and references: reduce.ts). Long sums run in blocks or in 16
 // interleaved parts, always the same ones, so that their error stays near 1e-7.
 
-import { lanes, madd, word } from "./cpu/simd.wasm";
+import { AbsLoss, AbsLossGrad, ColumnSum, FrameLoss, FrameLossGrad, RowSum, SquareSum } from "./arguments";
+import { lanes, madd } from "./cpu/simd.wasm";
 
 /** Columns that one pass of {@link addRows} keeps in registers. */
 const COLUMNS: i32 = 16;
@@ -12,11 +13,11 @@ const TASK_COLUMNS: i32 = 64;
 /** Elements of one partial sum of squareSum. */
 const SQUARES: i32 = 4096;
 
-export function rowSum(args: usize, task: i32, scratch: usize): void {
-  const a = <usize>word(args, 0), b = <usize>word(args, 1), rows = <usize>word(args, 2);
-  const M = <i32>word(args, 4), row = <i32>word(args, 5), D = <i32>word(args, 6);
-  const G = <i32>word(args, 8), col = <i32>word(args, 9), hasB = word(args, 10);
-  const y = <usize>word(args, 3) + (<usize>(task * G + col) << 2);
+export function rowSum(args: RowSum, task: i32, scratch: usize): void {
+  const a = args.a, b = args.b, rows = args.rows;
+  const M = args.M, row = args.row, D = args.D;
+  const G = args.G, col = args.col, hasB = args.hasB;
+  const y = args.y + (<usize>(task * G + col) << 2);
   const bytes = <usize>D << 2, whole = bytes & ~15;
   // Partial sums of up to 64 tokens stand in scratch.
   let pending = 0;
@@ -48,11 +49,11 @@ function addTo(y: usize, x: usize, bytes: usize): void {
   for (; i < bytes; i += 4) store<f32>(y + i, load<f32>(y + i) + load<f32>(x + i));
 }
 
-export function columnSum(args: usize, task: i32, scratch: usize): void {
-  const M = <i32>word(args, 2), row = <i32>word(args, 3), W = <i32>word(args, 4), D = <i32>word(args, 5);
-  const col = <i32>word(args, 6);
+export function columnSum(args: ColumnSum, task: i32, scratch: usize): void {
+  const M = args.M, row = args.row, W = args.W, D = args.D;
+  const col = args.col;
   const c0 = task * TASK_COLUMNS, c1 = min(D, c0 + TASK_COLUMNS);
-  const a = <usize>word(args, 0) + (<usize>(row * W + col) << 2), y = <usize>word(args, 1);
+  const a = args.a + (<usize>(row * W + col) << 2), y = args.y;
   const stride = <usize>W << 2;
   let c = c0;
   for (; c + COLUMNS <= c1; c += COLUMNS) {
@@ -126,23 +127,23 @@ function squares(a: usize, b: usize, count: i32): f32 {
   return lanes(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3))) + rest;
 }
 
-export function frameLoss(args: usize, task: i32, scratch: usize): void {
-  const P = <i32>word(args, 5), first = <usize>(task * P) << 2, at = <usize>task << 2;
+export function frameLoss(args: FrameLoss, task: i32, scratch: usize): void {
+  const P = args.P, first = <usize>(task * P) << 2, at = <usize>task << 2;
   // Blocks of 4096, added up in double precision.
   let sum: f64 = 0.0;
   for (let i = 0; i < P; i += SQUARES) {
     const from = first + (<usize>i << 2);
-    sum += <f64>squares(<usize>word(args, 0) + from, <usize>word(args, 1) + from, min(SQUARES, P - i));
+    sum += <f64>squares(args.prediction + from, args.expected + from, min(SQUARES, P - i));
   }
-  const weight = <f64>load<f32>(<usize>word(args, 2) + at);
-  store<f32>(<usize>word(args, 3) + at, <f32>(weight * sum / <f64>P));
+  const weight = <f64>load<f32>(args.weight + at);
+  store<f32>(args.loss + at, <f32>(weight * sum / <f64>P));
 }
 
-export function frameLossGrad(args: usize, task: i32, scratch: usize): void {
-  const P = <i32>word(args, 6), first = <usize>(task * P) << 2, at = <usize>task << 2;
-  const factor: f32 = <f32>2.0 * load<f32>(<usize>word(args, 3) + at) * load<f32>(<usize>word(args, 2) + at) / <f32>P;
+export function frameLossGrad(args: FrameLossGrad, task: i32, scratch: usize): void {
+  const P = args.P, first = <usize>(task * P) << 2, at = <usize>task << 2;
+  const factor: f32 = <f32>2.0 * load<f32>(args.dloss + at) * load<f32>(args.weight + at) / <f32>P;
   const f = f32x4.splat(factor);
-  const a = <usize>word(args, 0), b = <usize>word(args, 1), d = <usize>word(args, 4);
+  const a = args.prediction, b = args.expected, d = args.dprediction;
   const end = first + (<usize>P << 2);
   let i = first;
   for (; i + 16 <= end; i += 16) {
@@ -151,15 +152,15 @@ export function frameLossGrad(args: usize, task: i32, scratch: usize): void {
   for (; i < end; i += 4) store<f32>(d + i, factor * (load<f32>(a + i) - load<f32>(b + i)));
 }
 
-export function squareSum(args: usize, task: i32, scratch: usize): void {
-  const E = <i32>word(args, 2), first = task * SQUARES;
-  const x = <usize>word(args, 0) + (<usize>first << 2);
-  store<f32>(<usize>word(args, 1) + (<usize>task << 2), squares(x, 0, min(SQUARES, E - first)));
+export function squareSum(args: SquareSum, task: i32, scratch: usize): void {
+  const E = args.E, first = task * SQUARES;
+  const x = args.x + (<usize>first << 2);
+  store<f32>(args.y + (<usize>task << 2), squares(x, 0, min(SQUARES, E - first)));
 }
 
-export function absLoss(args: usize, task: i32, scratch: usize): void {
-  const P = <i32>word(args, 5), first = <usize>(task * P) << 2, at = <usize>task << 2;
-  const a = <usize>word(args, 0) + first, b = <usize>word(args, 1) + first;
+export function absLoss(args: AbsLoss, task: i32, scratch: usize): void {
+  const P = args.P, first = <usize>(task * P) << 2, at = <usize>task << 2;
+  const a = args.prediction + first, b = args.expected + first;
   let sum: f64 = 0.0;
   for (let i0 = 0; i0 < P; i0 += SQUARES) {
     const end = <usize>min(P, i0 + SQUARES) << 2;
@@ -175,14 +176,14 @@ export function absLoss(args: usize, task: i32, scratch: usize): void {
     for (; i < end; i += 4) rest += abs<f32>(load<f32>(a + i) - load<f32>(b + i));
     sum += <f64>(lanes(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3))) + rest);
   }
-  const weight = <f64>load<f32>(<usize>word(args, 2) + at);
-  store<f32>(<usize>word(args, 3) + at, <f32>(weight * sum / <f64>P));
+  const weight = <f64>load<f32>(args.weight + at);
+  store<f32>(args.loss + at, <f32>(weight * sum / <f64>P));
 }
 
-export function absLossGrad(args: usize, task: i32, scratch: usize): void {
-  const P = <i32>word(args, 6), first = <usize>(task * P) << 2, at = <usize>task << 2;
-  const factor: f32 = load<f32>(<usize>word(args, 3) + at) * load<f32>(<usize>word(args, 2) + at) / <f32>P;
-  const a = <usize>word(args, 0), b = <usize>word(args, 1), d = <usize>word(args, 4);
+export function absLossGrad(args: AbsLossGrad, task: i32, scratch: usize): void {
+  const P = args.P, first = <usize>(task * P) << 2, at = <usize>task << 2;
+  const factor: f32 = load<f32>(args.dloss + at) * load<f32>(args.weight + at) / <f32>P;
+  const a = args.prediction, b = args.expected, d = args.dprediction;
   const f = f32x4.splat(factor), zero = f32x4.splat(0.0);
   const end = first + (<usize>P << 2);
   let i = first;

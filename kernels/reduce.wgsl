@@ -3,13 +3,6 @@
 //# rowSum
 // A workgroup owns 64 columns of one row of y. It marks, 256 tokens at a time, which belong to its row; four parts of
 // 64 lanes add up the marked tokens of their quarter in order.
-override hasB: u32 = 0u;
-struct Params { M: u32, row: u32, D: u32, R: u32, G: u32, col: u32 }
-@group(0) @binding(0) var<storage, read> a: array<f32>; // [T, D]
-@group(0) @binding(1) var<storage, read> b: array<f32>;
-@group(0) @binding(2) var<storage, read> rows: array<i32>; // [T]
-@group(0) @binding(3) var<storage, read_write> y: array<f32>; // [R, G]
-@group(0) @binding(4) var<uniform> p: Params;
 
 var<workgroup> marks: array<atomic<u32>, 8>;
 var<workgroup> partial: array<f32, 256>;
@@ -51,10 +44,6 @@ fn forward(
 
 //# columnSum
 // A workgroup owns 16 columns; 16 parts of 16 lanes add up every sixteenth row.
-struct Params { M: u32, row: u32, W: u32, D: u32, col: u32 }
-@group(0) @binding(0) var<storage, read> a: array<f32>; // [T, W]
-@group(0) @binding(1) var<storage, read_write> y: array<f32>; // [D]
-@group(0) @binding(2) var<uniform> p: Params;
 
 var<workgroup> partial: array<f32, 256>;
 
@@ -81,14 +70,6 @@ fn distance(d: f32) -> f32 { return abs(d); }
 fn slope(d: f32) -> f32 { return sign(d); }
 
 //# lossGrad
-struct Params { F: u32, P: u32 }
-@group(0) @binding(0) var<storage, read> prediction: array<f32>; // [F, P]
-@group(0) @binding(1) var<storage, read> expected: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>; // [F]
-@group(0) @binding(3) var<storage, read> dloss: array<f32>;
-@group(0) @binding(4) var<storage, read_write> dprediction: array<f32>;
-@group(0) @binding(5) var<uniform> p: Params;
-
 @compute @workgroup_size(64)
 fn forward(
   @builtin(workgroup_id) group: vec3u,
@@ -126,13 +107,6 @@ fn forward(
 }
 
 //# loss
-struct Params { F: u32, P: u32 }
-@group(0) @binding(0) var<storage, read> prediction: array<f32>; // [F, P]
-@group(0) @binding(1) var<storage, read> expected: array<f32>;
-@group(0) @binding(2) var<storage, read> weight: array<f32>; // [F]
-@group(0) @binding(3) var<storage, read_write> loss: array<f32>; // [F]
-@group(0) @binding(4) var<uniform> p: Params;
-
 fn blockCount() -> u32 { return p.F; }
 fn blockSize() -> u32 { return p.P; }
 fn elementCount() -> u32 { return p.F * p.P; }
@@ -141,10 +115,6 @@ fn store(block: u32, sum: f32) { loss[block] = weight[block] * (sum / f32(p.P));
 
 //# squareSum
 const BLOCK = 4096u; // set by kernels/reduce.ts
-struct Params { E: u32, N: u32 }
-@group(0) @binding(0) var<storage, read> x: array<f32>;
-@group(0) @binding(1) var<storage, read_write> y: array<f32>; // [N]
-@group(0) @binding(2) var<uniform> p: Params;
 
 fn blockCount() -> u32 { return p.N; }
 fn blockSize() -> u32 { return BLOCK; }

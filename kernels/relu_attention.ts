@@ -5,7 +5,7 @@
  */
 import { specialise } from "./webgpu/specialise.ts";
 import wgsl from "./relu_attention.wgsl" with { type: "text" };
-import type { Kernel, Params } from "./spec.ts";
+import { type Case, defineKernel, type Kernel, type Params } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
 
 /** Loop iterations of an invocation that helps to sum the state, 256 invocations and 16 positions at a time. */
@@ -19,7 +19,7 @@ function stateLoops(p: Params): number {
  * y = (Σ_p v_p (k_p · q)) / (Σ_p k_p · q + eps), which is the authors' linear form; their quadratic form (used when an
  * image has at most hd positions) is the same number by another order of summation. No softmax, no 1/√hd.
  */
-export const reluAttention: Kernel = {
+export const reluAttention: Kernel = defineKernel({
   name: "reluAttention",
   inputs: { qkv: "B P C3" },
   outputs: { y: "B P C" },
@@ -57,15 +57,24 @@ export const reluAttention: Kernel = {
     groups: (p) => [p.G, p.B, 1],
     loops: (p) => stateLoops(p) + Math.ceil(p.P * p.hd / 256) * (p.hd + 1),
   },
-  wasm: { fn: "reluAttention", tasks: (p) => p.B * p.G, scratch: (p) => 4 * p.hd * (p.hd + 4) },
-};
+  wasm: { tasks: (p) => p.B * p.G, scratch: (p) => 4 * p.hd * (p.hd + 4) },
+  cases: reluCases(),
+  tolerance: { bound: 1e-5, why: "a ratio of two f32 sums over all positions" },
+  gradient: {
+    saves: ["qkv"],
+    backward: (b) => {
+      const { G, hd, eps, C } = b.params, inputs = { qkv: b.saved("qkv"), dy: b.grad("y") };
+      b.give("qkv", b.launch(reluAttentionGrad, inputs, { G, hd, eps, C }).dqkv);
+    },
+  },
+});
 
 /**
  * Gradient of {@linkcode reluAttention}. With S = Σ_p k_p v_pᵀ, s = Σ_p k_p, den = q · s + eps, y = Sᵀq / den and
  * u = dy / den: dq = S u - s (u · y); with dS = Σ_p q_p u_pᵀ and ds = -Σ_p q_p (u_p · y_p): dk = dS v + ds, dv = dSᵀ k.
  * dq and dk pass the ReLU where q and k are above 0.
  */
-export const reluAttentionGrad: Kernel = {
+export const reluAttentionGrad: Kernel = defineKernel({
   name: "reluAttentionGrad",
   inputs: { qkv: "B P C3", dy: "B P C" },
   outputs: { dqkv: "B P C3" },
@@ -131,5 +140,12 @@ export const reluAttentionGrad: Kernel = {
         Math.ceil(p.P * p.hd / 256) * (p.hd + 1);
     },
   },
-  wasm: { fn: "reluAttentionGrad", tasks: (p) => p.B * p.G, scratch: (p) => 8 * (p.hd + 3) * (p.hd + 8) },
-};
+  wasm: { tasks: (p) => p.B * p.G, scratch: (p) => 8 * (p.hd + 3) * (p.hd + 8) },
+  cases: reluCases(),
+});
+
+function reluCases(): Case[] {
+  return [[1, 4, 1, 8], [2, 16, 4, 8], [1, 70, 3, 32], [3, 5, 2, 32]].map(([B, P, G, hd]) => ({
+    params: { B, P, G, hd, C: G * hd, C3: 3 * G * hd, eps: 1e-15 },
+  }));
+}

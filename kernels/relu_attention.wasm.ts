@@ -1,14 +1,15 @@
 // ReLU linear attention on the cpu device (contract and reference: relu_attention.ts).
 
-import { lanes, madd, real, word } from "./cpu/simd.wasm";
+import { ReluAttention, ReluAttentionGrad } from "./arguments";
+import { lanes, madd } from "./cpu/simd.wasm";
 
 /** Positions whose outer products are summed before they join the state: shorter chains, smaller error. */
 const BLOCK: i32 = 64;
 
 /** One task is one group of one image. Scratch: state [hd, hd + 4], whose column hd is the sum of keys; one output row. */
-export function reluAttention(args: usize, task: i32, scratch: usize): void {
-  const qkv = <usize>word(args, 0), y = <usize>word(args, 1);
-  const P = <i32>word(args, 3), G = <i32>word(args, 4), eps = real(args, 5), hd = <i32>word(args, 6);
+export function reluAttention(args: ReluAttention, task: i32, scratch: usize): void {
+  const qkv = args.qkv, y = args.y;
+  const P = args.P, G = args.G, eps = args.eps, hd = args.hd;
   const b = task / G, g = task % G;
   const inRow = <usize>(3 * hd * G) << 2, outRow = <usize>(hd * G) << 2;
   const q = qkv + <usize>(b * P) * inRow + (<usize>(3 * hd * g) << 2);
@@ -100,14 +101,14 @@ function addTimes(to: usize, factor: f32, x: usize, width: usize): void {
  * One task is one group of one image, pixels in ascending order. Scratch: the state [hd, hd padded to fours and four
  * more], whose column after the padding is the sum of keys, its gradient, and six rows of one pixel.
  */
-export function reluAttentionGrad(args: usize, task: i32, scratch: usize): void {
-  const P = <i32>word(args, 4), G = <i32>word(args, 5), eps = real(args, 6), hd = <i32>word(args, 7);
+export function reluAttentionGrad(args: ReluAttentionGrad, task: i32, scratch: usize): void {
+  const P = args.P, G = args.G, eps = args.eps, hd = args.hd;
   const b = task / G, g = task % G;
   const inRow = <usize>(3 * hd * G) << 2, outRow = <usize>(hd * G) << 2, head = <usize>hd << 2;
   const first = <usize>(b * P) * inRow + (<usize>(3 * hd * g) << 2);
-  const q = <usize>word(args, 0) + first, dq = <usize>word(args, 2) + first;
+  const q = args.qkv + first, dq = args.dqkv + first;
   const k = q + head, v = k + head, dk = dq + head, dv = dk + head;
-  const dy = <usize>word(args, 1) + <usize>(b * P) * outRow + (<usize>(hd * g) << 2);
+  const dy = args.dy + <usize>(b * P) * outRow + (<usize>(hd * g) << 2);
   const width = (head + 15) & ~15, row = width + 16;
   const state = scratch, up = state + <usize>hd * row;
   const query = up + <usize>hd * row, key = query + row, value = key + row, out = value + row, du = out + row;

@@ -6,10 +6,6 @@ const HD = 32u; // channels of a head; set by kernels/relu_attention.ts
 const WIDE = HD + 1u; // the last column sums k alone
 const POSITIONS = 16u;
 
-struct Params { B: u32, P: u32, G: u32, eps: f32 }
-
-@group(0) @binding(0) var<storage, read> qkv: array<f32>; // [B, P, G, 3, hd]
-
 var<workgroup> state: array<f32, HD * WIDE>;
 var<workgroup> keys: array<f32, POSITIONS * HD>;
 var<workgroup> values: array<f32, POSITIONS * WIDE>;
@@ -39,9 +35,6 @@ fn sumState(first: u32, stride: u32, lane: u32) {
 }
 
 //# forward
-@group(0) @binding(1) var<storage, read_write> y: array<f32>; // [B, P, G, hd]
-@group(0) @binding(2) var<uniform> p: Params;
-
 @compute @workgroup_size(256)
 fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {
   let first = (group.y * p.P * p.G + group.x) * 3u * HD; // q of position 0
@@ -62,9 +55,6 @@ fn forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index)
 
 //# backward
 // Names as in kernels/relu_attention.ts: du = [u | -u · y], up = [dS | ds].
-@group(0) @binding(1) var<storage, read> dy: array<f32>; // [B, P, G, hd]
-@group(0) @binding(2) var<storage, read_write> dqkv: array<f32>; // [B, P, G, 3, hd]
-@group(0) @binding(3) var<uniform> p: Params;
 
 var<workgroup> up: array<f32, HD * WIDE>;
 

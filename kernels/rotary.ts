@@ -5,7 +5,8 @@
  * @module
  */
 import wgsl from "./rotary.wgsl" with { type: "text" };
-import type { Kernel } from "./spec.ts";
+import { columnSum } from "./reduce.ts";
+import { type Case, defineKernel, type Kernel, type Params } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
 
 /**
@@ -17,7 +18,7 @@ import { sections } from "./webgpu/sections.ts";
  * The authors cache keys before rotation and rotate all of them at every call; positions are absolute, so caching
  * rotated keys is the same.
  */
-export const rotary: Kernel = {
+export const rotary: Kernel = defineKernel({
   name: "rotary",
   inputs: { qkv: "T D3", wq: "hd", wk: "hd", angles: "T hd", dest: "T:i32" },
   outputs: { q: "T D", k: "S D", v: "S D" },
@@ -55,8 +56,25 @@ export const rotary: Kernel = {
     groups: (p) => Math.ceil(p.M * (p.D / p.hd) / 8),
     loops: (p) => 2 * Math.ceil(p.hd / 16) + 12,
   },
-  wasm: { fn: "rotary", tasks: (p) => Math.ceil(p.M / 16) },
-};
+  wasm: { tasks: (p) => Math.ceil(p.M / 16) },
+  cases: [rotaryCase(6, 2, 32, 0, 6, 9), rotaryCase(40, 3, 64, 11, 25, 53), rotaryCase(5, 1, 8, 1, 3, 11)],
+  gradient: {
+    saves: ["qkv", "wq", "wk", "angles", "dest"],
+    backward: (b) => {
+      const { row, M, hd, eps, T } = b.params, qkv = b.saved("qkv"), angles = b.saved("angles");
+      const dqkv = b.sum("qkv");
+      for (const part of [0, 1]) {
+        const weight = part === 0 ? "wq" : "wk", dw = b.empty([T, hd]); // of each token
+        const grads = part === 0
+          ? { dy: b.grad("q") }
+          : { dest: b.saved("dest"), dy: b.grad("k"), dv: b.grad("v") };
+        const inputs = { qkv, w: b.saved(weight), angles, ...grads };
+        b.launch(rotaryGrad, inputs, { row, M, hd, eps, part }, { dqkv, dw });
+        if (b.wants(weight)) b.launch(columnSum, { a: dw }, { row, M, col: 0 }, { y: b.sum(weight) });
+      }
+    },
+  },
+});
 
 /**
  * Gradients of one part of {@linkcode rotary} for rows `row … row+M-1`: of the queries (`part` 0) or of the keys with
@@ -65,7 +83,7 @@ export const rotary: Kernel = {
  * part's columns of `dqkv` are assigned; `dw[t]` is the sum over token t's heads of the gradient of the norm weight,
  * `columnSum` adds tokens up.
  */
-export const rotaryGrad: Kernel = {
+export const rotaryGrad: Kernel = defineKernel({
   name: "rotaryGrad",
   inputs: { qkv: "T D3", w: "hd", angles: "T hd", dest: "T:i32?", dy: "S D", dv: "S D?" },
   outputs: { dqkv: "T D3", dw: "T hd" },
@@ -108,5 +126,19 @@ export const rotaryGrad: Kernel = {
     groups: (p) => p.M,
     loops: (p) => (Math.ceil(p.D / p.hd / 8) + 1) * (3 * Math.ceil(p.hd / 16) + 9) + 9,
   },
-  wasm: { fn: "rotaryGrad", tasks: (p) => Math.ceil(p.M / 16) },
-};
+  wasm: { tasks: (p) => Math.ceil(p.M / 16) },
+  cases: [[6, 2, 32, 0, 6, 9], [40, 3, 64, 11, 25, 53], [5, 1, 8, 1, 3, 11]].flatMap(
+    ([T, A, hd, row, M, S]): Case[] => {
+      const { params, inputs } = rotaryCase(T, A, hd, row, M, S);
+      return [
+        { params: { ...params, S: T, part: 0 }, absent: ["dest", "dv"] },
+        { params: { ...params, part: 1 }, inputs },
+      ];
+    },
+  ),
+});
+
+function rotaryCase(T: number, A: number, hd: number, row: number, M: number, S: number): Case {
+  const dest = (p: Params) => Array.from({ length: p.T }, (_, t) => (t * 7 + 3) % S); // distinct while S is prime to 7
+  return { params: { T, D: A * hd, D3: 3 * A * hd, hd, row, M, S, eps: 1e-6 }, inputs: { dest } };
+}

@@ -1,6 +1,7 @@
 // Per-head RMS norm and rotary embedding on the cpu device (contract and reference: rotary.ts).
 
-import { lanes, madd, real, word } from "./cpu/simd.wasm";
+import { Rotary, RotaryGrad } from "./arguments";
+import { lanes, madd } from "./cpu/simd.wasm";
 
 /** Tokens of one task. */
 const ROWS: i32 = 16;
@@ -36,12 +37,12 @@ function head(from: usize, to: usize, hd: i32, weight: usize, cos: usize, sin: u
   }
 }
 
-export function rotary(args: usize, task: i32, scratch: usize): void {
-  const qkv = <usize>word(args, 0), wq = <usize>word(args, 1), wk = <usize>word(args, 2);
-  const angles = <usize>word(args, 3), dest = <usize>word(args, 4);
-  const q = <usize>word(args, 5), k = <usize>word(args, 6), v = <usize>word(args, 7);
-  const M = <i32>word(args, 8), row = <i32>word(args, 9), D = <i32>word(args, 10), eps = real(args, 11);
-  const hd = <i32>word(args, 12);
+export function rotary(args: Rotary, task: i32, scratch: usize): void {
+  const qkv = args.qkv, wq = args.wq, wk = args.wk;
+  const angles = args.angles, dest = args.dest;
+  const q = args.q, k = args.k, v = args.v;
+  const M = args.M, row = args.row, D = args.D, eps = args.eps;
+  const hd = args.hd;
   const bytes = <usize>D << 2, half = <usize>(hd >> 1) << 2;
   const end = row + min(M, (task + 1) * ROWS);
   for (let t = row + task * ROWS; t < end; t++) {
@@ -109,12 +110,12 @@ function headGrad(
   }
 }
 
-export function rotaryGrad(args: usize, task: i32, scratch: usize): void {
-  const qkv = <usize>word(args, 0), w = <usize>word(args, 1), angles = <usize>word(args, 2);
-  const dest = <usize>word(args, 3), dy = <usize>word(args, 4), dv = <usize>word(args, 5);
-  const dqkv = <usize>word(args, 6), dw = <usize>word(args, 7);
-  const M = <i32>word(args, 8), row = <i32>word(args, 9), D = <i32>word(args, 10), eps = real(args, 11);
-  const hd = <i32>word(args, 12), part = <usize>word(args, 13);
+export function rotaryGrad(args: RotaryGrad, task: i32, scratch: usize): void {
+  const qkv = args.qkv, w = args.w, angles = args.angles;
+  const dest = args.dest, dy = args.dy, dv = args.dv;
+  const dqkv = args.dqkv, dw = args.dw;
+  const M = args.M, row = args.row, D = args.D, eps = args.eps;
+  const hd = args.hd, part = <usize>args.part;
   const bytes = <usize>D << 2, half = <usize>(hd >> 1) << 2, head = 2 * half;
   const end = row + min(M, (task + 1) * ROWS);
   for (let t = row + task * ROWS; t < end; t++) {

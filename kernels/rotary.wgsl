@@ -1,20 +1,6 @@
 // rotary: eight invocations share one head of one token; neighbours take neighbouring pairs of channels.
 
 //# forward
-override hd: u32 = 0u; // channels of a head
-
-struct Params { M: u32, row: u32, D: u32, eps: f32 }
-
-@group(0) @binding(0) var<storage, read> qkv: array<f32>; // [T, 3D] = [q | k | v]
-@group(0) @binding(1) var<storage, read> wq: array<f32>;  // [hd]
-@group(0) @binding(2) var<storage, read> wk: array<f32>;
-@group(0) @binding(3) var<storage, read> angles: array<f32>; // [T, hd] = [cosines | sines]
-@group(0) @binding(4) var<storage, read> dest: array<i32>; // [T]
-@group(0) @binding(5) var<storage, read_write> q: array<f32>; // [T, D]
-@group(0) @binding(6) var<storage, read_write> k: array<f32>; // [S, D]
-@group(0) @binding(7) var<storage, read_write> v: array<f32>;
-@group(0) @binding(8) var<uniform> p: Params;
-
 var<workgroup> partial: array<vec2f, 64>; // sums of squares of q and k
 
 @compute @workgroup_size(64)
@@ -63,20 +49,6 @@ fn forward(
 
 //# backward
 // A workgroup takes one token: eight heads at a time, the weights' gradients added up over heads in order.
-override hd: u32 = 2u; // channels of a head
-override part: u32 = 0u; // 0: queries; 1: keys, and values with them
-
-struct Params { M: u32, row: u32, D: u32, eps: f32 }
-
-@group(0) @binding(0) var<storage, read> qkv: array<f32>; // [T, 3D] = [q | k | v]
-@group(0) @binding(1) var<storage, read> w: array<f32>;  // [hd]
-@group(0) @binding(2) var<storage, read> angles: array<f32>; // [T, hd] = [cosines | sines]
-@group(0) @binding(3) var<storage, read> dest: array<i32>; // [T]
-@group(0) @binding(4) var<storage, read> dy: array<f32>; // [T, D] of q, or [S, D] of k
-@group(0) @binding(5) var<storage, read> dv: array<f32>; // [S, D]
-@group(0) @binding(6) var<storage, read_write> dqkv: array<f32>; // [T, 3D]
-@group(0) @binding(7) var<storage, read_write> dw: array<f32>; // [T, hd]
-@group(0) @binding(8) var<uniform> p: Params;
 
 var<workgroup> partial: array<vec2f, 64>; // sums of squares of x, and of x w g
 var<workgroup> weights: array<vec2f, 4u * hd>; // [8, hd/2]: gradients of a pair of weights

@@ -2,23 +2,28 @@
  * The contract of one operation, read by both devices, the tests and the estimates.
  *
  * A kernel names its buffers and their shapes by letters (`"T D"`), its scalars, its cost, its double-precision
- * reference and one launch per device. Conventions that hold everywhere:
+ * reference, one launch per device, the cases that check it and, where it can be differentiated, its gradient rule.
+ * docs/kernels.md shows how to add one. Conventions that hold everywhere:
  *
  * - buffers are passed in the order inputs, then outputs; an input marked `?` may be absent;
  * - activations are assigned, parameter gradients accumulate;
  * - gradients are named `dX` for an input `x`;
  * - a letter stands for one size in the whole kernel; sizes are solved from the inputs and checked.
  *
- * On both devices the scalars (`params`) and the compile-time choices (`flags`) reach the kernel in declared order:
+ * Both devices get the buffers, the scalars (`params`) and the compile-time choices (`flags`) under the names of the
+ * contract, through declarations that are generated from it:
  *
- * - WGSL: buffer i is `@group(0) @binding(i)`; after the last buffer comes one `var<uniform>` struct that holds the
- *   params (4 bytes each, declared order); each flag is an `override` constant of the same name;
- * - WebAssembly: `fn(args, task, scratch)`; `args` points to 4-byte words: buffer addresses (0 when absent), params,
- *   flags; `task` counts from 0 to tasks-1 and may run on any thread in any order, so a task owns what it writes;
- *   `scratch` is a private area of that thread.
+ * - WGSL (webgpu/declare.ts): a storage variable per buffer, a uniform `p` with a field per scalar, an `override`
+ *   constant per flag;
+ * - AssemblyScript (cpu/declare.ts): `fn(a, task, scratch)`, where `a` has a field per buffer (its address, 0 when
+ *   absent), scalar and flag; `task` counts from 0 to tasks-1 and may run on any thread in any order, so a task owns
+ *   what it writes; `scratch` is a private area of that thread.
+ *
+ * `deno task kernel NAME` prints the declarations and the whole shader of a kernel.
  *
  * @module
  */
+import type { GradientRule } from "./gradient.ts";
 
 /** Buffers that a kernel may have: the storage buffers that WebGPU promises a shader stage. Many adapters have no more. */
 export const MAX_BUFFERS = 8;
@@ -49,22 +54,22 @@ export interface Target {
  * Flags must not change within a pipeline, sizes may: `entry` may choose by anything, `source` by flags and target only.
  */
 export interface WgslSide {
-  /** WGSL text, or a function of the flags where array sizes depend on them (head width, say). */
+  /** WGSL text after the declarations, or a function of the flags where array sizes depend on them (head width, say). */
   readonly source: string | ((p: Params, target: Target) => string);
   /** Entry point. */
   readonly entry: string | ((p: Params, target: Target) => string);
+  /** Element types of buffers that the shader reads as something else: `vec4f` for four f32 at once, `u32` for bits. */
+  readonly views?: Readonly<Record<string, string>>;
   /** More `override` constants, made from sizes that take few values (a filter's width, say). */
-  readonly constants?: (p: Params, target: Target) => Readonly<Record<string, number>>;
+  readonly constants?: Readonly<Record<string, (p: Params) => number>>;
   /** Number of workgroups, x or [x, y, z]. A plain number may exceed 65,535: the device folds it into x and y. */
   readonly groups: (p: Params, target: Target) => number | readonly [number, number, number];
   /** Loop iterations of one invocation, all loops together; software adapters stop silently after 65,535. */
   readonly loops: (p: Params, target: Target) => number;
 }
 
-/** How a kernel runs on the WebAssembly device. */
+/** How a kernel runs on the WebAssembly device: the exported function of the kernel's name. */
 export interface WasmSide {
-  /** Exported function, `(args: usize, task: i32, scratch: usize) => void`. */
-  readonly fn: string;
   /** Number of independent tasks. It depends on the shapes only, never on the number of threads. */
   readonly tasks: (p: Params) => number;
   /** Bytes of private scratch memory that one thread needs. */
@@ -73,15 +78,30 @@ export interface WasmSide {
   readonly packed?: (p: Params) => Readonly<Record<string, readonly [number, number, number]>>;
 }
 
-/** One operation. See the module text for the conventions. */
-export interface Kernel {
-  /** Name in messages and statistics. */
+/** Sizes, scalars and flags at which a kernel is checked, and how to make the inputs that must not be random. */
+export interface Case {
+  readonly params: Params;
+  /** Index inputs, and floats that must not be uniform in [-1, 1]. */
+  readonly inputs?: Readonly<Record<string, (p: Params, random: () => number) => ArrayLike<number>>>;
+  /** Optional inputs and outputs that are left out. */
+  readonly absent?: readonly string[];
+}
+
+/** Largest error of a kernel against its reference, relative to max(1, largest expected value), with the reason. */
+export interface Tolerance {
+  readonly bound: number;
+  readonly why: string;
+}
+
+/** One operation as it is written down. See the module text for the conventions. */
+export interface KernelSpec {
+  /** Name in messages and statistics, and of the exported WebAssembly function. */
   readonly name: string;
   /** Shape contracts of the inputs, e.g. `"T D"`, `"T:i32"`, `"N?"`, `"N K:f16"` (an f32 input may come as f16 where marked `:f32|f16`). */
   readonly inputs: Readonly<Record<string, string>>;
   /** Shape contracts of the outputs. */
   readonly outputs: Readonly<Record<string, string>>;
-  /** Scalars in the order in which both devices get them. Size letters may be listed here too. */
+  /** Scalars. Size letters may be listed here too. */
   readonly params: Readonly<Record<string, ParamType>>;
   /** Small non-negative integers that are fixed per pipeline (activation, presence of an input, head width). */
   readonly flags: readonly string[];
@@ -93,25 +113,89 @@ export interface Kernel {
   readonly wgsl: WgslSide;
   /** The WebAssembly side. */
   readonly wasm: WasmSide;
+  /** Where it is checked on every device: the smallest sizes, odd edges, and sizes that fill several tiles. */
+  readonly cases: readonly Case[];
+  /** Allowed error; default 2e-6, f32 rounding of a few operations per element. */
+  readonly tolerance?: Tolerance;
+  /** How gradients pass through it; none for kernels that only gradients and optimisers launch. */
+  readonly gradient?: GradientRule;
 }
 
-/** A parsed shape contract. */
-export interface Contract {
+/** A buffer of a kernel, its contract parsed. */
+export interface BufferContract {
+  readonly name: string;
+  /** Whether the kernel writes it. */
+  readonly output: boolean;
+  /** Sizes from the outermost on: letters, or digits for a fixed size. */
   readonly letters: readonly string[];
+  /** Element types that it may have; outputs are made in the first. */
   readonly dtypes: readonly DType[];
+  /** Whether it may be absent. */
   readonly optional: boolean;
 }
 
-/** Parses `"N K:f32|f16?"` into letters, dtypes and whether the buffer may be absent. */
-export function parseContract(text: string): Contract {
+/** One operation, its contract parsed. Made by {@linkcode defineKernel}. */
+export interface Kernel extends KernelSpec {
+  /** Its buffers in the order in which launches pass them: inputs, then outputs. */
+  readonly buffers: readonly BufferContract[];
+}
+
+/** Parses `"N K:f32|f16?"`. */
+function parseContract(name: string, text: string, output: boolean): BufferContract {
   const optional = text.endsWith("?");
   const [shape, types] = (optional ? text.slice(0, -1) : text).split(":");
   return {
+    name,
+    output,
     letters: shape.split(" ").filter((s) => s.length > 0),
     dtypes: (types?.split("|") ?? ["f32"]) as DType[],
     optional,
   };
 }
+
+/**
+ * Makes a kernel of its description: parses the contracts, once.
+ *
+ * @throws {Error} If two of its buffers, scalars and flags share a name that both devices need apart, or if it has more
+ * buffers than an adapter is sure to bind.
+ */
+export function defineKernel(spec: KernelSpec): Kernel {
+  const buffers = [
+    ...Object.entries(spec.inputs).map(([name, text]) => parseContract(name, text, false)),
+    ...Object.entries(spec.outputs).map(([name, text]) => parseContract(name, text, true)),
+  ];
+  if (buffers.length > MAX_BUFFERS) {
+    throw new Error(
+      `${spec.name}: has ${buffers.length} buffers, expected at most ${MAX_BUFFERS}: ${
+        buffers.map((b) => b.name)
+      }`,
+    );
+  }
+  const names = [...buffers.map((b) => b.name), ...Object.keys(spec.params), ...spec.flags, "p"];
+  const twice = names.find((name, i) => names.indexOf(name) < i);
+  if (twice) throw new Error(`${spec.name}: ${twice} names two things, expected one buffer, scalar or flag`);
+  return { ...spec, buffers };
+}
+
+/** The kernels that a module exports. */
+export const kernelsOf = (module: Readonly<Record<string, unknown>>): Kernel[] =>
+  Object.values(module).filter((each): each is Kernel =>
+    typeof each === "object" && each !== null && "buffers" in each && "reference" in each
+  );
+
+/** Number of elements of a buffer at some sizes; NaN if a size is missing. */
+export const countOf = (contract: BufferContract, sizes: Params): number =>
+  shapeOf(contract, sizes).reduce((n, size) => n * (size ?? NaN), 1);
+
+/** Shape of a buffer at some sizes. */
+export const shapeOf = ({ letters }: BufferContract, sizes: Params): number[] =>
+  letters.map((l) => isFixed(l) ? Number(l) : sizes[l]);
+
+const isFixed = (letter: string): boolean => letter >= "0" && letter <= "9\uffff";
+
+/** Whether a buffer of a launch holds halves: because it always does, or because the `half` flag says so. */
+export const holdsHalves = ({ dtypes }: BufferContract, params: Params): boolean =>
+  dtypes[0] === "f16" || (params.half === 1 && dtypes.includes("f16"));
 
 /** What the shape check needs to know of a tensor. */
 export interface Shaped {
@@ -122,20 +206,21 @@ export interface Shaped {
 /**
  * Solves the size letters of a kernel from its tensors and checks every shape and dtype.
  *
+ * @param tensors In the order of the kernel's buffers; null is absent on purpose, undefined an output still to be made.
  * @param given Sizes that are known beforehand (they win over the tensors, which are then checked against them).
  * @returns The sizes by letter, `given` included.
  * @throws {RangeError} On a wrong rank, size or dtype, or a missing input: who, what, expected, found.
  */
 export function solveShapes(
   kernel: Kernel,
-  tensors: Readonly<Record<string, Shaped | null | undefined>>,
+  tensors: readonly (Shaped | null | undefined)[],
   given: Params = {},
 ): Record<string, number> {
   const sizes: Record<string, number> = { ...given };
   const from: Record<string, string> = {};
   const fail = (who: string, shape: readonly number[], letters: readonly string[]): never => {
     const expected = letters.map((l) =>
-      /^\d+$/.test(l)
+      isFixed(l)
         ? l
         : `${l}${sizes[l] === undefined ? "" : `=${sizes[l]}`}${from[l] ? ` (from ${from[l]})` : ""}`
     );
@@ -143,28 +228,25 @@ export function solveShapes(
       `${kernel.name}: ${who} has shape [${shape.join(", ")}], expected [${expected.join(", ")}]`,
     );
   };
-  for (const [name, text] of [...Object.entries(kernel.inputs), ...Object.entries(kernel.outputs)]) {
-    const contract = parseContract(text);
-    const t = tensors[name];
+  kernel.buffers.forEach(({ name, output, letters, dtypes, optional }, i) => {
+    const t = tensors[i];
     if (t === null || t === undefined) {
-      if (contract.optional || (name in kernel.outputs && t === undefined)) continue;
-      throw new RangeError(`${kernel.name}: ${name} is missing, expected [${contract.letters.join(", ")}]`);
+      if (optional || (output && t === undefined)) return;
+      throw new RangeError(`${kernel.name}: ${name} is missing, expected [${letters.join(", ")}]`);
     }
-    if (!contract.dtypes.includes(t.dtype)) {
-      throw new RangeError(
-        `${kernel.name}: ${name} has dtype ${t.dtype}, expected ${contract.dtypes.join(" or ")}`,
-      );
+    if (!dtypes.includes(t.dtype)) {
+      throw new RangeError(`${kernel.name}: ${name} has dtype ${t.dtype}, expected ${dtypes.join(" or ")}`);
     }
-    if (t.shape.length !== contract.letters.length) fail(name, t.shape, contract.letters);
-    contract.letters.forEach((letter, i) => {
-      const size = t.shape[i];
-      if (/^\d+$/.test(letter)) {
-        if (size !== Number(letter)) fail(name, t.shape, contract.letters);
+    if (t.shape.length !== letters.length) fail(name, t.shape, letters);
+    letters.forEach((letter, axis) => {
+      const size = t.shape[axis];
+      if (isFixed(letter)) {
+        if (size !== Number(letter)) fail(name, t.shape, letters);
       } else if (sizes[letter] === undefined) {
         sizes[letter] = size;
         from[letter] = name;
-      } else if (sizes[letter] !== size) fail(name, t.shape, contract.letters);
+      } else if (sizes[letter] !== size) fail(name, t.shape, letters);
     });
-  }
+  });
   return sizes;
 }

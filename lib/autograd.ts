@@ -4,7 +4,7 @@
  * @module
  */
 import type { Device } from "../kernels/device.ts";
-import { GRADIENTS } from "./gradients.ts";
+import { launch } from "./launch.ts";
 import { accumulate, copy, full } from "./ops.ts";
 import type { Params } from "./params.ts";
 import { recording, Tape, type TapeEntry, type TapeSegment, withTape } from "./tape.ts";
@@ -25,12 +25,6 @@ export interface GradOptions {
   /** Gradients to add to, from an earlier call: gradient accumulation. */
   readonly into?: Params;
 }
-
-const saves = (kernel: { readonly name: string }): readonly string[] => {
-  const rule = GRADIENTS[kernel.name];
-  if (!rule) throw new Error(`${kernel.name}: has no gradient; add a row to lib/gradients.ts`);
-  return rule.saves;
-};
 
 /**
  * A function that computes a loss and the gradients of the parameters, which are its first argument.
@@ -83,7 +77,7 @@ export function vjp<A extends unknown[]>(
   fn: (params: Params, ...args: A) => Tensor,
 ): (params: Params, ...args: A) => Vjp {
   return (params, ...args) => {
-    const tape = new Tape(Object.values(params).map((t) => t.node), saves);
+    const tape = new Tape(Object.values(params).map((t) => t.node));
     const value = scope(() => withTape(tape, () => fn(params, ...args)));
     const wanted = new Map(Object.entries(params).map(([name, t]) => [t.node, name]));
     let used = false;
@@ -118,7 +112,9 @@ function backward(
 ): void {
   const writers = new Map<Node, number>(); // launches still to come that wrote a piece of this memory
   const outputsOf = (e: TapeEntry | TapeSegment) =>
-    "body" in e ? [e.output] : Object.keys(e.kernel.outputs).map((n) => e.nodes[n]).filter((n) => n);
+    "body" in e
+      ? [e.output]
+      : e.kernel.buffers.filter((b) => b.output).map((b) => e.nodes[b.name]).filter((n) => n);
   for (const e of tape.entries) for (const n of outputsOf(e)) writers.set(n, (writers.get(n) ?? 0) + 1);
   for (const e of tape.entries.toReversed()) {
     const outputs = outputsOf(e);
@@ -148,8 +144,12 @@ function entryBackward(tape: Tape, entry: TapeEntry, grads: Map<Node, Tensor>, d
   };
   const wants = (name: string) => nodes[name] !== undefined && tape.tracked.has(nodes[name]);
   const sum = (name: string) => grads.get(nodes[name])?.reshape(shapes[name]) ?? make(name, true);
-  GRADIENTS[kernel.name].backward({
+  kernel.gradient!.backward<Tensor>({
     params,
+    launch,
+    zeros: (shape) => full(device, shape, 0),
+    empty: (shape) => Tensor.empty(device, shape),
+    flat: (tensor) => tensor.reshape([tensor.size]),
     saved: (name) => saved[name],
     grad: (name) => (grads.get(nodes[name]) ?? full(device, shapes[name], 0)).reshape(shapes[name]),
     wants,

@@ -3,7 +3,9 @@
  *
  * @module
  */
-import { type Kernel, type Params, parseContract, solveShapes } from "../kernels/spec.ts";
+import { planOf } from "../kernels/plan.ts";
+import type { Kernel, Params } from "../kernels/spec.ts";
+import type { Storage } from "../kernels/device.ts";
 import { recording } from "./tape.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -22,29 +24,26 @@ export function launch(
   params: Params,
   outs: Inputs = {},
 ): Record<string, Tensor> {
-  const tensors: Record<string, Tensor | null | undefined> = { ...inputs, ...outs };
-  const sizes = solveShapes(kernel, tensors, params);
-  const device = Object.values(inputs).find((t) => t)!.device;
-  const result: Record<string, Tensor> = {};
-  for (const [name, text] of Object.entries(kernel.outputs)) {
-    const { letters, dtypes, optional } = parseContract(text);
-    if (tensors[name] === undefined && !optional) {
-      const shape = letters.map((l) => /^\d+$/.test(l) ? Number(l) : sizes[l]);
-      if (shape.some((s) => s === undefined)) {
-        throw new RangeError(`${kernel.name}: the size of ${name} is not known`);
-      }
-      tensors[name] = Tensor.empty(device, shape, dtypes[0]);
-    }
-    if (tensors[name]) result[name] = tensors[name]!;
+  const contracts = kernel.buffers;
+  const tensors: (Tensor | null | undefined)[] = new Array(contracts.length);
+  for (let i = 0; i < contracts.length; i++) {
+    const { name, output } = contracts[i];
+    tensors[i] = output ? outs[name] : inputs[name];
   }
-  const names = [...Object.keys(kernel.inputs), ...Object.keys(kernel.outputs)];
-  const buffers = names.map((n) => {
-    const t = tensors[n];
-    if (t && t.device !== device) throw new RangeError(`${kernel.name}: ${n} lies on another device`);
-    return t ? t.storage : null;
-  });
-  device.run({ kernel, buffers, params: sizes });
-  recording()?.record(kernel, tensors, sizes);
+  const plan = planOf(kernel, tensors, params);
+  const device = (tensors.find((t) => t) as Tensor).device;
+  const result: Record<string, Tensor> = {};
+  const buffers: (Storage | null)[] = new Array(contracts.length);
+  for (let i = 0; i < contracts.length; i++) {
+    const { name, output, dtypes } = contracts[i], shape = plan.shapes[i];
+    const t = tensors[i] ?? (output && shape ? Tensor.empty(device, shape, dtypes[0]) : null);
+    if (t && t.device !== device) throw new RangeError(`${kernel.name}: ${name} lies on another device`);
+    if (output && t) result[name] = t;
+    tensors[i] = t;
+    buffers[i] = t ? t.storage : null;
+  }
+  device.run({ kernel, buffers, params: plan.params });
+  recording()?.record(kernel, tensors, plan.params);
   return result;
 }
 

@@ -220,5 +220,5 @@ export function gateAdd(
 
 /** weight[f] · mean over a frame of (prediction - target)²: prediction and target `[F, P]`, weight `[F]`, loss `[F]`. */
 export function frameLoss(prediction: Tensor, target: Tensor, weight: Tensor): Tensor {
-  return launch(frameLossKernel, { prediction, target, weight }, {}).loss;
+  return launch(frameLossKernel, { prediction, expected: target, weight }, {}).loss;
 }

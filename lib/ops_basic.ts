@@ -4,30 +4,18 @@
  * @module
  */
 import { type Activation, ACTIVATIONS } from "../kernels/activation.ts";
-import { COPY_AXES, stridedCopy } from "../kernels/copy.ts";
+import { COPY_AXES, copyParams, type Strided, stridedCopy } from "../kernels/copy.ts";
 import type { Device } from "../kernels/device.ts";
 import * as elementwise from "../kernels/elementwise.ts";
 import { launch } from "./launch.ts";
 import { type Shape, sizeOf, Tensor } from "./tensor.ts";
 
-/** Index arithmetic of {@linkcode copyStrided}, in elements; at most six axes. */
-export interface Strided {
-  /** Number of indices along each axis. */
-  readonly sizes: Shape;
-  /** Stride of `x` for each axis. */
-  readonly from: Shape;
-  /** Stride of `y` for each axis. */
-  readonly to: Shape;
-  /** First element of `x`. */
-  readonly fromAt?: number;
-  /** First element of `y`. */
-  readonly toAt?: number;
-}
+export type { Strided } from "../kernels/copy.ts";
 
 /** y[toAt + Σ i·to] = x[fromAt + Σ i·from] for all indices below `sizes`. A stride of 0 repeats. */
-export function copyStrided(x: Tensor, y: Tensor, { sizes, from, to, fromAt = 0, toAt = 0 }: Strided): void {
-  const lead = COPY_AXES - sizes.length;
-  if (lead < 0) {
+export function copyStrided(x: Tensor, y: Tensor, strided: Strided): void {
+  const { sizes, from, to, fromAt = 0, toAt = 0 } = strided;
+  if (sizes.length > COPY_AXES) {
     throw new RangeError(`copyStrided: found ${sizes.length} axes, expected at most ${COPY_AXES}`);
   }
   const last = (at: number, strides: Shape) => sizes.reduce((sum, n, i) => sum + (n - 1) * strides[i], at);
@@ -36,13 +24,7 @@ export function copyStrided(x: Tensor, y: Tensor, { sizes, from, to, fromAt = 0,
       `copyStrided: reaches element ${last(fromAt, from)} of ${x.size} and ${last(toAt, to)} of ${y.size}`,
     );
   }
-  const params: Record<string, number> = { xAt: fromAt, yAt: toAt };
-  for (let a = 0; a < COPY_AXES; a++) {
-    params[`n${a}`] = a < lead ? 1 : sizes[a - lead];
-    params[`xs${a}`] = a < lead ? 0 : from[a - lead];
-    params[`ys${a}`] = a < lead ? 0 : to[a - lead];
-  }
-  launch(stridedCopy, { x: x.reshape([x.size]) }, params, { y: y.reshape([y.size]) });
+  launch(stridedCopy, { x: flat(x) }, copyParams(strided), { y: flat(y) });
 }
 
 /** Row-major strides of a shape. */

@@ -4,7 +4,7 @@
  * @module
  */
 import { type Activation, ACTIVATIONS } from "../kernels/activation.ts";
-import { conv2d as convKernel, depthwiseConv2d as depthwiseKernel } from "../kernels/conv2d.ts";
+import { conv2d as convKernel, depthwiseConv2d as depthwiseKernel, windows } from "../kernels/conv2d.ts";
 import * as elementwise from "../kernels/elementwise.ts";
 import { groupedLinear as groupedKernel } from "../kernels/linear.ts";
 import * as norms from "../kernels/norm.ts";
@@ -103,10 +103,6 @@ export function reluAttention(qkv: Tensor, hd: number, eps = 1e-15): Tensor {
   return launch(reluAttentionKernel, { qkv }, { G, C: G * hd, hd, eps }).y;
 }
 
-/** Number of windows of `K` pixels over `length` pixels. */
-const windows = (length: number, K: number, stride: number, pad: number): number =>
-  Math.floor((length + 2 * pad - K) / stride) + 1;
-
 /** Convolution of channels-last images: x `[B, H, W, I]`, w `[O, I, KH, KW]`, zero padding; y `[B, OH, OW, O]`. */
 export function conv2d(
   x: Tensor,
@@ -160,5 +156,5 @@ export function maxPool2d(x: Tensor, K: number, stride: number, pad = 0): Tensor
 
 /** weight[f] · mean of |prediction - target|: prediction and target `[F, P]`, weight `[F]`, loss `[F]`. */
 export function absLoss(prediction: Tensor, target: Tensor, weight: Tensor): Tensor {
-  return launch(absLossKernel, { prediction, target, weight }, {}).loss;
+  return launch(absLossKernel, { prediction, expected: target, weight }, {}).loss;
 }

@@ -35,38 +35,39 @@ export class Tape {
   readonly owned: Set<Tensor> = new Set();
   /** Scopes that were open when the tape began. */
   readonly depth: number = scopeDepth();
-  readonly #saves: (kernel: Kernel) => readonly string[];
 
-  /** @param saves Names of the tensors that a kernel's gradient reads. */
-  constructor(tracked: Iterable<Node>, saves: (kernel: Kernel) => readonly string[]) {
+  constructor(tracked: Iterable<Node>) {
     this.tracked = new Set(tracked);
-    this.#saves = saves;
   }
 
-  /** Records a launch, unless nothing of it is tracked. */
-  record(kernel: Kernel, tensors: Readonly<Record<string, Tensor | null | undefined>>, params: Params): void {
-    if (!Object.keys(kernel.inputs).some((name) => tensors[name] && this.tracked.has(tensors[name].node))) {
-      return;
-    }
-    const present = Object.entries(tensors).filter((e): e is [string, Tensor] => Boolean(e[1]));
-    const saves = this.#saves(kernel);
-    this.entries.push({
-      kernel,
-      params,
-      nodes: Object.fromEntries(present.map(([name, t]) => [name, t.node])),
-      shapes: Object.fromEntries(present.map(([name, t]) => [name, t.shape])),
-      saved: unscoped(() =>
-        Object.fromEntries(
-          present.filter(([n]) => saves.includes(n)).map(([n, t]) => [n, t.reshape(t.shape)]),
-        )
-      ),
+  /**
+   * Records a launch, unless nothing of it is tracked.
+   *
+   * @param tensors In the order of the kernel's buffers.
+   * @throws {Error} If the kernel has no gradient.
+   */
+  record(kernel: Kernel, tensors: readonly (Tensor | null | undefined)[], params: Params): void {
+    const { name, buffers, gradient } = kernel;
+    if (!buffers.some((b, i) => !b.output && tensors[i] && this.tracked.has(tensors[i].node))) return;
+    if (!gradient) throw new Error(`${name}: has no gradient; give the kernel a gradient rule`);
+    const nodes: Record<string, Node> = {}, shapes: Record<string, readonly number[]> = {};
+    const saved: Record<string, Tensor> = {};
+    unscoped(() => {
+      for (const [i, b] of buffers.entries()) {
+        const t = tensors[i];
+        if (!t) continue;
+        nodes[b.name] = t.node;
+        shapes[b.name] = t.shape;
+        if (gradient.saves.includes(b.name)) saved[b.name] = t.reshape(t.shape);
+        if (b.output) this.tracked.add(t.node);
+      }
     });
-    for (const name of Object.keys(kernel.outputs)) if (tensors[name]) this.tracked.add(tensors[name].node);
+    this.entries.push({ kernel, params, nodes, shapes, saved });
   }
 
   /** A tape for running a segment again, with the same tracked memory. */
   again(): Tape {
-    return new Tape(this.tracked, this.#saves);
+    return new Tape(this.tracked);
   }
 }
 

@@ -1,50 +1,16 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { attention } from "../kernels/attention.ts";
 import { CASES } from "../kernels/cases.ts";
-import { holdsHalves } from "../kernels/check.ts";
 import { ALIGNMENT, Allocator } from "../kernels/cpu/allocator.ts";
 import { openCpuDevice } from "../kernels/cpu/device.ts";
-import type { Device } from "../kernels/device.ts";
 import { groupMean } from "../kernels/elementwise.ts";
 import { linear } from "../kernels/linear.ts";
-import { type Kernel, type Params, parseContract } from "../kernels/spec.ts";
-import { checkKernel, generator, type KernelCase } from "./helpers.ts";
+import type { Kernel, Params } from "../kernels/spec.ts";
+import { checkKernel, generator, outputsOf } from "./helpers.ts";
 
 /** Threads outlive a test's promises, so resources are not counted. */
 function test(name: string, fn: () => Promise<void> | void): void {
   Deno.test({ name, fn, sanitizeOps: false, sanitizeResources: false });
-}
-
-/** The bytes of every output of a case; `pack` lays out the weights that the kernel takes packed. */
-async function outputs(device: Device, { kernel, params, inputs, absent }: KernelCase, pack = false) {
-  const random = generator(3);
-  const weights = Object.keys(kernel.wasm.packed?.(params) ?? {});
-  const names = [...Object.keys(kernel.inputs), ...Object.keys(kernel.outputs)];
-  const storages = names.map((name) => {
-    if (absent?.includes(name)) return null;
-    const { letters, dtypes } = parseContract(kernel.inputs[name] ?? kernel.outputs[name]);
-    const shape = letters.map((l) => /^\d+$/.test(l) ? Number(l) : params[l]);
-    const count = shape.reduce((n, s) => n * s, 1), made = inputs?.[name]?.(params, random);
-    const values = Array.from({ length: count }, (_, i) => made ? made[i] : random() * 2 - 1);
-    const half = holdsHalves(dtypes, params);
-    const data = dtypes[0] === "i32"
-      ? Int32Array.from(values)
-      : half
-      ? Float16Array.from(values)
-      : Float32Array.from(values);
-    const storage = device.alloc(data.byteLength);
-    device.write(storage, data);
-    if (pack && weights.includes(name)) {
-      const kind = shape.length === 2 ? "linear" : "conv2d";
-      device.pack(storage, { kind, shape, dtype: half ? "f16" : "f32" });
-    }
-    return storage;
-  });
-  device.run({ kernel, buffers: storages, params });
-  const made = storages.slice(Object.keys(kernel.inputs).length).filter((s) => s !== null);
-  const result = await Promise.all(made.map(async (s) => new Uint8Array(await device.read(s))));
-  storages.forEach((s) => s && device.free(s));
-  return result;
 }
 
 /** Runs a program in a process of its own with read access only. */
@@ -102,7 +68,7 @@ test("every kernel gives the same bits on one, two and three threads", async () 
     const devices = await Promise.all([1, 2, 3].map((threads) => openCpuDevice({ threads, simd })));
     for (const each of CASES) {
       const results = [];
-      for (const device of devices) results.push(await outputs(device, each));
+      for (const device of devices) results.push(await outputsOf(device, each));
       assertEquals(results[1], results[0], each.kernel.name);
       assertEquals(results[2], results[0], each.kernel.name);
     }
@@ -115,7 +81,7 @@ test("packed weights give the same bits as row-major ones, f32 and f16", async (
   const cases = CASES.filter((c) => c.kernel.wasm.packed);
   assert(cases.some((c) => c.params.half === 1) && cases.length > 10);
   for (const each of cases) {
-    assertEquals(await outputs(device, each, true), await outputs(device, each), each.kernel.name);
+    assertEquals(await outputsOf(device, each, true), await outputsOf(device, each), each.kernel.name);
   }
   device.close();
 });
@@ -217,14 +183,17 @@ test("a kernel that traps on any thread is an error, and the device goes on", as
   const device = await openCpuDevice({ threads: 3 });
   const broken: Kernel = {
     ...groupMean,
-    name: "broken",
     flops: () => 1e9,
     wasm: { ...groupMean.wasm, tasks: (p: Params) => p.P },
   };
   const x = device.alloc(1024), y = device.alloc(1024);
   for (let i = 0; i < 20; i++) {
     const params = { P: 64, C: 4, O: 0, hasResidual: 0 }; // divides by zero in every task
-    assertThrows(() => device.run({ kernel: broken, buffers: [x, null, y], params }), Error, "broken");
+    assertThrows(
+      () => device.run({ kernel: broken, buffers: [x, null, y], params }),
+      Error,
+      "the kernel failed",
+    );
   }
   for (const each of CASES.filter((c) => c.kernel === linear)) await checkKernel(device, each);
   device.close();

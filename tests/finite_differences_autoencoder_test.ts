@@ -164,7 +164,7 @@ Deno.test("gradients of max-pooling and of the L1 loss agree with finite differe
     agree(maxPool2d, io, p, { y: dy }, "x", run(maxPool2dGrad, { x: io.x, dy, dx: zeros(120) }, p).dx!);
   }
   const p = { F: 2, P: 5 }, dloss = values(2);
-  const io: HostBuffers = { prediction: values(10), target: values(10), weight: values(2), loss: zeros(2) };
+  const io: HostBuffers = { prediction: values(10), expected: values(10), weight: values(2), loss: zeros(2) };
   const { dprediction } = run(absLossGrad, { ...io, dloss, dprediction: zeros(10) }, p);
   agree(absLoss, io, p, { loss: dloss }, "prediction", dprediction!);
 });

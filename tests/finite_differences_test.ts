@@ -124,7 +124,7 @@ Deno.test("gradients of activations, gates and the loss agree with finite differ
     run(rowSum, { a: dy, b: io.x, rows, y: zeros(12) }, { ...g, col: 3, hasB: 1 }).y!,
   );
   const p = { F: 2, P: 5 }, dloss = values(2);
-  const l: HostBuffers = { prediction: values(10), target: values(10), weight: values(2), loss: zeros(2) };
+  const l: HostBuffers = { prediction: values(10), expected: values(10), weight: values(2), loss: zeros(2) };
   agree(
     frameLoss,
     l,

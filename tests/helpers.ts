@@ -4,8 +4,10 @@
  * @module
  */
 import type { Device, DeviceName } from "../kernels/device.ts";
+import { buffersOf, generator, type KernelCase } from "../kernels/check.ts";
 import { openDevice } from "../kernels/open.ts";
-export { checkKernel, generator, type KernelCase, TOLERANCES } from "../kernels/check.ts";
+import { holdsHalves, shapeOf } from "../kernels/spec.ts";
+export { checkKernel, generator, type KernelCase, toleranceOf } from "../kernels/check.ts";
 
 /** Devices named in FAR_DEVICES (comma-separated); without it all that are there, except WebGPU over software GL. */
 export const DEVICES: readonly DeviceName[] = await namedDevices();
@@ -53,4 +55,26 @@ export function testOnDevices(name: string, body: (device: Device) => Promise<vo
       fn: async () => await body(await sharedDevice(deviceName)),
     });
   }
+}
+
+/** The bytes of every output of a case; `pack` lays out the weights that the kernel takes packed. */
+export async function outputsOf(device: Device, test: KernelCase, pack = false): Promise<Uint8Array[]> {
+  const { kernel, params } = test, { bytes } = buffersOf(test, generator(3));
+  const weights = Object.keys(kernel.wasm.packed?.(params) ?? {});
+  const storages = kernel.buffers.map((buffer) => {
+    const { name } = buffer, data = bytes[name];
+    if (!data) return null;
+    const storage = device.alloc(data.byteLength);
+    device.write(storage, data);
+    if (pack && weights.includes(name)) {
+      const shape = shapeOf(buffer, params), kind = shape.length === 2 ? "linear" : "conv2d";
+      device.pack(storage, { kind, shape, dtype: holdsHalves(buffer, params) ? "f16" : "f32" });
+    }
+    return storage;
+  });
+  device.run({ kernel, buffers: storages, params });
+  const outputs = storages.filter((s, i) => s && kernel.buffers[i].output);
+  const result = await Promise.all(outputs.map(async (s) => new Uint8Array(await device.read(s!))));
+  storages.forEach((s) => s && device.free(s));
+  return result;
 }

@@ -4,9 +4,8 @@
  *
  * @module
  */
-import { holdsHalves } from "../kernels/check.ts";
 import type { Device, DeviceStats, Launch, Storage } from "../kernels/device.ts";
-import { type HostBuffers, parseContract } from "../kernels/spec.ts";
+import { holdsHalves, type HostBuffers } from "../kernels/spec.ts";
 
 class HostStorage implements Storage {
   readonly data: ArrayBuffer;
@@ -65,21 +64,18 @@ export function openReferenceDevice(): Device {
 
 function runReference({ kernel, buffers, params }: Launch): void {
   const io: HostBuffers = {};
-  const contracts = { ...kernel.inputs, ...kernel.outputs };
-  Object.entries(contracts).forEach(([name, text], i) => {
-    const storage = buffers[i] as HostStorage | null;
-    if (!storage) io[name] = null;
-    else if (parseContract(text).dtypes[0] === "i32") io[name] = new Int32Array(storage.data);
-    else if (holdsHalves(parseContract(text).dtypes, params)) {
-      io[name] = Float64Array.from(new Float16Array(storage.data));
-    } else io[name] = Float64Array.from(new Float32Array(storage.data));
+  const floats = (i: number) => {
+    const { data } = buffers[i] as HostStorage;
+    return holdsHalves(kernel.buffers[i], params) ? new Float16Array(data) : new Float32Array(data);
+  };
+  kernel.buffers.forEach(({ name, dtypes }, i) => {
+    if (!buffers[i]) io[name] = null;
+    else if (dtypes[0] === "i32") io[name] = new Int32Array((buffers[i] as HostStorage).data);
+    else io[name] = Float64Array.from(floats(i));
   });
   kernel.reference(io, params);
-  Object.keys(kernel.outputs).forEach((name) => {
-    const at = Object.keys(contracts).indexOf(name);
+  kernel.buffers.forEach(({ name, output }, i) => {
     const value = io[name];
-    if (!(value instanceof Float64Array)) return;
-    const { data } = buffers[at] as HostStorage, { dtypes } = parseContract(kernel.outputs[name]);
-    (holdsHalves(dtypes, params) ? new Float16Array(data) : new Float32Array(data)).set(value);
+    if (output && value instanceof Float64Array) floats(i).set(value);
   });
 }

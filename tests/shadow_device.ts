@@ -3,9 +3,8 @@
  *
  * @module
  */
-import { holdsHalves } from "../kernels/check.ts";
 import type { Device, Launch } from "../kernels/device.ts";
-import { type HostBuffers, parseContract } from "../kernels/spec.ts";
+import { type BufferContract, holdsHalves, type HostBuffers } from "../kernels/spec.ts";
 
 /** The worst difference of one launch, relative to max(1, the largest expected value). */
 export interface ShadowReport {
@@ -43,23 +42,18 @@ export function shadow(device: Device): { readonly device: Device; reports(): Pr
 type Copies = Promise<(ArrayBuffer | null)[]>;
 
 async function compare({ kernel, params }: Launch, before: Copies, after: Copies): Promise<ShadowReport[]> {
-  const contracts = Object.entries({ ...kernel.inputs, ...kernel.outputs });
   const given = await before, found = await after, io: HostBuffers = {};
-  contracts.forEach(([name, text], i) => {
-    const { dtypes } = parseContract(text), data = given[i];
-    io[name] = !data
-      ? null
-      : dtypes[0] === "i32"
-      ? new Int32Array(data)
-      : holdsHalves(dtypes, params)
-      ? Float64Array.from(new Float16Array(data))
-      : Float64Array.from(new Float32Array(data));
+  const floats = (contract: BufferContract, data: ArrayBuffer) =>
+    holdsHalves(contract, params) ? new Float16Array(data) : new Float32Array(data);
+  kernel.buffers.forEach((contract, i) => {
+    const { name, dtypes } = contract, data = given[i];
+    if (!data) io[name] = null;
+    else io[name] = dtypes[0] === "i32" ? new Int32Array(data) : Float64Array.from(floats(contract, data));
   });
   kernel.reference(io, params);
-  return Object.keys(kernel.outputs).filter((name) => io[name]).map((name) => {
-    const data = found[contracts.findIndex(([n]) => n === name)]!, want = io[name]!;
-    const { dtypes } = parseContract(kernel.outputs[name]);
-    const got = holdsHalves(dtypes, params) ? new Float16Array(data) : new Float32Array(data);
+  return kernel.buffers.filter((b) => b.output && io[b.name]).map((contract) => {
+    const { name } = contract, want = io[name]!;
+    const got = floats(contract, found[kernel.buffers.indexOf(contract)]!);
     let scale = 1, worst = 0;
     for (const w of want) if (Number.isFinite(w)) scale = Math.max(scale, Math.abs(w));
     for (let i = 0; i < want.length; i++) {

@@ -10,7 +10,7 @@
 import { Worker } from "node:worker_threads";
 import type { Device, DeviceInfo, DeviceStats, Launch, PackRequest, Storage } from "../device.ts";
 import { hasRelaxedSimd } from "./relaxed.ts";
-import type { Kernel } from "../spec.ts";
+import type { Kernel, Params } from "../spec.ts";
 import { Allocator } from "./allocator.ts";
 import {
   ARGS,
@@ -25,6 +25,7 @@ import {
   pause,
   type WorkerStart,
 } from "./control.ts";
+import { type Word, wordsOf } from "./declare.ts";
 
 /** How to open the cpu device. */
 export interface CpuOptions {
@@ -68,14 +69,24 @@ class CpuStorage implements Storage {
   }
 }
 
-/** What a kernel's launch needs again and again. */
+/** What launches of a kernel need again and again. */
 interface Plan {
   readonly index: number;
   readonly fn: KernelFunction;
-  readonly inputs: readonly string[];
-  readonly buffers: number;
-  /** Names of scalars and flags; floats are marked. */
-  readonly words: readonly { readonly name: string; readonly float: boolean }[];
+  /** Names of scalars and flags, in the order of the arguments behind the buffers. */
+  readonly words: readonly Word[];
+  /** What follows from sizes, scalars and flags, by their object: lib/launch.ts passes the same one for the same launch. */
+  readonly work: WeakMap<Params, Work>;
+}
+
+/** What follows from the sizes, scalars and flags of a launch. */
+interface Work {
+  readonly tasks: number;
+  readonly scratch: number;
+  /** Whether it is too small to share. */
+  readonly alone: boolean;
+  /** Scalars and flags as the kernel reads them. */
+  readonly words: Int32Array;
 }
 
 /** Opens the cpu device. Needs read access to the module's own folder, nothing else. */
@@ -139,7 +150,6 @@ class CpuDevice implements Device {
   readonly #plans = new Map<Kernel, Plan>();
   readonly #control: Int32Array;
   readonly #words: Int32Array;
-  readonly #floats: Float32Array;
   #view: Uint8Array;
   #scratch = 0;
   #scratchStride = 0;
@@ -160,7 +170,6 @@ class CpuDevice implements Device {
     this.#functions = functionsOf(this.#exports);
     this.#control = new Int32Array(memory.buffer, 0, ARGS / 4);
     this.#words = new Int32Array(memory.buffer, ARGS, ARGS_WORDS);
-    this.#floats = new Float32Array(memory.buffer, ARGS, ARGS_WORDS);
     this.#view = new Uint8Array(memory.buffer);
     const length = () => this.#view.length;
     this.#allocator = new Allocator({
@@ -278,15 +287,14 @@ class CpuDevice implements Device {
     const { kernel, params } = launch;
     if (this.#closed) throw new Error(`${kernel.name}: the cpu device is closed`);
     const plan = this.#plan(kernel);
-    const scratch = kernel.wasm.scratch?.(params) ?? 0;
-    this.#needScratch(scratch);
-    this.#pass(plan, launch);
+    let work = plan.work.get(params);
+    if (!work) plan.work.set(params, work = this.#work(kernel, plan, params));
+    const { tasks, scratch } = work;
+    if (scratch > this.#scratchStride) this.#needScratch(scratch);
+    this.#pass(work, launch);
     this.stats.dispatches++;
-    const tasks = kernel.wasm.tasks(params);
     if (!(tasks > 0)) return;
-    const flops = kernel.flops(params);
-    const alone = this.#threads === 1 || tasks === 1 || (flops > 0 ? flops < ALONE_FLOPS : tasks < 3);
-    if (alone) {
+    if (work.alone) {
       for (let task = 0; task < tasks; task++) plan.fn(ARGS, task, this.#scratch);
     } else this.#share(kernel, plan, tasks);
   }
@@ -294,35 +302,42 @@ class CpuDevice implements Device {
   #plan(kernel: Kernel): Plan {
     const known = this.#plans.get(kernel);
     if (known) return known;
-    const index = this.#functions.findIndex(([name]) => name === kernel.wasm.fn);
-    if (index < 0) throw new Error(`${kernel.name}: the kernels module has no function ${kernel.wasm.fn}`);
-    const inputs = Object.keys(kernel.inputs);
-    const plan: Plan = {
-      index,
-      fn: this.#functions[index][1],
-      inputs,
-      buffers: inputs.length + Object.keys(kernel.outputs).length,
-      words: [
-        ...Object.entries(kernel.params).map(([name, type]) => ({ name, float: type === "f32" })),
-        ...kernel.flags.map((name) => ({ name, float: false })),
-      ],
-    };
-    if (plan.buffers + plan.words.length > ARGS_WORDS) {
+    const index = this.#functions.findIndex(([name]) => name === kernel.name);
+    if (index < 0) {
+      throw new Error(`${kernel.name}: the kernels module has no such function; run deno task build:wasm`);
+    }
+    const words = wordsOf(kernel);
+    if (words.length > ARGS_WORDS) {
       throw new Error(`${kernel.name}: more than ${ARGS_WORDS} words of arguments`);
     }
+    const fn = this.#functions[index][1];
+    const plan: Plan = { index, fn, words: words.slice(kernel.buffers.length), work: new WeakMap() };
     this.#plans.set(kernel, plan);
     this.stats.pipelines = this.#plans.size;
     return plan;
   }
 
+  #work(kernel: Kernel, plan: Plan, params: Params): Work {
+    const words = new Int32Array(plan.words.length), floats = new Float32Array(words.buffer);
+    plan.words.forEach(({ name, type }, i) => {
+      const value = params[name];
+      if (value === undefined) throw new RangeError(`${kernel.name}: the value of ${name} is missing`);
+      if (type === "f32") floats[i] = value;
+      else words[i] = value;
+    });
+    const { wasm } = kernel, tasks = wasm.tasks(params), flops = kernel.flops(params);
+    const alone = this.#threads === 1 || tasks === 1 || (flops > 0 ? flops < ALONE_FLOPS : tasks < 3);
+    return { tasks, scratch: wasm.scratch?.(params) ?? 0, alone, words };
+  }
+
   /** Writes the arguments of a launch. Bit 0 of a weight's address tells the kernel that it is packed. */
-  #pass(plan: Plan, { kernel, buffers, params }: Launch): void {
-    if (buffers.length !== plan.buffers) {
-      throw new RangeError(`${kernel.name}: ${buffers.length} buffers, expected ${plan.buffers}`);
+  #pass(work: Work, { kernel, buffers, params }: Launch): void {
+    const count = kernel.buffers.length;
+    if (buffers.length !== count) {
+      throw new RangeError(`${kernel.name}: ${buffers.length} buffers, expected ${count}`);
     }
     const words = this.#words;
-    let layouts: ReturnType<NonNullable<Kernel["wasm"]["packed"]>> | undefined;
-    for (let i = 0; i < plan.buffers; i++) {
+    for (let i = 0; i < count; i++) {
       const buffer = buffers[i];
       if (!buffer) {
         words[i] = 0;
@@ -331,8 +346,7 @@ class CpuDevice implements Device {
       const s = this.#own(buffer, kernel.name);
       words[i] = s.at;
       if (!s.packing) continue;
-      layouts ??= kernel.wasm.packed?.(params) ?? {};
-      const wanted = i < plan.inputs.length ? layouts[plan.inputs[i]] : undefined;
+      const wanted = kernel.wasm.packed?.(params)[kernel.buffers[i].name];
       const { rows, length, taps } = s.packing;
       if (wanted && wanted[0] === rows && wanted[1] === length && wanted[2] === taps) words[i] = s.at | 1;
       else {
@@ -340,13 +354,7 @@ class CpuDevice implements Device {
         words[i] = s.at;
       }
     }
-    let at = plan.buffers;
-    for (const { name, float } of plan.words) {
-      const value = params[name];
-      if (value === undefined) throw new RangeError(`${kernel.name}: the value of ${name} is missing`);
-      if (float) this.#floats[at++] = value;
-      else words[at++] = value;
-    }
+    words.set(work.words, count);
   }
 
   /** Runs the tasks of the launch whose arguments are set on all threads. */

@@ -1,18 +1,6 @@
 // Vector functions that the kernels of the cpu device share. Each thread has its own instance of the module; nothing
 // here keeps state. Written for the AssemblyScript compiler.
 
-/** Word i of a launch's arguments: a buffer address, an unsigned or signed scalar, a flag. */
-@inline
-export function word(args: usize, i: i32): u32 {
-  return load<u32>(args + (<usize>i << 2));
-}
-
-/** Word i of a launch's arguments as a float. */
-@inline
-export function real(args: usize, i: i32): f32 {
-  return load<f32>(args + (<usize>i << 2));
-}
-
 /** a * b + c: one rounding with relaxed SIMD (on processors with FMA), two in the plain build. */
 @inline
 export function madd(a: v128, b: v128, c: v128): v128 {

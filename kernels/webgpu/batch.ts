@@ -4,9 +4,8 @@
  * @module
  */
 import type { DeviceStats } from "../device.ts";
-import type { Params } from "../spec.ts";
 import { oneLine } from "./adapter.ts";
-import { type Layout, type Prepared, UNIFORM_BYTES } from "./pipelines.ts";
+import { type Layout, type Prepared, UNIFORM_BYTES, type Work } from "./pipelines.ts";
 import type { PooledBuffer } from "./pool.ts";
 
 /** Bind groups kept; the oldest quarter goes when there are more. */
@@ -26,10 +25,8 @@ export interface BatchOwner {
 /** See the module text. */
 export class Batch {
   readonly #owner: BatchOwner;
-  /** Scalars of the recorded launches, and the same words as other types. */
+  /** Scalars of the recorded launches. */
   readonly #words: Uint32Array<ArrayBuffer>;
-  readonly #ints: Int32Array;
-  readonly #floats: Float32Array;
   readonly #arena: GPUBuffer;
   readonly #stride: number;
   readonly #offset = new Uint32Array(1);
@@ -49,10 +46,7 @@ export class Batch {
     this.#owner = owner;
     this.#stride = Math.ceil(UNIFORM_BYTES / owner.uniformAlignment) * owner.uniformAlignment;
     const bytes = owner.batchSize * this.#stride;
-    const memory = new ArrayBuffer(bytes);
-    this.#words = new Uint32Array(memory);
-    this.#ints = new Int32Array(memory);
-    this.#floats = new Float32Array(memory);
+    this.#words = new Uint32Array(bytes / 4);
     this.#arena = owner.gpu.createBuffer({
       label: "scalars of a batch",
       size: bytes,
@@ -62,30 +56,17 @@ export class Batch {
   }
 
   /** Records one launch. Null buffers are absent. */
-  dispatch(
-    prepared: Prepared,
-    pipeline: GPUComputePipeline,
-    buffers: readonly (PooledBuffer | null)[],
-    p: Params,
-    groups: readonly [number, number, number],
-  ): void {
-    let word = this.#launches * this.#stride / 4;
+  dispatch(prepared: Prepared, work: Work, buffers: readonly (PooledBuffer | null)[]): void {
+    const word = this.#launches * this.#stride / 4, [x, y, z] = work.groups;
     this.#offset[0] = word * 4;
-    for (const [name, type] of prepared.params) {
-      const value = p[name];
-      if (value === undefined) throw new Error(`${prepared.kernel.name}: parameter ${name} is missing`);
-      if (type === "f32") this.#floats[word] = value;
-      else if (type === "i32") this.#ints[word] = value;
-      else this.#words[word] = value;
-      word++;
-    }
+    this.#words.set(work.words, word);
     const group = this.#bindGroup(prepared, buffers);
     const { gpu, stats, batchSize } = this.#owner;
     this.#encoder ??= gpu.createCommandEncoder();
     this.#pass ??= this.#encoder.beginComputePass();
-    this.#pass.setPipeline(pipeline);
+    this.#pass.setPipeline(work.compiled.pipeline);
     this.#pass.setBindGroup(0, group, this.#offset, 0, 1);
-    this.#pass.dispatchWorkgroups(groups[0], groups[1], groups[2]);
+    this.#pass.dispatchWorkgroups(x, y, z);
     for (const pooled of buffers) if (pooled) pooled.batch = this.serial;
     this.#names.add(prepared.kernel.name);
     stats.dispatches++;

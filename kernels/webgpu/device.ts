@@ -7,7 +7,7 @@ import type { Device, DeviceInfo, DeviceStats, Launch, PackRequest, Storage } fr
 import type { Params, Target } from "../spec.ts";
 import { type AdapterDescription, describeAdapter, oneLine, openAdapter, truncatesLoops } from "./adapter.ts";
 import { Batch } from "./batch.ts";
-import { PipelineCache } from "./pipelines.ts";
+import { PipelineCache, type Prepared, type Work } from "./pipelines.ts";
 import { BufferPool, GpuStorage, type PooledBuffer } from "./pool.ts";
 import { Readback } from "./readback.ts";
 
@@ -243,12 +243,29 @@ export class WebGpuDevice implements Device {
         }
       }
     }
+    let work = prepared.work.get(params);
+    if (work === undefined) prepared.work.set(params, work = this.#work(prepared, params));
+    if (!work) return;
+    if (work.compiled.error) throw new Error(work.compiled.error);
+    this.#batch.dispatch(prepared, work, bound);
+  }
+
+  /** What follows from the params of a launch; null when there is nothing to do. */
+  #work(prepared: Prepared, params: Params): Work | null {
+    const { kernel } = prepared;
     const groups = this.#groupsOf(kernel.name, kernel.wgsl.groups(params, this.#target));
-    if (!groups) return;
+    if (!groups) return null;
     if (this.truncatesLoops) this.#checkLoops(kernel.name, kernel.wgsl.loops(params, this.#target), params);
-    const pipeline = this.#pipelines.get(prepared, params);
+    const words = new Uint32Array(prepared.params.length);
+    const ints = new Int32Array(words.buffer), floats = new Float32Array(words.buffer);
+    prepared.params.forEach(([name, type], i) => {
+      const value = params[name];
+      if (value === undefined) throw new Error(`${kernel.name}: parameter ${name} is missing`);
+      (type === "f32" ? floats : type === "i32" ? ints : words)[i] = value;
+    });
+    const compiled = this.#pipelines.get(prepared, params);
     this.stats.pipelines = this.#pipelines.size;
-    this.#batch.dispatch(prepared, pipeline, bound, params, groups);
+    return { compiled, groups, words };
   }
 
   /** Folds a plain number of workgroups into x and y; null when there is nothing to do. */

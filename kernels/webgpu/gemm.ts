@@ -30,19 +30,22 @@ function tileOf(sizes: GemmSizes, target: Target): Tile {
   return tiles(sizes, 64) < FEW_TILES ? "tile32" : "tile64";
 }
 
+/** Views and constants of a shader (see {@linkcode WgslSide}), and how its operands lie. */
+export interface GemmOptions extends Pick<WgslSide, "views" | "constants"> {
+  /** Operands whose neighbouring rows, not k, lie side by side in storage: a tile loads them in that order. */
+  readonly byRow?: { readonly left?: boolean; readonly right?: boolean };
+}
+
 /**
  * The WGSL side of a kernel that is a matrix product.
  *
- * @param text What kernels/webgpu/gemm.wgsl asks for: bindings, sizes, `left`, `right`, `store`.
+ * @param text What kernels/webgpu/gemm.wgsl asks for: sizes, `left`, `right`, `store`.
  * @param sizes Sizes of the product, from the sizes of a launch.
- * @param constants See {@linkcode WgslSide}.
- * @param byRow Operands whose neighbouring rows, not k, lie side by side in storage: a tile loads them in that order.
  */
 export function gemmSide(
   text: string,
   sizes: (p: Params) => GemmSizes,
-  constants?: WgslSide["constants"],
-  byRow: { readonly left?: boolean; readonly right?: boolean } = {},
+  { byRow = {}, ...more }: GemmOptions = {},
 ): WgslSide {
   const common = specialise(sections(gemm, "common"), {
     LEFT_BY_ROW: byRow.left ? 1 : 0,
@@ -56,7 +59,7 @@ export function gemmSide(
   return {
     source: (p, target) => sources[tileOf(sizes(p), target)],
     entry: (p, target) => tileOf(sizes(p), target),
-    constants,
+    ...more,
     groups: (p, target) => tiles(sizes(p), tileOf(sizes(p), target) === "tile32" ? 32 : 64),
     loops: (p, target) => {
       const { depth } = sizes(p);

@@ -5,6 +5,7 @@
  */
 import type { Kernel, Params, ParamType, Target } from "../spec.ts";
 import { oneLine } from "./adapter.ts";
+import { constantsOf, entryOf, shaderOf } from "./declare.ts";
 
 /** Bytes of the uniform struct that every binding offers: room for 64 scalars. */
 export const UNIFORM_BYTES = 256;
@@ -26,6 +27,17 @@ export interface Prepared {
   readonly names: readonly string[];
   readonly params: readonly (readonly [string, ParamType])[];
   readonly pipelines: Map<string, Compiled>;
+  /** What follows from sizes, scalars and flags, by their object: lib/launch.ts passes the same one for the same launch. */
+  readonly work: WeakMap<Params, Work | null>;
+}
+
+/** What follows from the sizes, scalars and flags of a launch. */
+export interface Work {
+  readonly compiled: Compiled;
+  /** Workgroups along x, y and z. */
+  readonly groups: readonly [number, number, number];
+  /** Scalars as the shader reads them. */
+  readonly words: Uint32Array;
 }
 
 /** A pipeline, or why there is none. */
@@ -59,7 +71,7 @@ export class PipelineCache {
   prepare(kernel: Kernel): Prepared {
     let prepared = this.#prepared.get(kernel);
     if (!prepared) {
-      const inputs = Object.keys(kernel.inputs), outputs = Object.keys(kernel.outputs);
+      const outputs = kernel.buffers.filter((b) => b.output).length, inputs = kernel.buffers.length - outputs;
       const params = Object.entries(kernel.params);
       if (params.length * 4 > UNIFORM_BYTES) {
         throw new Error(
@@ -68,10 +80,11 @@ export class PipelineCache {
       }
       prepared = {
         kernel,
-        layout: this.#layout(inputs.length, outputs.length),
-        names: [...inputs, ...outputs],
+        layout: this.#layout(inputs, outputs),
+        names: kernel.buffers.map((b) => b.name),
         params,
         pipelines: new Map(),
+        work: new WeakMap(),
       };
       this.#prepared.set(kernel, prepared);
     }
@@ -103,41 +116,28 @@ export class PipelineCache {
   /**
    * The pipeline of one launch.
    *
-   * @throws {Error} If a flag is missing, or if the kernel is known not to compile.
+   * @throws {Error} If a flag is missing.
    */
-  get(prepared: Prepared, p: Params): GPUComputePipeline {
+  get(prepared: Prepared, p: Params): Compiled {
     const { kernel } = prepared;
-    const { wgsl } = kernel;
-    const entry = typeof wgsl.entry === "string" ? wgsl.entry : wgsl.entry(p, this.#target);
-    let key = entry;
-    for (const flag of kernel.flags) {
-      if (p[flag] === undefined) throw new Error(`${kernel.name}: flag ${flag} is missing`);
-      key += `,${p[flag]}`;
-    }
-    const more = wgsl.constants?.(p, this.#target) ?? {};
-    for (const name in more) key += `,${more[name]}`;
+    const missing = kernel.flags.find((flag) => p[flag] === undefined);
+    if (missing) throw new Error(`${kernel.name}: flag ${missing} is missing`);
+    const entry = entryOf(kernel, p, this.#target), constants = constantsOf(kernel, p);
+    const key = `${entry},${Object.values(constants)}`;
     let compiled = prepared.pipelines.get(key);
     if (!compiled) {
-      const source = typeof wgsl.source === "string" ? wgsl.source : wgsl.source(p, this.#target);
-      compiled = this.#compile(prepared, source, entry, p, more);
+      compiled = this.#compile(prepared, shaderOf(kernel, p, this.#target), entry, constants);
       prepared.pipelines.set(key, compiled);
     }
-    if (compiled.error) throw new Error(compiled.error);
-    return compiled.pipeline;
+    return compiled;
   }
 
   #compile(
     { kernel, layout }: Prepared,
     code: string,
     entryPoint: string,
-    p: Params,
-    more: Readonly<Record<string, number>>,
+    constants: Readonly<Record<string, number>>,
   ): Compiled {
-    // Flags that a text specialised away (array sizes) are not declared in it.
-    const constants: Record<string, number> = { ...more };
-    for (const flag of kernel.flags) {
-      if (new RegExp(`override ${flag}\\b`).test(code)) constants[flag] = p[flag];
-    }
     const key = JSON.stringify([layout.id, entryPoint, constants, code]);
     const known = this.#compiled.get(key);
     if (known) return known;

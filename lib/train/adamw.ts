@@ -157,7 +157,7 @@ export class AdamW {
       const at = this.#at.get(name), masters = at === undefined ? [] : [this.masters];
       await Slots.lend(name, [this.m, this.v, ...masters], (m, v, master = p) => {
         const w = flat(master);
-        launch(adamw, { gradient: flat(grads[name]) }, scalars, { p: w, m: flat(m), v: flat(v) });
+        launch(adamw, { gradient: flat(grads[name]) }, scalars, { parameters: w, m: flat(m), v: flat(v) });
         if (at !== undefined) launch(toHalf, { x: w }, { at }, { y: flat(p), largest: this.sizes });
       });
     }
