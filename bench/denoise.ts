@@ -13,12 +13,10 @@
 import type { Device, DeviceName } from "../kernels/device.ts";
 import { openDevice } from "../kernels/open.ts";
 import { KvCache } from "../lib/far/cache.ts";
-import { ConditionRows, modulationOf } from "../lib/far/conditioning.ts";
+import { conditionCalls, ConditionRows, modulationOf } from "../lib/far/conditioning.ts";
 import { farConfig, farShapes } from "../lib/far/config.ts";
-import { layoutOf } from "../lib/far/layout.ts";
-import { lastVelocity, tokenRows } from "../lib/far/model.ts";
-import { packFrames } from "../lib/far/patchify.ts";
-import { embedTokens, transformer, uploadLayout } from "../lib/far/transformer.ts";
+import { prepareCall } from "../lib/far/layout.ts";
+import { velocity } from "../lib/far/transformer.ts";
 import { type Params, randomParams } from "../lib/params.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
@@ -35,39 +33,19 @@ function ours(device: Device, params: Params) {
     for (const [i, t] of [...cache.store.k, ...cache.store.v].entries()) {
       device.write(t.storage, normal(streamOf(2, `layer ${i}`), t.size));
     }
-    const layout = layoutOf(config, cache.noisyStep(FRAMES));
-    const uploaded = uploadLayout(device, config, layout, "last");
-    const x = Tensor.from(device, normal(streamOf(1, "x"), 32 * SIDE * SIDE), [1, 1, 32, SIDE, SIDE]);
-    const tables = Array.from({ length: STEPS }, (_, k) => {
-      const table = new ConditionRows();
-      const times = Array.from({ length: FRAMES }, (_, f) => f === FRAMES - 1 ? 500 + k : -1);
-      return { table, rows: tokenRows(layout, FRAMES, times, new Int32Array(FRAMES), table) };
-    });
-    const one = tables[0], rows = Tensor.from(device, one.rows);
+    const call = prepareCall(device, config, cache.noisyStep(FRAMES), "last");
+    const latents = Tensor.from(
+      device,
+      normal(streamOf(1, "x"), FRAMES * 32 * SIDE * SIDE),
+      [1, FRAMES, 32, SIDE, SIDE],
+    );
+    const timesteps = Array.from({ length: FRAMES }, (_, f) => f === FRAMES - 1 ? 500 : -1);
+    const inputs = { frames: FRAMES, timesteps, conditions: new Int32Array(FRAMES) };
+    const [conditioning] = conditionCalls(device, params, config, [{ call, inputs }]);
     const all = new ConditionRows();
     for (let k = 0; k < STEPS; k++) all.row(500 + k, 0);
-    const modulation = scope(() => modulationOf(device, params, config, one.table));
     const step = () =>
-      scope(() => {
-        const patches = Tensor.empty(device, [layout.tokens, 32]);
-        packFrames(x, { from: 0, to: 1, patch: 1, out: patches, row: 0, clipRows: layout.tokens, clips: 1 });
-        const call = {
-          layout: uploaded,
-          modulation,
-          rows,
-          store: cache.store,
-          keyRows: 0,
-          clips: 1,
-          frames: "last" as const,
-        };
-        const hidden = transformer(
-          params,
-          config,
-          embedTokens(params, config, layout, { window: patches }),
-          call,
-        );
-        return lastVelocity(params, config, hidden, 1, SIDE, SIDE);
-      });
+      scope(() => velocity(params, config, call, { latents, conditioning, store: cache.store }));
     const time = async (body: () => unknown): Promise<number> => {
       await device.sync();
       const start = performance.now();

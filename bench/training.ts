@@ -23,8 +23,7 @@ import { normal, streamOf } from "../lib/random.ts";
 import { disposeAll, unscoped } from "../lib/tensor.ts";
 import { AdamW, clipFactor, Ema, gradientNorm } from "../lib/train/adamw.ts";
 import { stepCost } from "../lib/train/cost.ts";
-import { flowMatchingLoss, type LossInput, type TrainBatch } from "../lib/train/objective.ts";
-import { prepareBatch } from "../lib/train/trainer.ts";
+import { farLoss, type LossInput, prepareBatch, type TrainBatch } from "../lib/train/objective.ts";
 import { environment, numberList, option } from "./environment.ts";
 import { median, PeerProcess, saveResults } from "./peer_process.ts";
 
@@ -88,7 +87,7 @@ class Step {
     device.stats.peakBytes = device.stats.liveBytes;
     const start = performance.now();
     const { value, grads: made } = unscoped(() =>
-      valueAndGrad((p: Params) => flowMatchingLoss(p, device, { ...input, checkpoint }), { into: grads })(
+      valueAndGrad((p: Params) => farLoss(p, device, { ...input, checkpoint }), { into: grads })(
         params,
       )
     );

@@ -8,8 +8,9 @@ import { type DryDevice, openDryDevice } from "../kernels/dry.ts";
 import { decode, encode } from "../lib/dcae/autoencoder.ts";
 import { type DcaeConfig, dcaeShapes, downsampling } from "../lib/dcae/config.ts";
 import { type FarConfig, farShapes } from "../lib/far/config.ts";
+import { frameCausalMask } from "../lib/far/mask.ts";
 import { sample } from "../lib/far/sample.ts";
-import { add, attention, conv2d, copyStrided, linear } from "../lib/ops.ts";
+import { add, attention, conv2d, copyStrided, linear, placeMask } from "../lib/ops.ts";
 import { isMatrix } from "../lib/params.ts";
 import { streamOf, uniform } from "../lib/random.ts";
 import { disposeAll, scope, type Shape, Tensor, unscoped } from "../lib/tensor.ts";
@@ -197,9 +198,13 @@ export async function measureRates(device: Device): Promise<Rates> {
     kernel: zeros(256, 256, 3, 3).pack("conv2d"),
     keys: zeros(1536, 768),
     one: zeros(64),
-    ranges: Tensor.from(device, Int32Array.from({ length: 64 * 4 }, (_, i) => i % 4 === 1 ? 1536 : 0)),
+    // The last of 24 frames of 64 tokens sees all of them.
+    mask: placeMask(
+      device,
+      frameCausalMask({ frames: 24, tokens: 64, queries: { longTerm: [0, 0], shortTerm: [23, 24] } }),
+    ),
   }));
-  const { many, few, w, image, kernel, keys, one, ranges } = made;
+  const { many, few, w, image, kernel, keys, one, mask } = made;
   const time = (body: () => unknown) => secondsOf(device, () => void scope(() => void body()));
   let random = 0;
   for (let run = 0; run < 3; run++) {
@@ -213,7 +218,7 @@ export async function measureRates(device: Device): Promise<Rates> {
       linearFew: 2 * 64 * 768 * 768 / await time(() => linear(few, w)),
       conv: 2 * 1024 * 256 * 256 * 9 / await time(() => conv2d(image, kernel)),
       attention: 4 * 64 * 1536 * 768 /
-        await time(() => attention(few, keys, keys, 64, { table: ranges, keys: 1536 })),
+        await time(() => attention(few, keys, keys, 64, mask)),
       bytes: 2 * keys.size * 4 /
         await time(() =>
           copyStrided(keys, Tensor.empty(device, keys.shape), { sizes: [keys.size], from: [1], to: [1] })

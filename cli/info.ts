@@ -66,7 +66,7 @@ async function infoFar(given: string, f: InfoFlags): Promise<Record<string, unkn
   }
   const config = resolveFar(given, more), shapes = farShapes(config), frames = f.ctx + 1;
   const size = { height: f.latent, width: f.latent },
-    { near, distant } = tokensPerFrame(config, f.latent, f.latent);
+    { shortTerm, longTerm } = tokensPerFrame(config, f.latent, f.latent);
   const request = {
     clips: 1,
     ...size,
@@ -87,11 +87,11 @@ async function infoFar(given: string, f: InfoFlags): Promise<Record<string, unkn
     parameters: { total: countParameters(shapes), ...byPart(shapes, PARTS) },
     weights_bytes: { f32: 4 * countParameters(shapes), f16: 2 * countParameters(shapes) },
     tokens: {
-      frame: near,
-      distant_frame: distant,
+      frame: shortTerm,
+      distant_frame: longTerm,
       context_frames: f.ctx,
       total: tokensOf(config, frames, f.latent, f.latent),
-      one_patch_size: frames * near,
+      one_patch_size: frames * shortTerm,
     },
     flops: {
       first_step: flopsOf(cost.first),
@@ -102,8 +102,8 @@ async function infoFar(given: string, f: InfoFlags): Promise<Record<string, unkn
     },
     cache_bytes: {
       total: dry.stats.liveBytes,
-      l2: outside * distant * row,
-      l1: (frames - outside) * near * row,
+      l2: outside * longTerm * row,
+      l1: (frames - outside) * shortTerm * row,
     },
     device_bytes: cost.further.memory,
     config,
@@ -139,10 +139,12 @@ async function infoFar(given: string, f: InfoFlags): Promise<Record<string, unkn
   console.log(
     `tokens at ${f.ctx} context frames: ${result.tokens.total}` +
       (config.long
-        ? ` (${frames - outside} window frames of ${near}, ${outside} distant frames of ${distant}; ${
-          frames * near
+        ? ` (${
+          frames - outside
+        } short-term frames of ${shortTerm}, ${outside} long-term frames of ${longTerm}; ${
+          frames * shortTerm
         } with one patch size)`
-        : ` (${near} a frame)`),
+        : ` (${shortTerm} per frame)`),
   );
   console.log(
     `arithmetic: ${gflop(result.flops.first_step)} the first step of a frame, ${

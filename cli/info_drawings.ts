@@ -4,14 +4,14 @@
  * @module
  */
 import type { FarConfig } from "../lib/far/config.ts";
-import { layoutOf, tokensPerFrame } from "../lib/far/layout.ts";
-import { wholeClipPlan } from "../lib/far/model.ts";
+import { longTermFrames, tokensPerFrame } from "../lib/far/layout.ts";
+import { frameCausalMask } from "../lib/far/mask.ts";
 import type { Colour } from "../lib/io/font.ts";
 import type { Drawing, Label, Line, Rect } from "./drawing.ts";
 import { textWidth } from "./drawing.ts";
 
-const DISTANT: Colour = [235, 150, 60],
-  NEAR: Colour = [70, 130, 200],
+const LONG_TERM: Colour = [235, 150, 60],
+  SHORT_TERM: Colour = [70, 130, 200],
   NOISY: Colour = [200, 60, 90],
   HIDDEN: Colour = [232, 232, 232];
 const GRID: Colour = [200, 200, 200], UNIFORM: Colour = [170, 170, 170];
@@ -41,37 +41,33 @@ const legend = (
 
 /** Which keys each token sees; sides are as long as frames have tokens. */
 export function maskDrawing(s: Subject): Drawing {
-  const plan = wholeClipPlan(s.config, 1, s.frames, s.height, s.width), layout = layoutOf(s.config, plan);
-  const side = 420, left = 24, top = 40, unit = side / layout.tokens;
+  const perFrame = tokensPerFrame(s.config, s.height, s.width), outside = longTermFrames(s.config, s.frames);
+  const longTerm = { frames: outside, tokens: perFrame.longTerm }, first = outside * perFrame.longTerm;
+  const { ranges } = frameCausalMask({ frames: s.frames - outside, tokens: perFrame.shortTerm, longTerm });
+  const tokens = ranges.length / 4, side = 420, left = 24, top = 40, unit = side / tokens;
   const rects: Rect[] = [{ x: left, y: top, width: side, height: side, colour: HIDDEN }];
-  // Distant tokens come first in this drawing, wherever the store has their keys.
-  const partOf = (kind: string) => layout.parts.find((p) => p.kind === kind);
-  const distant = partOf("context")?.count ?? 0;
-  const firstKey = (kind: string) => layout.dest[partOf(kind)?.row ?? 0];
-  const isDistant = (key: number) => key >= firstKey("context") && key < firstKey("context") + distant;
-  const column = (key: number) =>
-    isDistant(key) ? key - firstKey("context") : distant + key - firstKey("window");
-  for (const part of layout.parts) {
-    for (let row = part.row; row < part.row + part.count; row += part.perFrame) {
-      const [a, b, c, d] = layout.ranges.subarray(4 * row, 4 * row + 4);
-      for (const [from, to] of [[a, b], [c, d]]) {
-        if (to <= from) continue;
-        const noisy = layout.frame[row] === s.frames - 1;
-        rects.push({
-          x: left + column(from) * unit,
-          y: top + row * unit,
-          width: (to - from) * unit,
-          height: part.perFrame * unit,
-          colour: noisy ? NOISY : isDistant(from) ? DISTANT : NEAR,
-        });
-      }
+  for (let row = 0; row < tokens; row += row < first ? perFrame.longTerm : perFrame.shortTerm) {
+    const rows = row < first ? perFrame.longTerm : perFrame.shortTerm, noisy = row === tokens - rows;
+    const [a, b, c, d] = ranges.subarray(4 * row, 4 * row + 4);
+    for (const [from, to] of [[a, b], [c, d]]) {
+      if (to <= from) continue;
+      rects.push({
+        x: left + from * unit,
+        y: top + row * unit,
+        width: (to - from) * unit,
+        height: rows * unit,
+        colour: noisy ? NOISY : from < first ? LONG_TERM : SHORT_TERM,
+      });
     }
   }
-  const entries: (readonly [Colour, string])[] = [[NEAR, "window keys"], [NOISY, "seen by the noisy frame"], [
+  const entries: (readonly [Colour, string])[] = [[SHORT_TERM, "short-term keys"], [
+    NOISY,
+    "seen by the noisy frame",
+  ], [
     HIDDEN,
     "hidden",
   ]];
-  if (distant > 0) entries.unshift([DISTANT, "distant keys"]);
+  if (first > 0) entries.unshift([LONG_TERM, "long-term keys"]);
   const below = legend(entries, left, top + side + 14);
   return {
     title: `Frame-causal mask of ${s.name}, ${s.frames} frames`,
@@ -80,8 +76,8 @@ export function maskDrawing(s: Subject): Drawing {
     rects: [...rects, ...below.rects],
     lines: [],
     labels: [
-      { x: left, y: 8, text: `${s.name}: frame-causal mask, ${s.frames} frames, ${layout.tokens} tokens` },
-      { x: left, y: 24, text: "rows: queries, columns: keys, distant frames first" },
+      { x: left, y: 8, text: `${s.name}: frame-causal mask, ${s.frames} frames, ${tokens} tokens` },
+      { x: left, y: 24, text: "rows: queries, columns: keys, long-term frames first" },
       ...below.labels,
     ],
   };
@@ -89,9 +85,8 @@ export function maskDrawing(s: Subject): Drawing {
 
 /** Tokens of a clip of `frames` frames. */
 export function tokensOf(config: FarConfig, frames: number, height: number, width: number): number {
-  const { near, distant } = tokensPerFrame(config, height, width);
-  const outside = config.long ? Math.max(0, frames - config.window) : 0;
-  return outside * distant + (frames - outside) * near;
+  const tokens = tokensPerFrame(config, height, width), outside = longTermFrames(config, frames);
+  return outside * tokens.longTerm + (frames - outside) * tokens.shortTerm;
 }
 
 /** Tokens over frames, beside those of a uniform patch size (paper, Figure 6a). */
@@ -124,40 +119,42 @@ export function budgetDrawing(s: Subject): Drawing {
   });
   const own = tokensOf(s.config, most, s.height, s.width);
   const entries: (readonly [Colour, string])[] = s.config.long
-    ? [[NEAR, `${s.name}: ${own} tokens`], [UNIFORM, `one patch size: ${limit} tokens`]]
-    : [[NEAR, `${s.name}: ${own} tokens`]];
+    ? [[SHORT_TERM, `${s.name}: ${own} tokens`], [UNIFORM, `one patch size: ${limit} tokens`]]
+    : [[SHORT_TERM, `${s.name}: ${own} tokens`]];
   const below = legend(entries, left, top + height + 24);
   return {
     title: `Token budget of ${s.name}`,
     width: left + width + 24,
     height: top + height + 44,
     rects: [...rects, ...below.rects],
-    lines: s.config.long ? [curve(uniform, UNIFORM), curve(s.config, NEAR)] : [curve(s.config, NEAR)],
+    lines: s.config.long
+      ? [curve(uniform, UNIFORM), curve(s.config, SHORT_TERM)]
+      : [curve(s.config, SHORT_TERM)],
     labels: [{ x: left, y: 8, text: `${s.name}: tokens over frames` }, ...labels, ...below.labels],
   };
 }
 
 /** One bar a frame, as high as its tokens: what lies in L2, what in L1, and the frame being denoised. */
 export function cacheDrawing(s: Subject): Drawing {
-  const { near, distant } = tokensPerFrame(s.config, s.height, s.width);
-  const outside = s.config.long ? Math.max(0, s.frames - 1 - (s.config.window - 1)) : 0;
+  const { shortTerm, longTerm } = tokensPerFrame(s.config, s.height, s.width);
+  const outside = longTermFrames(s.config, s.frames);
   const left = 24, top = 40, width = 480, height = 160, step = width / s.frames;
   const rects: Rect[] = Array.from({ length: s.frames }, (_, f) => {
-    const tokens = f < outside ? distant : near, tall = Math.max(1, height * tokens / near);
+    const tokens = f < outside ? longTerm : shortTerm, tall = Math.max(1, height * tokens / shortTerm);
     return {
       x: left + f * step,
       y: top + height - tall,
       width: Math.max(0.5, step * 0.85),
       height: tall,
-      colour: f === s.frames - 1 ? NOISY : f < outside ? DISTANT : NEAR,
+      colour: f === s.frames - 1 ? NOISY : f < outside ? LONG_TERM : SHORT_TERM,
     };
   });
   const window = s.frames - 1 - outside;
   const entries: (readonly [Colour, string])[] = [
-    [NEAR, `L1: ${window} x ${near}`],
-    [NOISY, `noisy: ${near}`],
+    [SHORT_TERM, `L1: ${window} x ${shortTerm}`],
+    [NOISY, `noisy: ${shortTerm}`],
   ];
-  if (outside > 0) entries.unshift([DISTANT, `L2: ${outside} x ${distant}`]);
+  if (outside > 0) entries.unshift([LONG_TERM, `L2: ${outside} x ${longTerm}`]);
   const below = legend(entries, left, top + height + 26);
   return {
     title: `Cache levels of ${s.name}, ${s.frames} frames`,

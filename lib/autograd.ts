@@ -11,11 +11,11 @@ import { recording, Tape, type TapeEntry, type TapeSegment, withTape } from "./t
 import { disposeAll, type Node, release, scope, Tensor, tensorsIn, unscoped } from "./tensor.ts";
 
 /** A loss and the gradients of its parameters. */
-export interface ValueAndGrad {
+export interface ValueAndGrad<P extends Params = Params> {
   /** What the loss function returned; its sum is the loss. */
   readonly value: Tensor;
   /** Gradients by parameter name; exactly zero where the loss does not depend on a parameter. */
-  readonly grads: Params;
+  readonly grads: { readonly [K in keyof P]: Tensor };
 }
 
 /** Settings of {@linkcode valueAndGrad}. */
@@ -34,19 +34,19 @@ export interface GradOptions {
  *
  * @example
  * ```ts
- * import { openDevice, ops, type Params, Tensor, valueAndGrad } from "../mod.ts";
+ * import { openDevice, ops, Tensor, valueAndGrad } from "../mod.ts";
  * const { device } = await openDevice({ device: "cpu" });
  * const params = { w: Tensor.from(device, Float32Array.of(3)) };
- * const square = (p: Params) => ops.mul(p.w, p.w);
+ * const square = (p: typeof params) => ops.mul(p.w, p.w);
  * const { value, grads } = valueAndGrad(square)(params);
  * console.assert((await value.read())[0] === 9 && (await grads.w.read())[0] === 6);
  * device.close();
  * ```
  */
-export function valueAndGrad<A extends unknown[]>(
-  loss: (params: Params, ...args: A) => Tensor,
+export function valueAndGrad<P extends Params, A extends unknown[]>(
+  loss: (params: P, ...args: A) => Tensor,
   options: GradOptions = {},
-): (params: Params, ...args: A) => ValueAndGrad {
+): (params: P, ...args: A) => ValueAndGrad<P> {
   return (params, ...args) => {
     const { value, pullback } = vjp(loss)(params, ...args);
     using ones = unscoped(() => full(value.device, value.shape, options.scale ?? 1));
@@ -55,7 +55,7 @@ export function valueAndGrad<A extends unknown[]>(
 }
 
 /** A value and the way back from it. */
-export interface Vjp {
+export interface Vjp<P extends Params = Params> {
   /** What the function returned. */
   readonly value: Tensor;
   /**
@@ -65,7 +65,7 @@ export interface Vjp {
    * @param cotangent Same shape as the value.
    * @param into Gradients to add to, from an earlier call; they come back themselves.
    */
-  readonly pullback: (cotangent: Tensor, into?: Params) => Params;
+  readonly pullback: (cotangent: Tensor, into?: Params) => { readonly [K in keyof P]: Tensor };
 }
 
 /**
@@ -73,15 +73,15 @@ export interface Vjp {
  *
  * @param fn Its first argument are the parameters; what it does with them decides the gradients.
  */
-export function vjp<A extends unknown[]>(
-  fn: (params: Params, ...args: A) => Tensor,
-): (params: Params, ...args: A) => Vjp {
+export function vjp<P extends Params, A extends unknown[]>(
+  fn: (params: P, ...args: A) => Tensor,
+): (params: P, ...args: A) => Vjp<P> {
   return (params, ...args) => {
     const tape = new Tape(Object.values(params).map((t) => t.node));
     const value = scope(() => withTape(tape, () => fn(params, ...args)));
     const wanted = new Map(Object.entries(params).map(([name, t]) => [t.node, name]));
     let used = false;
-    const pullback = (cotangent: Tensor, into: Params = {}): Params => {
+    const pullback: Vjp<P>["pullback"] = (cotangent, into = {}) => {
       if (used) throw new Error("vjp: the pullback was called before; it can be called once");
       used = true;
       const grads = new Map<Node, Tensor>(), kept = Object.values(into);
@@ -97,7 +97,7 @@ export function vjp<A extends unknown[]>(
         ]),
       );
       for (const g of grads.values()) if (!kept.includes(g)) g.dispose();
-      return result;
+      return result as { readonly [K in keyof P]: Tensor };
     };
     return { value, pullback };
   };

@@ -8,6 +8,7 @@
  */
 import { type Activation, ACTIVATIONS } from "../kernels/activation.ts";
 import { attention as attentionKernel } from "../kernels/attention.ts";
+import type { Device } from "../kernels/device.ts";
 import * as elementwise from "../kernels/elementwise.ts";
 import * as linears from "../kernels/linear.ts";
 import { normModulate as normModulateKernel } from "../kernels/norm.ts";
@@ -153,33 +154,58 @@ export function rotary(
   launch(rotaryKernel, { qkv, wq, wk, angles, dest }, { row: rows.start, M: rows.count, eps }, { q, k, v });
 }
 
-/** What each query of {@linkcode attention} sees. */
-export interface Visibility {
-  /**
-   * i32: two half-open row ranges of the keys for each query, `[4T]`. With a slope `[5T + S]`: then the frame of each
-   * query and the frame of each key row.
-   */
-  readonly table: Tensor;
-  /** Mean number of visible keys, for the FLOP count. */
+/** What each query of {@linkcode attention} sees: row ranges of the keys, never a matrix of scores. */
+export interface Mask {
+  /** `[T, 4]` two half-open ranges of key rows for each query, `[from, to, from, to]`; either may be empty. */
+  readonly ranges: Int32Array;
+  /** Rows S of the keys. */
   readonly keys: number;
-  /** Temporal decay added to the scores: slope · (key frame - query frame). Default 0. */
-  readonly slope?: number;
+  /** Mean number of visible keys of a query, for the FLOP count. */
+  readonly visible: number;
+  /** Temporal decay: slope · (key frame - query frame) is added to the scores. */
+  readonly decay?: {
+    /** Not 0. */
+    readonly slope: number;
+    /** `[T]` frame of each query. */
+    readonly queryFrames: Int32Array;
+    /** `[S]` frame of each key row. */
+    readonly keyFrames: Int32Array;
+  };
+  /** The same on a device, from {@linkcode placeMask}. */
+  readonly table?: Tensor;
+}
+
+/** A mask with its copy on a device. Attention uploads a mask without one at every call. */
+export function placeMask(device: Device, mask: Mask): Mask {
+  const { ranges, decay } = mask, T = ranges.length / 4;
+  if (!decay) return { ...mask, table: Tensor.from(device, ranges) };
+  const table = new Int32Array(5 * T + decay.keyFrames.length);
+  table.set(ranges);
+  table.set(decay.queryFrames, 4 * T);
+  table.set(decay.keyFrames, 5 * T);
+  return { ...mask, table: Tensor.from(device, table) };
 }
 
 /**
  * Streaming softmax attention: q `[T, D]`, k and v `[S, D]`, head width `hd`, scale 1/√hd; y `[T, D]`.
  *
- * @throws {RangeError} If the table of what is visible does not fit T and S.
+ * @throws {RangeError} If the mask does not fit T and S.
  */
-export function attention(q: Tensor, k: Tensor, v: Tensor, hd: number, visible: Visibility): Tensor {
-  const { table, keys, slope = 0 } = visible, T = q.shape[0], A = q.shape[1] / hd;
-  const words = slope === 0 ? 4 * T : 5 * T + k.shape[0];
-  if (table.size !== words) {
+export function attention(q: Tensor, k: Tensor, v: Tensor, hd: number, mask: Mask): Tensor {
+  const { ranges, keys, decay } = mask, T = q.shape[0], S = k.shape[0], A = q.shape[1] / hd;
+  if (ranges.length !== 4 * T || keys !== S) {
     throw new RangeError(
-      `attention: the table of visible keys has ${table.size} words, expected ${words} for ${T} queries` +
-        (slope === 0 ? " without a slope" : ` and ${k.shape[0]} keys with a slope`),
+      `attention: the mask is for ${ranges.length / 4} queries and ${keys} keys, expected ${T} and ${S}`,
     );
   }
+  if (decay && (decay.queryFrames.length !== T || decay.keyFrames.length !== S)) {
+    const { queryFrames, keyFrames } = decay;
+    throw new RangeError(
+      `attention: the mask's decay is for ${queryFrames.length} queries and ${keyFrames.length} keys, ` +
+        `expected ${T} and ${S}`,
+    );
+  }
+  const { table } = mask.table ? mask : placeMask(q.device, mask);
   const lse = recording() ? Tensor.empty(q.device, [T, A]) : null;
   return launch(
     attentionKernel,
@@ -187,10 +213,10 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, hd: number, visible: 
     {
       A,
       hd,
-      keys,
+      keys: mask.visible,
       scale: 1 / Math.sqrt(hd),
-      slope,
-      hasSlope: flag(slope),
+      slope: decay?.slope ?? 0,
+      hasSlope: flag(decay),
       hasLse: flag(lse),
     },
     { lse },

@@ -56,15 +56,21 @@ export function philox(
 export interface Key {
   /** Seed, an integer below 2^53. */
   readonly seed: number;
-  /** Hash of the purpose. */
+  /** What the numbers are for. */
+  readonly purpose: string;
+  /** Hash of the purpose (FNV-1a). */
   readonly stream: number;
 }
 
-/** Derives the key of a purpose, e.g. `streamOf(seed, "noise")`, from a seed (FNV-1a of the name). */
-export function streamOf(seed: number, purpose: string): Key {
+/**
+ * The key of a purpose, from a seed or from the key of a wider one: `streamOf(streamOf(0, "step 5"), "noise")` is
+ * `streamOf(0, "noise of step 5")`.
+ */
+export function streamOf(from: number | Key, purpose: string): Key {
+  if (typeof from !== "number") return streamOf(from.seed, `${purpose} of ${from.purpose}`);
   let hash = 0x811c9dc5;
   for (const char of new TextEncoder().encode(purpose)) hash = Math.imul(hash ^ char, 0x01000193) >>> 0;
-  return { seed, stream: hash };
+  return { seed: from, purpose, stream: hash };
 }
 
 function block(key: Key, index: number, out: Uint32Array): void {

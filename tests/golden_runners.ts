@@ -6,13 +6,19 @@
 import { assertEquals } from "@std/assert";
 import type { Device } from "../kernels/device.ts";
 import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
-import { conditionEmbedding, ConditionRows } from "../lib/far/conditioning.ts";
+import { conditionEmbedding, ConditionRows, timestepFeatures } from "../lib/far/conditioning.ts";
 import { countParameters, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
-import { eulerDelta, eulerSchedule, trainSigmas, trainTimesteps } from "../lib/far/flow.ts";
-import { far, type FarInput } from "../lib/far/model.ts";
+import {
+  eulerDelta,
+  eulerSchedule,
+  mixNoise,
+  noiseDraw,
+  trainSigmas,
+  trainTimesteps,
+} from "../lib/far/flow.ts";
 import { riflexComponent, ropeFrequencies, ropeTable, yarnRange } from "../lib/far/rope.ts";
 import { sample } from "../lib/far/sample.ts";
-import { timestepFeatures } from "../lib/far/timestep.ts";
+import { far, type FarInput } from "../lib/far/transformer.ts";
 import { elements, type HostDType, toFloat32 } from "../lib/io/host.ts";
 import { openPth } from "../lib/io/pth.ts";
 import { axpby } from "../lib/ops.ts";
@@ -52,8 +58,8 @@ const forward: Runner = {
     const config = farOf(c), params = paramsOf(device, c, farShapes(config));
     const latents = upload(device, c, "latents"), timesteps = floats(c, "timestep");
     const [B, F, C, H, W] = latents.shape, input = { latents, timesteps, ...conditionsOf(c) };
-    const evaluate = async (name: string, x: FarInput, frames: "all" | "last") => {
-      const out = scope(() => far(params, config, x, frames));
+    const evaluate = async (name: string, x: FarInput, output: "all" | "last") => {
+      const out = scope(() => far(params, config, x, { output }));
       differences.check(name, await out.read(), floats(c, name), "forward");
       out.dispose();
     };
@@ -183,15 +189,11 @@ const scheduler: Runner = {
   async run(c, device, differences) {
     differences.check("train.timesteps", trainTimesteps(), floats(c, "train.timesteps"), "exact");
     differences.check("train.sigmas", trainSigmas(), floats(c, "train.sigmas"), "exact");
-    const u = floats(c, "sn.u"), indices = Array.from(u, (v) => Math.floor(v * 1000));
-    differences.check("sn.indices", indices, ints(c, "sn.indices"), "exact");
-    const sigmas = trainSigmas(), latents = floats(c, "sn.latents"), noise = floats(c, "sn.noise");
-    const per = latents.length / u.length;
-    const noisy = latents.map((x, i) => {
-      const sigma = sigmas[indices[Math.floor(i / per)]];
-      return sigma * noise[i] + (1 - sigma) * x;
-    });
-    differences.check("sn.noisy", noisy, floats(c, "sn.noisy"), "table");
+    const u = floats(c, "sn.u"), latents = upload(device, c, "sn.latents"), clean = new Uint8Array(u.length);
+    const draw = noiseDraw([1, u.length], { noise: floats(c, "sn.noise"), u, clean });
+    const levels = Array.from(ints(c, "sn.indices"), (i) => trainSigmas()[i]);
+    differences.check("sn.sigmas", draw.sigmas, levels, "exact");
+    differences.check("sn.noisy", await mixNoise(latents, draw).read(), floats(c, "sn.noisy"), "table");
     for (const name of c.io!.tensors.keys()) {
       const inference = /^inf(\d+)\.(timesteps|sigmas)$/.exec(name), step = /^step(\d+)\.x$/.exec(name);
       if (inference) {

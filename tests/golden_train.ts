@@ -5,11 +5,13 @@
  */
 import type { Device } from "../kernels/device.ts";
 import { valueAndGrad } from "../lib/autograd.ts";
+import type { Conditions } from "../lib/far/conditioning.ts";
 import { farShapes } from "../lib/far/config.ts";
 import type { Params } from "../lib/params.ts";
 import { disposeAll, type Tensor, unscoped } from "../lib/tensor.ts";
 import { AdamW, clipFactor, Ema, gradientNorm } from "../lib/train/adamw.ts";
-import { flowMatchingLoss, type LossInput, mixNoise } from "../lib/train/objective.ts";
+import { flowMatchingLoss, mixNoise, noiseDraw, velocityTarget } from "../lib/far/flow.ts";
+import { far } from "../lib/far/transformer.ts";
 import {
   type Differences,
   farOf,
@@ -20,6 +22,7 @@ import {
   paramsOf,
   type Runner,
   shapeOf,
+  upload,
 } from "./golden_case.ts";
 
 /** Bounds of the comparison, with reasons. */
@@ -30,7 +33,7 @@ export const GRADIENT = {
 };
 
 /** Conditions that reached the table, put back together: distant frames first. */
-function conditionsOf(c: GoldenCase, B: number, F: number): LossInput["conditions"] {
+function conditionsOf(c: GoldenCase, B: number, F: number): Conditions {
   if (has(c, "label_effective")) return { label: ints(c, "label_effective") };
   if (!has(c, "action_effective")) return has(c, "label") ? { label: ints(c, "label") } : {};
   const near = ints(c, "action_effective"),
@@ -95,29 +98,36 @@ export const training: Runner = {
     /^FAR(_Long)?$/.test(c.config.model ?? "") && has(c, "noisy_latents", "grad.proj_out.weight"),
   async run(c, device: Device, differences) {
     const config = farOf(c), params = paramsOf(device, c, farShapes(config), { pack: false });
-    const shape = shapeOf(c, "latents_used") as LossInput["shape"], [B, F] = shape;
-    const clean = Uint8Array.from(ints(c, "context_mask"));
-    const batch = { latents: floats(c, "latents_used"), shape };
-    const draw = { noise: floats(c, "noise"), u: floats(c, "u"), clean, dropped: new Uint8Array(B * F) };
-    const mixed = mixNoise(config, batch, draw);
-    differences.check("noisy_latents", mixed.noisy, floats(c, "noisy_latents"), "table");
-    differences.check("timesteps", mixed.timesteps, floats(c, "timesteps"), "exact");
-    differences.check("target", mixed.target, floats(c, "target"), "table");
+    const shape = shapeOf(c, "latents_used"), [B, F] = shape, latents = upload(device, c, "latents_used");
+    const given = { noise: floats(c, "noise"), u: floats(c, "u"), clean: ints(c, "context_mask") };
+    const draw = noiseDraw(shape, given, config.window);
+    const noisy = mixNoise(latents, draw), target = velocityTarget(latents, draw);
+    differences.check("noisy_latents", await noisy.read(), floats(c, "noisy_latents"), "table");
+    differences.check("timesteps", draw.timesteps, floats(c, "timesteps"), "exact");
+    differences.check("target", await target.read(), floats(c, "target"), "table");
 
-    let prediction: Tensor | undefined;
-    const input: LossInput = { config, shape, mixed, conditions: conditionsOf(c, B, F) };
-    const step = (more: Partial<LossInput> = {}) =>
-      valueAndGrad((p: Params) => flowMatchingLoss(p, device, { ...input, ...more }))(params);
-    const keep = (v: Tensor) => prediction = unscoped(() => v.reshape(v.shape));
-    const { value, grads } = step({ onPrediction: keep });
-    differences.check("model_pred", await prediction!.read(), floats(c, "model_pred"), "forward");
+    const conditions = conditionsOf(c, B, F), predictions: Tensor[] = [];
+    const step = (checkpoint = false) =>
+      valueAndGrad((p: Params) =>
+        flowMatchingLoss(
+          (latents, timesteps) => {
+            const v = far(p, config, { latents, timesteps, ...conditions }, { checkpoint });
+            predictions.push(unscoped(() => v.reshape(v.shape)));
+            return v;
+          },
+          latents,
+          draw,
+        )
+      )(params);
+    const { value, grads } = step();
+    differences.check("model_pred", await predictions[0].read(), floats(c, "model_pred"), "forward");
     const losses = [await lossOf(value)];
     differences.check("loss", losses, floats(c, "loss"), "forward");
     await checkGradients(c, grads, differences);
     const norm = await gradientNorm(grads);
     differences.within("gradient norm", Math.abs(norm / c.config.grad_norm - 1), 1e-4);
 
-    const again = step({ checkpoint: true });
+    const again = step(true);
     for (const name of Object.keys(params)) {
       const [a, b] = await Promise.all([grads[name].read(), again.grads[name].read()]);
       const largest = a.reduce((m, g) => Math.max(m, Math.abs(g)), 0);
@@ -125,7 +135,7 @@ export const training: Runner = {
       // The forward pass of a checkpointed block runs fused kernels, which round once less.
       differences.within(`grad.${name} with checkpointing`, difference / Math.max(largest, 1e-3), 1e-5);
     }
-    disposeAll([again, prediction]);
+    disposeAll([again, noisy, target]);
 
     const { lr, betas, eps, weight_decay: weightDecay } = c.config.adamw;
     const optimiser = new AdamW(params, { betas, eps, weightDecay });
@@ -162,6 +172,6 @@ export const training: Runner = {
     }
     optimiser.dispose();
     ema.dispose();
-    disposeAll([params, value]);
+    disposeAll([params, value, latents, predictions]);
   },
 };

@@ -13,8 +13,8 @@ import { disposeAll, Tensor } from "../lib/tensor.ts";
 import { configChanges, latestCheckpoint, saveCheckpoint } from "../lib/train/checkpoint.ts";
 import { stepCost } from "../lib/train/cost.ts";
 import { stateBytes, storeWeights } from "../lib/train/half.ts";
-import { flowMatchingLoss } from "../lib/train/objective.ts";
-import { DivergedError, prepareBatch, Trainer, type TrainerConfig } from "../lib/train/trainer.ts";
+import { farLoss, prepareBatch } from "../lib/train/objective.ts";
+import { DivergedError, Trainer, type TrainerConfig } from "../lib/train/trainer.ts";
 import { testOnDevices } from "./helpers.ts";
 import { madeUp, TINY, tinyConfig, tinyTrainer, valuesOf } from "./train_setup.ts";
 
@@ -49,7 +49,7 @@ testOnDevices("f16 weights give the loss and gradients of f32 weights of the sam
       same[name] = Tensor.from(device, await t.read(), t.shape);
     }
     const input = { ...prepareBatch(configured(), batch, 0), checkpoint };
-    const loss = valueAndGrad((p: Params) => flowMatchingLoss(p, device, input));
+    const loss = valueAndGrad((p: Params) => farLoss(p, device, input));
     const half = loss(params), full = loss(same);
     assertEquals(await half.value.read(), await full.value.read());
     for (const name of Object.keys(params)) {

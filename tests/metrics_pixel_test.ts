@@ -2,7 +2,8 @@ import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/ass
 import { mse, pixelScores, psnr, ssim, ssimMap } from "../lib/metrics/pixel.ts";
 import { uniform } from "../lib/random.ts";
 
-const random = (count: number, seed: number) => Float32Array.from(uniform({ seed, stream: 1 }, count));
+const random = (count: number, seed: number) =>
+  Float32Array.from(uniform({ seed, purpose: "images", stream: 1 }, count));
 
 Deno.test("mse and psnr of known differences", () => {
   assertAlmostEquals(mse([0, 0.5, 1, 1], [0, 0, 0, 1]), 0.3125, 1e-15);

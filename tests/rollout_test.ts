@@ -9,7 +9,7 @@ import { farConfig, farShapes } from "../lib/far/config.ts";
 import { sample } from "../lib/far/sample.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { randomParams } from "../lib/params.ts";
-import { prepareBatch } from "../lib/train/trainer.ts";
+import { prepareBatch } from "../lib/train/objective.ts";
 import { far, inFolder, killedEarly, TINY_DCAE, TINY_FAR, tinyWorld } from "./cli_helpers.ts";
 import { madeUp, TINY, tinyConfig } from "./train_setup.ts";
 
@@ -32,14 +32,14 @@ const configured = (rolloutRatio: number) =>
     },
   });
 
-Deno.test("a rolled-out clip: clean frames come from the roll-out, the rest and all targets from the truth", async () => {
+Deno.test("a rolled-out clip: clean frames come from the roll-out, the others from the truth", async () => {
   const batch = await given(), per = 32, firsts = new Set<number>(), ends = new Set<number>();
   for (let position = 0; position < 60; position++) {
-    const { shape: [, F], mixed } = prepareBatch(configured(1), batch, position);
+    const { shape: [, F], latents, draw } = prepareBatch(configured(1), batch, position);
     const plain = prepareBatch(configured(0), { ...batch, history: undefined }, position);
     assertEquals(F, plain.shape[1]);
     ends.add(F);
-    const clean = [...mixed.timesteps.subarray(0, F)].map((t) => t === -1);
+    const clean = [...draw.timesteps.subarray(0, F)].map((t) => t === -1);
     const first = clean.indexOf(false);
     assert(first >= F - 3 && first < F, `frame ${first} of ${F} is the first noisy one`);
     assert(clean.every((c, f) => c === f < first), `clean frames are not the first ones: ${clean}`);
@@ -47,14 +47,16 @@ Deno.test("a rolled-out clip: clean frames come from the roll-out, the rest and 
     for (let f = 0; f < F; f++) {
       for (let i = 0; i < per; i++) {
         const at = f * per + i, truth = batch.latents[at];
-        if (clean[f]) assertEquals(mixed.noisy[at], Math.fround(truth + 100));
-        else assert(Math.abs(mixed.noisy[at]) < 20 && Math.abs(mixed.target[at] + truth) < 10);
+        assertEquals(latents[at], clean[f] ? Math.fround(truth + 100) : truth);
       }
-      assertEquals(mixed.weights[f] > 0, !clean[f]);
+      assertEquals(draw.weights[f] > 0, !clean[f]);
     }
     // The clip without a roll-out is what it would be in a batch that has none.
-    assertEquals(mixed.noisy.slice(F * per), plain.mixed.noisy.slice(F * per));
-    assertEquals(mixed.timesteps.slice(F), plain.mixed.timesteps.slice(F));
+    assertEquals(latents.slice(F * per), plain.latents.slice(F * per));
+    for (const what of ["timesteps", "sigmas", "weights"] as const) {
+      assertEquals(draw[what].slice(F), plain.draw[what].slice(F));
+    }
+    assertEquals(draw.noise.slice(F * per), plain.draw.noise.slice(F * per));
   }
   assertEquals([...firsts].sort(), [0, 1, 2]);
   assert(ends.size > 2);
@@ -64,7 +66,7 @@ Deno.test("roll-outs are used as often as the ratio says, and not at all without
   const batch = await given();
   const used = (ratio: number) =>
     Array.from({ length: 400 }, (_, position) => prepareBatch(configured(ratio), batch, position))
-      .filter(({ mixed }) => mixed.noisy[0] > 50).length;
+      .filter(({ latents }) => latents[0] > 50).length;
   assertEquals(used(0), 0);
   const half = used(0.5); // true values are far below 50, those of the roll-out above; five standard errors around 200
   assert(half > 150 && half < 250, `${half} of 400`);

@@ -1,16 +1,14 @@
-import { assert, assertEquals, assertLess, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertLess, assertRejects } from "@std/assert";
 import type { Device } from "../kernels/device.ts";
 import { openDevice } from "../kernels/open.ts";
 import { decode } from "../lib/dcae/autoencoder.ts";
 import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
 import { FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
-import { sample, type SampledFrame, type SampleOptions } from "../lib/far/sample.ts";
-import { attention } from "../lib/ops.ts";
+import { sample, type SampledFrame, type SampleOptions, Sampler } from "../lib/far/sample.ts";
 import { type Params, randomParams } from "../lib/params.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { disposeAll, scope, Tensor } from "../lib/tensor.ts";
 import { sharedDevice, testOnDevices } from "./helpers.ts";
-import { openReferenceDevice } from "./reference_device.ts";
 
 const SMALL = farConfig("FAR_Long", {
   num_layers: 2,
@@ -70,6 +68,41 @@ testOnDevices("a frame's bytes do not depend on how many frames are asked for", 
   const [short, long] = [2, 5].map((predict) => all(roll(device, SMALL, { contextFrames: 2, predict })));
   assertEquals((await short)[1], (await long)[1]);
 });
+
+testOnDevices(
+  "frames stepped one by one, each with its action, equal those of actions given at once",
+  async (device) => {
+    const params = randomParams(device, farShapes(SMALL), 3),
+      context = normal(streamOf(5, "context"), 2 * 8 * 64);
+    const options = {
+      device,
+      params,
+      config: SMALL,
+      frameShape: [1, 8, 8, 8] as const,
+      context,
+      predict: 3,
+      steps: 2,
+    };
+    const actions = [0, 1, 2, 0, 1];
+    for (const guidance of [1, 1.5]) {
+      const whole = await all(sample({ ...options, guidance, actions }));
+      using sampler = new Sampler({ ...options, guidance, actions: actions.slice(0, 2) });
+      for (const [i, latents] of whole.entries()) {
+        assertEquals(await sampler.next([actions[2 + i]]), { frame: 2 + i, latents });
+      }
+      await assertRejects(() => sampler.next([0]), RangeError, "all 5 frames have been made");
+      using other = new Sampler({ ...options, guidance, actions: actions.slice(0, 2) });
+      const { latents } = await other.next([1]); // another action makes another frame
+      assert(latents.some((v, i) => v !== whole[0][i]));
+    }
+    await assertRejects(
+      () => new Sampler({ ...options, actions: [0, 1] }).next([3.5]),
+      RangeError,
+      "action is 3.5",
+    );
+    disposeAll(params);
+  },
+);
 
 Deno.test({
   name: "the same seed gives the same bytes with one, two and three threads",
@@ -200,19 +233,3 @@ testOnDevices(
     disposeAll(params);
   },
 );
-
-Deno.test("attention refuses a table of visible keys that does not fit its queries and keys", () => {
-  const device = openReferenceDevice();
-  const rows = (count: number) => Tensor.from(device, new Float32Array(count * 8), [count, 8]);
-  const table = (words: number) => Tensor.from(device, new Int32Array(words));
-  const attend = (words: number, slope?: number) =>
-    attention(rows(3), rows(5), rows(5), 8, { table: table(words), keys: 5, slope });
-  assertEquals(attend(12).shape, [3, 8]);
-  assertEquals(attend(20, 0.1).shape, [3, 8]);
-  assertThrows(() => attend(20), RangeError, "has 20 words, expected 12 for 3 queries without a slope");
-  assertThrows(
-    () => attend(12, 0.1),
-    RangeError,
-    "has 12 words, expected 20 for 3 queries and 5 keys with a slope",
-  );
-});

@@ -14,8 +14,7 @@ import { full } from "../lib/ops.ts";
 import { type Params } from "../lib/params.ts";
 import { disposeAll, unscoped } from "../lib/tensor.ts";
 import { initialParams } from "../lib/train/init.ts";
-import { flowMatchingLoss } from "../lib/train/objective.ts";
-import { prepareBatch } from "../lib/train/trainer.ts";
+import { farLoss, prepareBatch } from "../lib/train/objective.ts";
 
 Deno.test("long short-term context needs a fifth of the activation memory at 256 frames (paper, Figure 6)", () => {
   const sizes = { num_layers: 6, num_attention_heads: 4 }, shape = [1, 256, 32, 8, 8] as const;
@@ -59,7 +58,7 @@ testOnDevices("the counted memory of a step is what a device needs", async (devi
   );
   for (const checkpoint of [false, true]) {
     const before = device.stats.peakBytes = device.stats.liveBytes;
-    const step = valueAndGrad((p: Params) => flowMatchingLoss(p, device, { ...input, checkpoint }), { into });
+    const step = valueAndGrad((p: Params) => farLoss(p, device, { ...input, checkpoint }), { into });
     const { value } = unscoped(() => step(params));
     await value.read();
     const measured = device.stats.peakBytes - before;

@@ -3,12 +3,13 @@
  */
 import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 import { farConfig, farShapes } from "../lib/far/config.ts";
+import { streamOf } from "../lib/random.ts";
 import { Tensor } from "../lib/tensor.ts";
 import { latestCheckpoint, saveCheckpoint } from "../lib/train/checkpoint.ts";
 import { freshValues, initialParams } from "../lib/train/init.ts";
-import { cutFrames, drawNoise, drawStretch, droppedConditions } from "../lib/train/objective.ts";
+import { cutFrames, drawStretch, dropConditions, prepareBatch } from "../lib/train/objective.ts";
 import { rateFactor } from "../lib/train/rate.ts";
-import { DivergedError, prepareBatch, Trainer } from "../lib/train/trainer.ts";
+import { DivergedError, Trainer } from "../lib/train/trainer.ts";
 import { testOnDevices } from "./helpers.ts";
 import { openReferenceDevice } from "./reference_device.ts";
 import { madeUp, TINY, tinyConfig, tinyTrainer, valuesOf } from "./train_setup.ts";
@@ -33,14 +34,14 @@ Deno.test("the learning rate warms up from zero, stays, or falls to zero", () =>
 Deno.test("a long-context stretch has window to total - 1 frames and stays inside the clip", () => {
   const seen = new Set<number>(), starts = new Set<number>();
   for (let step = 0; step < 2000; step++) {
-    const { start, count } = drawStretch(8, 3, 5, step);
+    const { start, count } = drawStretch(8, 3, streamOf(5, `step ${step}`));
     assert(count >= 3 && count <= 7 && start >= 0 && start + count <= 8, `${start}, ${count}`);
     seen.add(count);
     if (count === 3) starts.add(start);
   }
   assertEquals([...seen].sort(), [3, 4, 5, 6, 7]);
   assertEquals([...starts].sort(), [0, 1, 2, 3, 4, 5]);
-  assertEquals(drawStretch(3, 3, 5, 0), { start: 0, count: 3 });
+  assertEquals(drawStretch(3, 3, streamOf(5, "step 0")), { start: 0, count: 3 });
 });
 
 Deno.test("cutting frames keeps latents and actions together", () => {
@@ -51,7 +52,7 @@ Deno.test("cutting frames keeps latents and actions together", () => {
   assertEquals(cut.shape, [2, 2, 1, 1, 2]);
 });
 
-Deno.test("long-context batches have clean distant frames, and only frames of the window count", async () => {
+Deno.test("long-context batches have clean long-term frames, and only short-term frames count", async () => {
   const config = tinyConfig(LONG, {
     objective: {
       cleanContextRatio: 0.3,
@@ -63,14 +64,13 @@ Deno.test("long-context batches have clean distant frames, and only frames of th
   const given = await madeUp(LONG, [2, 8, 2, 4, 4]).batch(0);
   let cleanInWindow = 0;
   for (let position = 0; position < 50; position++) {
-    const { shape: [B, F], mixed } = prepareBatch(config, given, position);
+    const { shape: [B, F], draw } = prepareBatch(config, given, position);
     for (let i = 0; i < B * F; i++) {
-      const distant = i % F < F - 3;
-      if (distant) assertEquals([mixed.timesteps[i], mixed.weights[i]], [-1, 0]);
-      else if (mixed.timesteps[i] === -1) {
+      if (i % F < F - 3) assertEquals([draw.timesteps[i], draw.weights[i]], [-1, 0]);
+      else if (draw.timesteps[i] === -1) {
         cleanInWindow++;
-        assertEquals(mixed.weights[i], 0);
-      } else assert(mixed.weights[i] > 0);
+        assertEquals(draw.weights[i], 0);
+      } else assert(draw.weights[i] > 0);
     }
   }
   assert(
@@ -89,29 +89,13 @@ Deno.test("conditions are dropped frame by frame for actions and clip by clip fo
       actions: new Int32Array(4000).fill(2),
       label: new Int32Array(500).fill(2),
     };
-    const draw = drawNoise(model, tinyConfig().objective, batch, 1, 0);
-    const { actions, label } = droppedConditions(model, batch, draw);
+    const { actions, label } = dropConditions(model, batch, streamOf(1, "step 0"), 0.1);
     const values = [...(actions ?? label) as Int32Array];
     assertEquals(values.length, count);
     const dropped = values.filter((v) => v === 5).length / count;
     assert(dropped > 0.07 && dropped < 0.13, `${type}: dropped ${dropped}, expected 0.1`);
     assertEquals(new Set(values), new Set([2, 5]));
   }
-});
-
-Deno.test("a Video DiT step has one noise level a clip; without clean context every frame is noisy", () => {
-  const config = farConfig("FAR", TINY),
-    batch = { latents: new Float32Array(64), shape: [4, 8, 2, 1, 1] as const };
-  const draw = drawNoise(
-    config,
-    { ...tinyConfig().objective, videoDiT: true, cleanContextRatio: 0 },
-    batch,
-    1,
-    0,
-  );
-  for (let b = 0; b < 4; b++) assertEquals(new Set(draw.u.slice(8 * b, 8 * b + 8)).size, 1);
-  assertEquals(new Set(draw.u).size, 4);
-  assertEquals(draw.clean.includes(1), false);
 });
 
 Deno.test("fresh parameters: zero modulations and outputs, unit norms, Xavier matrices", () => {

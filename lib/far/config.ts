@@ -17,12 +17,12 @@ export interface ConditionConfig {
 
 /** A FAR (`long` false) or FAR-Long transformer (paper, sections 3.1 and 3.3). */
 export interface FarConfig {
-  /** FAR-Long: distant frames are patchified with `contextPatchSize` and have projections of their own. */
+  /** FAR-Long: long-term frames are patchified with `longTermPatchSize` and have projections of their own. */
   readonly long: boolean;
   /** Latent positions of a token along one axis. */
   readonly patchSize: number;
-  /** Patch size of distant frames (FAR-Long only). */
-  readonly contextPatchSize: number;
+  /** Patch size of long-term frames (FAR-Long only). */
+  readonly longTermPatchSize: number;
   /** Latent channels read. */
   readonly inChannels: number;
   /** Latent channels predicted. */
@@ -37,7 +37,7 @@ export interface FarConfig {
   readonly ropeAxes: readonly [number, number, number];
   /** Temporal decay added to visible scores: slope · (key frame - query frame). The shipped models use 0. */
   readonly slopeScale: number;
-  /** Frames of the short-term window (the noisy one included). */
+  /** Frames of the short-term context (the noisy one included); earlier ones are long-term context. */
   readonly window: number;
   /** Labels, actions or nothing. */
   readonly condition: ConditionConfig | null;
@@ -49,7 +49,7 @@ export const widthOf = (config: FarConfig): number => config.heads * config.head
 const base: FarConfig = {
   long: false,
   patchSize: 1,
-  contextPatchSize: 4,
+  longTermPatchSize: 4,
   inChannels: 32,
   outChannels: 32,
   layers: 12,
@@ -82,7 +82,7 @@ const number = (key: string) => (value: unknown, who: string): number => {
 
 const KEYS: Readonly<Record<string, (value: unknown, who: string) => Partial<FarConfig>>> = {
   patch_size: (v, w) => ({ patchSize: number("patch_size")(v, w) }),
-  context_patch_size: (v, w) => ({ contextPatchSize: number("context_patch_size")(v, w) }),
+  context_patch_size: (v, w) => ({ longTermPatchSize: number("context_patch_size")(v, w) }),
   in_channels: (v, w) => ({ inChannels: number("in_channels")(v, w) }),
   out_channels: (v, w) => ({ outChannels: number("out_channels")(v, w) }),
   num_layers: (v, w) => ({ layers: number("num_layers")(v, w) }),
@@ -163,8 +163,8 @@ function checkConfig(c: FarConfig, who: string): void {
   if (c.ropeAxes.some((d) => d % 2 !== 0)) fail(`axes_dims_rope is [${c.ropeAxes}], expected even numbers`);
   const rope = c.ropeAxes[0] + c.ropeAxes[1] + c.ropeAxes[2];
   if (rope !== c.headDim) fail(`axes_dims_rope sum to ${rope}, expected attention_head_dim ${c.headDim}`);
-  if (c.long && (c.contextPatchSize < 1 || c.contextPatchSize % c.patchSize !== 0)) {
-    fail(`context_patch_size is ${c.contextPatchSize}, expected a multiple of patch_size ${c.patchSize}`);
+  if (c.long && (c.longTermPatchSize < 1 || c.longTermPatchSize % c.patchSize !== 0)) {
+    fail(`context_patch_size is ${c.longTermPatchSize}, expected a multiple of patch_size ${c.patchSize}`);
   }
   if (c.long && c.condition?.type === "label") {
     fail("FAR-Long is conditioned on actions or on nothing, found label");
@@ -184,7 +184,7 @@ export function farShapes(config: FarConfig): Record<string, Shape> {
     shapes[`${name}.bias`] = [out];
   };
   layer("x_embedder", D, config.inChannels * config.patchSize ** 2);
-  if (config.long) layer("context_embedder", D, config.inChannels * config.contextPatchSize ** 2);
+  if (config.long) layer("context_embedder", D, config.inChannels * config.longTermPatchSize ** 2);
   layer("timestep_embedder.linear_1", D, 256);
   layer("timestep_embedder.linear_2", D, D);
   if (config.condition) {
@@ -211,7 +211,7 @@ export function farShapes(config: FarConfig): Record<string, Shape> {
   }
   layer("norm_out.linear", 2 * D, D);
   layer("proj_out", config.outChannels * config.patchSize ** 2, D);
-  if (config.long) layer("context_proj_out", config.outChannels * config.contextPatchSize ** 2, D);
+  if (config.long) layer("context_proj_out", config.outChannels * config.longTermPatchSize ** 2, D);
   return shapes;
 }
 

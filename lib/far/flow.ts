@@ -1,8 +1,15 @@
 /**
- * The flow-matching schedule: noise levels of training and of Euler sampling (paper, section 3.1).
+ * Flow matching: noise levels of Euler sampling and of training, what is random about a training step, and the loss
+ * (paper, section 3.1). Nothing here knows the model: a velocity is any function of noisy latents and timesteps.
+ *
+ * x_σ = (1 - σ) x + σ ε goes from the latents x at σ = 0 to noise ε at σ = 1, so its velocity is ε - x.
  *
  * @module
  */
+import { add, axpby, copyStrided, frameLoss, mul } from "../ops.ts";
+import { type Key, normal, streamOf, uniform } from "../random.ts";
+import { scope, type Shape, sizeOf, Tensor } from "../tensor.ts";
+import { CLEAN_TIMESTEP } from "./conditioning.ts";
 
 const TRAIN_STEPS = 1000;
 
@@ -46,4 +53,163 @@ export function trainTimesteps(): Float32Array {
 /** Training noise levels `[1000]`: f32((1000 - i)/1000). */
 export function trainSigmas(): Float32Array {
   return Float32Array.from({ length: TRAIN_STEPS }, (_, i) => (TRAIN_STEPS - i) / TRAIN_STEPS);
+}
+
+/** How {@linkcode drawNoise} draws noise levels and clean frames. */
+export interface NoiseOptions {
+  /** Density of the noise levels. Default `logit_normal`: the sigmoid of a standard normal number. */
+  readonly weighting?: "logit_normal" | "uniform";
+  /** Share of frames that are clean context (stochastic clean context; paper, section 3.2). Default 0.1, the paper's. */
+  readonly cleanContextRatio?: number;
+  /** Frames at the start of each clip that are always clean: long-term context (paper, section 3.3). Default 0. */
+  readonly longTerm?: number;
+  /** Frames at the end of each clip that the loss looks at. Default all. */
+  readonly shortTerm?: number;
+  /** One noise level for all frames of a clip (the Video DiT baseline). Default false. */
+  readonly levelPerClip?: boolean;
+  /** `[B]` Clips whose clean frames are the first ones, at least one frame being noisy, as when a clip is predicted. */
+  readonly cleanFirst?: readonly boolean[];
+}
+
+/** What is random about a training step. */
+export interface NoiseDraw {
+  /** `[B, F, C, H, W]` standard normal; zero for long-term frames, which are always clean. */
+  readonly noise: Float32Array;
+  /** `[B, F]` noise levels σ; 0 for clean frames. */
+  readonly sigmas: Float32Array;
+  /** `[B, F]` timesteps, 1000 σ; -1 for clean frames. */
+  readonly timesteps: Float32Array;
+  /** `[B, F]` weight of each frame's mean squared error in the loss; 0 for clean frames. */
+  readonly weights: Float32Array;
+}
+
+/**
+ * Draws noise, noise levels and clean frames of a batch (paper, sections 3.1 to 3.3).
+ *
+ * Everything is a function of the key, made on the host: the same bits on every device.
+ *
+ * @param shape `[B, F, C, H, W]` of the latents.
+ * @param key From `streamOf`.
+ *
+ * @example
+ * ```ts
+ * import { drawNoise, streamOf } from "../../mod.ts";
+ * const { sigmas, timesteps } = drawNoise([2, 8, 4, 4, 4], streamOf(0, "step 0"), { cleanContextRatio: 0.5 });
+ * console.assert(timesteps.every((t, i) => t === -1 ? sigmas[i] === 0 : sigmas[i] > 0));
+ * ```
+ */
+export function drawNoise(shape: Shape, key: Key, options: NoiseOptions = {}): NoiseDraw {
+  const { weighting = "logit_normal", cleanContextRatio = 0.1, longTerm = 0, levelPerClip = false } = options;
+  const [B, F] = shape, frames = B * F, count = sizeOf(shape), per = count / frames;
+  const levels = levelPerClip ? B : frames, density = streamOf(key, "density");
+  const drawn = weighting === "uniform"
+    ? Float32Array.from(uniform(density, levels))
+    : normal(density, levels).map((n) => 1 / (1 + Math.exp(-n)));
+  const u = Float32Array.from({ length: frames }, (_, i) => drawn[levelPerClip ? Math.floor(i / F) : i]);
+
+  const chance = uniform(streamOf(key, "clean context"), frames);
+  const clean = Uint8Array.from(chance, (c, i) => i % F < longTerm || c < cleanContextRatio ? 1 : 0);
+  options.cleanFirst?.forEach((first, b) => {
+    if (!first) return;
+    const noisy = longTerm + Math.floor(chance[b * F] * (F - longTerm)); // at least the last frame is noisy
+    clean.fill(1, b * F, b * F + noisy).fill(0, b * F + noisy, (b + 1) * F);
+  });
+
+  // Long-term frames are clean: their noise would be most of what a long step draws, for nothing.
+  const noise = new Float32Array(count), stream = streamOf(key, "noise");
+  for (let b = 0; b < B; b++) {
+    const from = (b * F + longTerm) * per;
+    noise.set(normal(stream, (F - longTerm) * per, from), from);
+  }
+  return noiseDraw(shape, { noise, u, clean }, options.shortTerm);
+}
+
+/**
+ * A draw from given numbers: u in [0, 1) is index floor(1000 u) of the training levels, 0 the noisiest. A clip's noisy
+ * frames have the same weight in the loss; a clip without one contributes nothing but still counts, as in the authors' code.
+ *
+ * @param given `noise` `[B, F, C, H, W]`; `u` `[B, F]`; `clean` `[B, F]`, 1 for clean frames.
+ * @param shortTerm Frames at the end of each clip that the loss looks at. Default all.
+ */
+export function noiseDraw(
+  [B, F]: Shape,
+  given: { readonly noise: Float32Array; readonly u: Float32Array; readonly clean: ArrayLike<number> },
+  shortTerm: number = F,
+): NoiseDraw {
+  const { noise, u, clean } = given, levels = trainSigmas(), steps = trainTimesteps();
+  const sigmas = new Float32Array(B * F),
+    timesteps = new Float32Array(B * F),
+    weights = new Float32Array(B * F);
+  for (let b = 0; b < B; b++) {
+    const counts = (f: number) => f >= F - shortTerm && !clean[b * F + f];
+    let noisy = 0;
+    for (let f = 0; f < F; f++) noisy += counts(f) ? 1 : 0;
+    for (let f = 0; f < F; f++) {
+      const i = b * F + f, index = Math.min(TRAIN_STEPS - 1, Math.floor(Math.fround(u[i] * TRAIN_STEPS)));
+      sigmas[i] = clean[i] ? 0 : levels[index];
+      timesteps[i] = clean[i] ? CLEAN_TIMESTEP : steps[index];
+      weights[i] = counts(f) ? 1 / ((noisy + 1e-9) * B) : 0;
+    }
+  }
+  return { noise, sigmas, timesteps, weights };
+}
+
+/** One number per frame for each of its elements: `[B, F]` values to `[B, F, C, H, W]`. */
+function perFrame(like: Tensor, values: Float32Array): Tensor {
+  const out = Tensor.empty(like.device, like.shape), per = like.size / values.length;
+  const sizes = [values.length, per];
+  copyStrided(Tensor.from(like.device, values), out, { sizes, from: [1, 0], to: [per, 1] });
+  return out;
+}
+
+/** The latents with a draw's noise mixed in, x_σ = σ ε + (1 - σ) x; clean frames stay. All are `[B, F, C, H, W]`. */
+export function mixNoise(latents: Tensor, draw: NoiseDraw): Tensor {
+  // Products and sum are rounded one by one, so that no device fuses them: the same bits everywhere.
+  return scope(() => {
+    const noise = Tensor.from(latents.device, draw.noise, latents.shape);
+    const keep = draw.sigmas.map((s) => 1 - s);
+    return add(mul(noise, perFrame(latents, draw.sigmas)), mul(latents, perFrame(latents, keep)));
+  });
+}
+
+/** The velocity that a model learns to predict: ε - x, `[B, F, C, H, W]`. */
+export function velocityTarget(latents: Tensor, draw: NoiseDraw): Tensor {
+  return scope(() => axpby(Tensor.from(latents.device, draw.noise, latents.shape), latents, 1, -1));
+}
+
+/** A model: noisy latents `[B, F, C, H, W]` and timesteps `[B, F]` to the predicted velocity of every frame. */
+export type Velocity = (noisy: Tensor, timesteps: Float32Array) => Tensor;
+
+/**
+ * Flow-matching loss of the next-frame objective (paper, section 3.1).
+ *
+ * Each frame has its own noise level. Clean frames come at timestep -1 and are left out of the mean, so the model learns
+ * to use clean history without being asked to predict it.
+ *
+ * @param velocity The model.
+ * @param latents `[B, F, C, H, W]`, scaled as the autoencoder's latents.
+ * @param draw From {@linkcode drawNoise}.
+ * @returns `[B·F]` each frame's share. Their sum is the loss: the mean over clips of the mean squared error over a clip's
+ * noisy frames.
+ *
+ * @example
+ * ```ts
+ * import { drawNoise, flowMatchingLoss, openDevice, ops, streamOf, Tensor, valueAndGrad } from "../../mod.ts";
+ * const { device } = await openDevice({ device: "cpu" });
+ * const latents = Tensor.from(device, new Float32Array(64).fill(0.5), [1, 4, 1, 4, 4]);
+ * const draw = drawNoise(latents.shape, streamOf(0, "step 0"));
+ * // A model of one parameter: the velocity is a multiple of the noisy latents.
+ * const { value } = valueAndGrad((p: { w: Tensor }) =>
+ *   flowMatchingLoss((noisy) => ops.linear(noisy.reshape([64, 1]), p.w).reshape(noisy.shape), latents, draw)
+ * )({ w: Tensor.from(device, Float32Array.of(0.5), [1, 1]) });
+ * console.assert((await value.read()).every((share) => share >= 0));
+ * device.close();
+ * ```
+ */
+export function flowMatchingLoss(velocity: Velocity, latents: Tensor, draw: NoiseDraw): Tensor {
+  const frames = draw.weights.length, flat = [frames, latents.size / frames];
+  const prediction = velocity(mixNoise(latents, draw), draw.timesteps); // [B, F, C, H, W]
+  const target = velocityTarget(latents, draw);
+  const weights = Tensor.from(latents.device, draw.weights);
+  return frameLoss(prediction.reshape(flat), target.reshape(flat), weights); // [B·F]
 }

@@ -1,23 +1,24 @@
 /**
- * Which tokens a call of the transformer computes, what each one sees, and where its keys and values lie.
+ * Which tokens a call of the transformer computes, and where their keys and values lie.
  *
- * Everything here is plain arithmetic on the host. Tokens come part by part: those of distant (context) frames of all
- * clips first, then those of the short-term window; inside a part clip by clip, frame by frame, row by row. Keys and
- * values of the window fill the L1 rows of the store, those of distant frames the L2 rows:
+ * Everything here is plain arithmetic on the host. Tokens come part by part: those of the long-term frames of all clips
+ * first, then those of the short-term frames; inside a part clip by clip, frame by frame, row by row. Keys and values of
+ * short-term frames fill the first rows of the store (level L1 of the cache), those of long-term frames the rest (L2):
  *
- *     row:   0 … B·l1Rows-1            B·l1Rows … B·(l1Rows + l2Rows)-1
+ *     row:   0 … B·shortTermRows-1     B·shortTermRows … B·(shortTermRows + longTermRows)-1
  *            clip 0 | clip 1 | …       clip 0 | clip 1 | …
  *
  * @module
  */
+import type { Device } from "../../kernels/device.ts";
+import { type Mask, placeMask } from "../ops.ts";
+import { Tensor } from "../tensor.ts";
 import type { FarConfig } from "./config.ts";
+import { frameCausalMask, type KeyRows, maskOfQueries } from "./mask.ts";
+import { type FrameRange, tokenGrid } from "./patchify.ts";
 import { ropeTable } from "./rope.ts";
-import { tokenGrid } from "./patchify.ts";
 
-/** Half-open range of frames. */
-export type FrameRange = readonly [number, number];
-
-/** Which frames a call encodes, and the shape of the store that holds their keys and values. */
+/** Which frames a call computes, and the shape of the store that holds their keys and values. */
 export interface CallPlan {
   /** Clips B (doubled under guidance). */
   readonly clips: number;
@@ -25,35 +26,38 @@ export interface CallPlan {
   readonly height: number;
   /** Latent width W. */
   readonly width: number;
-  /** Distant frames whose tokens are computed. */
-  readonly context: FrameRange;
-  /** Window frames whose tokens are computed (absolute frame numbers). */
-  readonly window: FrameRange;
-  /** Absolute frame in slot 0 of the window, which is the number of distant frames. */
-  readonly windowStart: number;
-  /** Key rows that a clip has in L2. */
-  readonly l2Rows: number;
-  /** Key rows that a clip has in L1. */
-  readonly l1Rows: number;
-  /** Full attention over all frames instead of the frame-causal mask (the Video DiT baseline). */
+  /** Long-term frames whose tokens are computed. */
+  readonly longTerm: FrameRange;
+  /** Short-term frames whose tokens are computed (absolute frame numbers); the last one is the newest frame. */
+  readonly shortTerm: FrameRange;
+  /** First short-term frame, which is the number of long-term frames. */
+  readonly shortTermStart: number;
+  /** Key rows of a clip's long-term frames. */
+  readonly longTermRows: number;
+  /** Key rows of a clip's short-term frames. */
+  readonly shortTermRows: number;
+  /** Full attention instead of the frame-causal mask (the Video DiT baseline). */
   readonly full?: boolean;
 }
 
+/** The two kinds of context: long-term frames have large patches and projections of their own (FAR-Long). */
+export type ContextKind = "longTerm" | "shortTerm";
+
 /** Consecutive tokens of one kind. */
 export interface Part {
-  /** Distant or near frames. */
-  readonly kind: "context" | "window";
+  /** Kind of frames. */
+  readonly kind: ContextKind;
   /** First token. */
   readonly row: number;
   /** Number of tokens, all clips. */
   readonly count: number;
   /** Frames that it covers. */
   readonly frames: FrameRange;
-  /** Tokens of a frame. */
+  /** Tokens N of a frame. */
   readonly perFrame: number;
 }
 
-/** Host arrays of a call, one entry (or row) a token. */
+/** Host arrays of a call, one entry (or row) per token. */
 export interface Layout {
   /** Tokens T. */
   readonly tokens: number;
@@ -65,87 +69,106 @@ export interface Layout {
   readonly frame: Int32Array;
   /** Row of the key store that the token's key and value go to. */
   readonly dest: Int32Array;
-  /** `[T, 4]` rows of the key store that the token sees: `[l1 from, l1 to, l2 from, l2 to]`. */
-  readonly ranges: Int32Array;
-  /** Mean number of visible keys. */
-  readonly keys: number;
-  /** `[T, headDim/2]` rotary angles. */
-  readonly cos: Float32Array;
-  /** See `cos`. */
-  readonly sin: Float32Array;
+  /** What each token sees of the key store. */
+  readonly mask: Mask;
+  /** `[T, headDim]`: cosines of each token's rotary angles, then their sines. */
+  readonly angles: Float32Array;
 }
 
-/** Tokens of a window frame and of a distant frame. */
+/** Number of long-term frames among `frames`: those before the short-term window. */
+export const longTermFrames = (config: FarConfig, frames: number): number =>
+  config.long ? Math.max(0, frames - config.window) : 0;
+
+/** Patch size of a kind of frames. */
+export const patchOf = (config: FarConfig, kind: ContextKind): number =>
+  kind === "longTerm" ? config.longTermPatchSize : config.patchSize;
+
+/** Tokens of a short-term and of a long-term frame. */
 export function tokensPerFrame(
   config: FarConfig,
   height: number,
   width: number,
-): { near: number; distant: number } {
-  const near = tokenGrid(height, width, config.patchSize);
-  if (!config.long) return { near: near.h * near.w, distant: 0 };
-  const distant = tokenGrid(height, width, config.contextPatchSize);
-  return { near: near.h * near.w, distant: distant.h * distant.w };
+): { readonly shortTerm: number; readonly longTerm: number } {
+  const count = (patch: number) => {
+    const { h, w } = tokenGrid(height, width, patch);
+    return h * w;
+  };
+  return {
+    shortTerm: count(config.patchSize),
+    longTerm: config.long ? count(config.longTermPatchSize) : 0,
+  };
 }
 
-/** Rows of a key store. */
-export const storeRows = (plan: CallPlan): number => plan.clips * (plan.l2Rows + plan.l1Rows);
+/** Rows S of a key store. */
+export const storeRows = (plan: CallPlan): number => plan.clips * (plan.longTermRows + plan.shortTermRows);
+
+/** The plan of a call that computes all frames at once, with a key store of exactly its tokens. */
+export function wholeClipPlan(config: FarConfig, B: number, F: number, H: number, W: number): CallPlan {
+  const start = longTermFrames(config, F), tokens = tokensPerFrame(config, H, W);
+  return {
+    clips: B,
+    height: H,
+    width: W,
+    longTerm: [0, start],
+    shortTerm: [start, F],
+    shortTermStart: start,
+    longTermRows: start * tokens.longTerm,
+    shortTermRows: (F - start) * tokens.shortTerm,
+  };
+}
 
 /** Lays out the tokens of a call. */
 export function layoutOf(config: FarConfig, plan: CallPlan): Layout {
-  const { near, distant } = tokensPerFrame(config, plan.height, plan.width);
+  const perFrame = tokensPerFrame(config, plan.height, plan.width), { clips, shortTermStart } = plan;
+  const keys: Record<ContextKind, KeyRows> = {
+    longTerm: { start: clips * plan.shortTermRows, perClip: plan.longTermRows },
+    shortTerm: { start: 0, perClip: plan.shortTermRows },
+  };
   const parts: Part[] = [];
   let tokens = 0;
-  for (
-    const [kind, frames, perFrame] of [["context", plan.context, distant], [
-      "window",
-      plan.window,
-      near,
-    ]] as const
-  ) {
-    const count = plan.clips * Math.max(0, frames[1] - frames[0]) * perFrame;
-    if (count > 0) parts.push({ kind, row: tokens, count, frames, perFrame });
+  for (const kind of ["longTerm", "shortTerm"] as const) {
+    const frames = plan[kind], count = clips * Math.max(0, frames[1] - frames[0]) * perFrame[kind];
+    if (count > 0) parts.push({ kind, row: tokens, count, frames, perFrame: perFrame[kind] });
     tokens += count;
   }
   const clip = new Int32Array(tokens), frame = new Int32Array(tokens), dest = new Int32Array(tokens);
-  const ranges = new Int32Array(4 * tokens), ids = new Int32Array(3 * tokens);
-  const l2Start = plan.clips * plan.l1Rows;
-  let keys = 0;
-  for (const part of parts) {
-    const far = part.kind === "context", patch = far ? config.contextPatchSize : config.patchSize;
-    const step = patch / config.patchSize, columns = plan.width / patch; // ids of distant tokens: their top-left corner
-    let t = part.row;
-    for (let b = 0; b < plan.clips; b++) {
-      const l1 = b * plan.l1Rows, l2 = l2Start + b * plan.l2Rows;
-      for (let f = part.frames[0]; f < part.frames[1]; f++) {
-        const slot = far ? f : f - plan.windowStart;
-        for (let i = 0; i < part.perFrame; i++, t++) {
+  const ids = new Int32Array(3 * tokens); // (frame, row, column)
+  for (const { kind, row, frames: [from, to], perFrame: N } of parts) {
+    const patch = patchOf(config, kind), columns = plan.width / patch;
+    const step = patch / config.patchSize; // a long-term token stands at the top-left short-term token that it covers
+    const first = kind === "longTerm" ? 0 : shortTermStart;
+    let t = row;
+    for (let b = 0; b < clips; b++) {
+      for (let f = from; f < to; f++) {
+        for (let i = 0; i < N; i++, t++) {
           clip[t] = b;
           frame[t] = f;
-          dest[t] = (far ? l2 : l1) + slot * part.perFrame + i;
-          const seen = plan.full ? part.frames[1] - (far ? 0 : plan.windowStart) : slot + 1;
-          const range = far
-            ? [0, 0, l2, l2 + seen * part.perFrame]
-            : [l1, l1 + seen * part.perFrame, l2, l2 + plan.windowStart * distant];
-          ranges.set(range, 4 * t);
-          keys += range[1] - range[0] + range[3] - range[2];
+          dest[t] = keys[kind].start + b * keys[kind].perClip + (f - first) * N + i;
           ids.set([f, Math.floor(i / columns) * step, (i % columns) * step], 3 * t);
         }
       }
     }
   }
-  return {
-    tokens,
-    parts,
-    clip,
-    frame,
-    dest,
-    ranges,
-    keys: keys / tokens,
-    ...ropeTable(ids, config.ropeAxes),
-  };
+  const mask = frameCausalMask({
+    frames: plan.shortTerm[1] - shortTermStart,
+    tokens: perFrame.shortTerm,
+    longTerm: { frames: shortTermStart, tokens: perFrame.longTerm },
+    clips,
+    queries: { longTerm: plan.longTerm, shortTerm: plan.shortTerm },
+    keys: { rows: storeRows(plan), ...keys },
+    full: plan.full,
+    slope: config.slopeScale,
+  });
+  const { cos, sin } = ropeTable(ids, config.ropeAxes), half = config.headDim / 2;
+  const angles = new Float32Array(2 * tokens * half);
+  for (let t = 0; t < tokens; t++) {
+    angles.set(cos.subarray(t * half, (t + 1) * half), 2 * t * half);
+    angles.set(sin.subarray(t * half, (t + 1) * half), (2 * t + 1) * half);
+  }
+  return { tokens, parts, clip, frame, dest, mask, angles };
 }
 
-/** Indices of the last frame's tokens, clip by clip. */
+/** Tokens of the last frame, clip by clip: `[B·N]` indices. */
 export function lastFrameTokens(layout: Layout): Int32Array {
   const { row, count, frames: [from, to], perFrame } = layout.parts.at(-1)!;
   return Int32Array.from({ length: count / (to - from) }, (_, i) => {
@@ -154,52 +177,39 @@ export function lastFrameTokens(layout: Layout): Int32Array {
   }); // [B·N]
 }
 
-/**
- * What attention reads of the tokens that ask: their ranges and, for a temporal decay, their frames and those of the
- * keys.
- *
- * @param frames Absolute frame of every row of the key store, for a temporal decay only.
- * @param asking Indices of the tokens; default all.
- */
-export function visibleTable(layout: Layout, frames?: Int32Array, asking?: Int32Array): Int32Array {
-  const T = asking?.length ?? layout.tokens, table = new Int32Array(4 * T + (frames ? T + frames.length : 0));
-  for (let i = 0; i < T; i++) {
-    const t = asking?.[i] ?? i;
-    table.set(layout.ranges.subarray(4 * t, 4 * t + 4), 4 * i);
-    if (frames) table[4 * T + i] = layout.frame[t];
-  }
-  if (frames) table.set(frames, 5 * T);
-  return table;
+/** Frames whose velocity a call returns: all that it computes, or the last one, for sampling. */
+export type Output = "all" | "last";
+
+/** A call on a device: everything that does not depend on the values of the latents. */
+export interface Call {
+  /** What is computed. */
+  readonly plan: CallPlan;
+  /** Its tokens. */
+  readonly layout: Layout;
+  /** Which frames leave the last block. */
+  readonly output: Output;
+  /** `[T, headDim]` as in the layout. */
+  readonly angles: Tensor;
+  /** `[T]` as in the layout. */
+  readonly dest: Tensor;
+  /** What each token sees. */
+  readonly mask: Mask;
+  /** The tokens of the last frame `[B·N]` and what they see, where the last block computes no others. */
+  readonly last?: { readonly tokens: Int32Array; readonly mask: Mask };
 }
 
-/** Absolute frame of every row of the key store, for the temporal decay. */
-export function keyFrames(config: FarConfig, plan: CallPlan): Int32Array {
-  const { near, distant } = tokensPerFrame(config, plan.height, plan.width);
-  const l1 = plan.clips * plan.l1Rows;
-  return Int32Array.from(
-    { length: storeRows(plan) },
-    (_, row) =>
-      row < l1
-        ? plan.windowStart + Math.floor((row % plan.l1Rows) / near)
-        : Math.floor(((row - l1) % plan.l2Rows) / distant),
-  );
-}
-
-/**
- * The additive frame-causal mask of a layout against a key store, `[T, S]`: 0 (or the decay) where a token sees a key,
- * -Infinity elsewhere. Only for tests and drawings; attention reads ranges and never makes this.
- */
-export function frameCausalMask(config: FarConfig, plan: CallPlan): Float32Array {
-  const { tokens, ranges, frame } = layoutOf(config, plan),
-    S = storeRows(plan),
-    frames = keyFrames(config, plan);
-  const mask = new Float32Array(tokens * S).fill(-Infinity);
-  for (let t = 0; t < tokens; t++) {
-    for (const r of [0, 2]) {
-      for (let s = ranges[4 * t + r]; s < ranges[4 * t + r + 1]; s++) {
-        mask[t * S + s] = config.slopeScale * (frames[s] - frame[t]) + 0;
-      }
-    }
-  }
-  return mask;
+/** Lays out a call and uploads it. */
+export function prepareCall(device: Device, config: FarConfig, plan: CallPlan, output: Output): Call {
+  const layout = layoutOf(config, plan), T = layout.tokens, tokens = lastFrameTokens(layout);
+  return {
+    plan,
+    layout,
+    output,
+    angles: Tensor.from(device, layout.angles, [T, config.headDim]),
+    dest: Tensor.from(device, layout.dest),
+    mask: placeMask(device, layout.mask),
+    ...(output === "last" && tokens.length < T
+      ? { last: { tokens, mask: placeMask(device, maskOfQueries(layout.mask, tokens)) } }
+      : {}),
+  };
 }

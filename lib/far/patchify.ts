@@ -1,5 +1,5 @@
 /**
- * Patchify and unpatchify: latents to tokens and back, feature order (channel, patch row, patch column).
+ * Patchify and unpatchify: latents to tokens and back. The features of a token are (channel, patch row, patch column).
  *
  * @module
  */
@@ -8,9 +8,14 @@ import { Tensor } from "../tensor.ts";
 
 /** Height and width of a frame in tokens. */
 export interface Grid {
+  /** Rows of tokens. */
   readonly h: number;
+  /** Columns of tokens. */
   readonly w: number;
 }
+
+/** Half-open range of frames. */
+export type FrameRange = readonly [from: number, to: number];
 
 /**
  * The token grid of a frame.
@@ -28,88 +33,68 @@ export function tokenGrid(height: number, width: number, patch: number): Grid {
   return { h: height / patch, w: width / patch };
 }
 
-/** Which frames {@linkcode packFrames} reads and where their tokens go. */
-export interface PackTarget {
-  /** Frames `from … to-1` of every clip of the source. */
-  readonly from: number;
-  readonly to: number;
-  readonly patch: number;
-  /** Tokens `[rows, C·patch²]` to write. */
-  readonly out: Tensor;
-  /** Row of the first token of clip 0, and rows from one clip to the next. */
-  readonly row: number;
-  readonly clipRows: number;
-  /** Clips to write; clip b reads source clip b mod B, so guidance can double a batch. */
-  readonly clips: number;
-}
-
-/** Writes the tokens of some frames of `latents` `[B, F, C, H, W]`. */
-export function packFrames(latents: Tensor, target: PackTarget): void {
-  const [B, F, C, H, W] = latents.shape, p = target.patch, { h, w } = tokenGrid(H, W, p), width = C * p * p;
-  for (let clip = 0; clip < target.clips; clip++) {
-    copyStrided(latents, target.out, {
-      sizes: [target.to - target.from, h, w, C, p, p],
+/**
+ * Latents to tokens: `[B, F, C, H, W]` to `[B·F·h·w, C·p²]`, clip by clip, frame by frame, row by row.
+ *
+ * @param p Patch size: latent positions of a token along one axis.
+ * @param options `frames`: the frames to take, default all. `clips`: number of clips to make, default B; clip b is clip
+ * b mod B of the latents, so guidance can double a batch.
+ * @throws {RangeError} If H or W is not a multiple of p.
+ *
+ * @example
+ * ```ts
+ * import { openDevice, patchify, Tensor, unpatchify } from "../../mod.ts";
+ * const { device } = await openDevice({ device: "cpu" });
+ * const latents = Tensor.from(device, Float32Array.from({ length: 16 }, (_, i) => i), [1, 1, 1, 4, 4]);
+ * const tokens = patchify(latents, 2); // [4, 4]
+ * console.assert((await tokens.read()).slice(0, 4).join() === "0,1,4,5");
+ * const back = unpatchify(tokens, 2, { B: 1, F: 1, H: 4, W: 4 });
+ * console.assert((await back.read())[4] === 4);
+ * device.close();
+ * ```
+ */
+export function patchify(
+  latents: Tensor,
+  p: number,
+  options: { readonly frames?: FrameRange; readonly clips?: number } = {},
+): Tensor {
+  const [B, F, C, H, W] = latents.shape, { h, w } = tokenGrid(H, W, p), width = C * p * p;
+  const { frames: [from, to] = [0, F], clips = B } = options, rows = (to - from) * h * w;
+  const tokens = Tensor.empty(latents.device, [clips * rows, width]);
+  for (let clip = 0; clip < clips; clip++) {
+    copyStrided(latents, tokens, {
+      sizes: [to - from, h, w, C, p, p],
       from: [C * H * W, p * W, p, H * W, W, 1],
       to: [h * w * width, w * width, width, p * p, p, 1],
-      fromAt: ((clip % B) * F + target.from) * C * H * W,
-      toAt: (target.row + clip * target.clipRows) * width,
-    });
+      fromAt: ((clip % B) * F + from) * C * H * W,
+      toAt: clip * rows * width,
+    }); // [F, C, H, W] of a clip to [F·h·w, C·p²]
   }
+  return tokens;
 }
 
 /**
- * Latents to tokens: `[B, F, C, H, W]` to `[B·F·h·w, C·p²]`.
+ * Tokens to latents: `[B·F·h·w, C·p²]` to `[B, F, C, H, W]`, the inverse of {@linkcode patchify}.
  *
- * @throws {RangeError} If H or W is not a multiple of p.
- */
-export function patchify(latents: Tensor, p: number): Tensor {
-  const [B, F, C, H, W] = latents.shape, { h, w } = tokenGrid(H, W, p), N = h * w;
-  const out = Tensor.empty(latents.device, [B * F * N, C * p * p]);
-  packFrames(latents, { from: 0, to: F, patch: p, out, row: 0, clipRows: F * N, clips: B });
-  return out;
-}
-
-/** Where {@linkcode unpackFrames} reads and writes. */
-export interface UnpackTarget {
-  /** Latents `[B, F, C, H, W]` to write, from frame `frame` on. */
-  readonly out: Tensor;
-  readonly frame: number;
-  readonly frames: number;
-  readonly patch: number;
-  /** Row of the first token of clip 0, and rows from one clip to the next. */
-  readonly row: number;
-  readonly clipRows: number;
-}
-
-/** Writes frames of latents from tokens `[rows, C·p²]`: the inverse of {@linkcode packFrames}. */
-export function unpackFrames(tokens: Tensor, target: UnpackTarget): void {
-  const [B, F, C, H, W] = target.out.shape,
-    p = target.patch,
-    { h, w } = tokenGrid(H, W, p),
-    width = C * p * p;
-  for (let clip = 0; clip < B; clip++) {
-    copyStrided(tokens, target.out, {
-      sizes: [target.frames, h, w, C, p, p],
-      from: [h * w * width, w * width, width, p * p, p, 1],
-      to: [C * H * W, p * W, p, H * W, W, 1],
-      fromAt: (target.row + clip * target.clipRows) * width,
-      toAt: (clip * F + target.frame) * C * H * W,
-    });
-  }
-}
-
-/**
- * Tokens to latents: `[B·F·h·w, C·p²]` to `[B, F, C, H, W]`.
- *
+ * @param p Patch size.
  * @param size B, F, H and W of the latents.
+ * @throws {RangeError} If H or W is not a multiple of p.
  */
 export function unpatchify(
   tokens: Tensor,
   p: number,
   size: { readonly B: number; readonly F: number; readonly H: number; readonly W: number },
 ): Tensor {
-  const { B, F, H, W } = size, C = tokens.shape[1] / (p * p), { h, w } = tokenGrid(H, W, p);
-  const out = Tensor.empty(tokens.device, [B, F, C, H, W]);
-  unpackFrames(tokens, { out, frame: 0, frames: F, patch: p, row: 0, clipRows: F * h * w });
-  return out;
+  const { B, F, H, W } = size, { h, w } = tokenGrid(H, W, p), width = tokens.shape[1], C = width / (p * p);
+  const latents = Tensor.empty(tokens.device, [B, F, C, H, W]);
+  for (let clip = 0; clip < B; clip++) {
+    copyStrided(tokens, latents, {
+      sizes: [F, h, w, C, p, p],
+      from: [h * w * width, w * width, width, p * p, p, 1],
+      to: [C * H * W, p * W, p, H * W, W, 1],
+      fromAt: clip * F * h * w * width,
+      toAt: clip * F * C * H * W,
+    }); // [F·h·w, C·p²] of a clip to [F, C, H, W]
+  }
+  return latents;
 }

@@ -4,19 +4,23 @@
  * @module
  */
 import type { Device } from "../../kernels/device.ts";
-import { axpby, copyStrided, lerp } from "../ops.ts";
+import { axpby, copyStrided, lerp, slice } from "../ops.ts";
 import type { Params } from "../params.ts";
 import { normal, streamOf } from "../random.ts";
 import { disposeAll, scope, sizeOf, Tensor, unscoped } from "../tensor.ts";
 import { KvCache } from "./cache.ts";
-import { ConditionRows, type Modulation, modulationOf } from "./conditioning.ts";
+import {
+  CLEAN_TIMESTEP,
+  conditionCalls,
+  type Conditioning,
+  type Conditions,
+  frameConditions,
+  nullCondition,
+} from "./conditioning.ts";
 import type { FarConfig } from "./config.ts";
 import { eulerDelta, eulerSchedule } from "./flow.ts";
-import { type CallPlan, keyFrames, layoutOf, storeRows } from "./layout.ts";
-import { frameConditions, lastVelocity, nullCondition, tokenRows, wholeClipPlan } from "./model.ts";
-import { packFrames } from "./patchify.ts";
-import { CLEAN_TIMESTEP } from "./timestep.ts";
-import { embedTokens, type KeyStore, transformer, uploadLayout } from "./transformer.ts";
+import { type Call, prepareCall, wholeClipPlan } from "./layout.ts";
+import { velocity } from "./transformer.ts";
 
 /** What to sample. Sizes: B clips, `context` frames given, `predict` frames made. */
 export interface SampleOptions {
@@ -32,11 +36,14 @@ export interface SampleOptions {
   readonly context?: Float32Array;
   /** Frames to make. */
   readonly predict: number;
-  /** `[B, context + predict]`; action f conditions frame f. */
+  /**
+   * `[B, context + predict]`; action f conditions frame f. Or `[B, context]`: then {@linkcode Sampler.next} is given the
+   * action of each further frame.
+   */
   readonly actions?: ArrayLike<number>;
   /** `[B]`. */
   readonly label?: ArrayLike<number>;
-  /** Euler steps a frame. Default 50, as the authors evaluate. */
+  /** Euler steps per frame. Default 50, as the authors evaluate. */
   readonly steps?: number;
   /** Above 1: classifier-free guidance. 0 to 1: conditional. -1: every action is the null action. Default 1. */
   readonly guidance?: number;
@@ -60,203 +67,177 @@ export interface SampledFrame {
   readonly latents: Float32Array;
 }
 
-/** A call of the transformer that is ready to run: everything but the noisy frame and its step. */
-interface PreparedCall {
-  readonly plan: CallPlan;
-  readonly layout: ReturnType<typeof layoutOf>;
-  readonly device: ReturnType<typeof uploadLayout>;
+/** Noise of one clip of a batch, numbers `from … from+count-1`: frame after frame, `[predict, C, H, W]` in all. */
+export function clipNoise(seed: number, clip: number, count: number, from = 0): Float32Array {
+  return normal(streamOf(streamOf(seed, `clip ${clip}`), "noise"), count, from);
 }
 
 /**
- * Samples frame after frame. Waits for the device once a frame, when it reads the result.
+ * Samples frame after frame. Waits for the device once per frame, when it reads the result.
  *
- * Steps run from noise at σ = 1 to 0.001 and then 0; earlier frames are clean context at timestep -1 (distant ones of
+ * Steps run from noise at σ = 1 to 0.001 and then 0; earlier frames are clean context at timestep -1 (long-term ones of
  * FAR-Long at -2). With a cache the result equals that without one up to f32 rounding.
  *
  * @throws {RangeError} If shapes, conditions or guidance do not fit the model.
  */
 export async function* sample(options: SampleOptions): AsyncGenerator<SampledFrame> {
-  const run = new Sampler(options);
-  try {
-    for (let i = 0; i < options.predict; i++) yield await run.next();
-  } finally {
-    run.dispose();
-  }
+  using sampler = new Sampler(options);
+  for (let i = 0; i < options.predict; i++) yield await sampler.next();
 }
 
-class Sampler {
+/** Sampling one frame at a time: what {@linkcode sample} iterates over, for those who step themselves. */
+export class Sampler {
+  /** The frame that {@linkcode next} predicts. */
+  get frame(): number {
+    return this.#frame;
+  }
+
   readonly #o: SampleOptions;
-  readonly #history: Tensor;
-  readonly #cache: KvCache | null;
-  readonly #conditions: Int32Array;
   readonly #schedule;
+  /** `[B, context + predict, C, H, W]`: clean frames, then the one that is being denoised. */
+  readonly #clip: Tensor;
+  readonly #cache: KvCache | null;
+  /** Clips that the model computes: under guidance B without and B with their conditions. */
   readonly #clips: number;
+  /** `[clips, context + predict]`. */
+  readonly #conditions: Int32Array;
+  readonly #context: number;
   readonly #total: number;
-  readonly #contextFrames: number;
   #frame: number;
 
+  /**
+   * Checks what is asked for and allocates the cache.
+   *
+   * @throws {RangeError} If shapes, conditions or guidance do not fit the model.
+   */
   constructor(options: SampleOptions) {
-    const { device, config, frameShape: [B, C, H, W], predict, guidance = 1 } = options;
-    const perFrame = sizeOf(options.frameShape);
+    const { device, config, frameShape: [B, C, H, W], predict, guidance = 1, context, noise } = options;
+    const size = sizeOf(options.frameShape), given = (context?.length ?? 0) / size, { condition } = config;
     if (C !== config.inChannels) {
       throw new RangeError(`sample: latents have ${C} channels, expected ${config.inChannels}`);
     }
     if (!(guidance >= 0 || guidance === -1)) {
       throw new RangeError(`sample: guidance is ${guidance}, expected -1 or at least 0`);
     }
-    const given = (options.context?.length ?? 0) / perFrame;
     if (!Number.isInteger(given)) {
-      throw new RangeError(
-        `sample: context has ${options.context!.length} values, expected a multiple of ${perFrame}`,
-      );
+      throw new RangeError(`sample: context has ${context!.length} values, expected a multiple of ${size}`);
     }
-    if (options.noise && options.noise.length !== perFrame * predict) {
-      throw new RangeError(
-        `sample: noise has ${options.noise.length} values, expected ${perFrame * predict}`,
-      );
+    if (noise && noise.length !== size * predict) {
+      throw new RangeError(`sample: noise has ${noise.length} values, expected ${size * predict}`);
     }
     this.#o = options;
-    this.#contextFrames = this.#frame = given;
-    this.#total = given + predict;
     this.#schedule = eulerSchedule(options.steps ?? 50);
-    const conditions = frameConditions(config, B, this.#total, options);
-    const none = new Int32Array(conditions.length).fill(nullCondition(config));
-    const guided = guidance > 1 && config.condition !== null; // without a condition both halves would be equal
-    this.#clips = guided ? 2 * B : B;
-    this.#conditions = guided
-      ? Int32Array.from([...none, ...conditions])
-      : guidance === -1 && config.condition?.type === "action"
-      ? none
-      : conditions;
-    this.#history = unscoped(() => Tensor.empty(device, [B, this.#total, C, H, W]));
-    if (options.context) {
-      scope(() => {
-        const context = Tensor.from(device, options.context!), frame = C * H * W;
-        copyStrided(context, this.#history, {
-          sizes: [B, given * frame],
-          from: [given * frame, 1],
-          to: [this.#total * frame, 1],
-        });
-      });
-    }
-    const size = { clips: this.#clips, height: H, width: W, frames: this.#total };
-    this.#cache = options.cache === false ? null : new KvCache(device, config, size);
+    this.#context = this.#frame = given;
+    const total = this.#total = given + predict;
+    this.#clips = guidance > 1 && condition ? 2 * B : B; // without a condition both halves would be equal
+    this.#conditions = new Int32Array(this.#clips * total).fill(nullCondition(config));
+    const stepped = condition?.type === "action" && options.actions?.length === B * given;
+    this.#condition(0, stepped ? given : total, options);
+    this.#clip = unscoped(() => Tensor.empty(device, [B, total, C, H, W]));
+    if (context) scope(() => this.#place(Tensor.from(device, context, [B, given, C, H, W]), 0));
+    this.#cache = options.cache === false
+      ? null
+      : new KvCache(device, config, { clips: this.#clips, height: H, width: W, frames: total });
   }
 
-  dispose(): void {
-    this.#history.dispose();
-    this.#cache?.dispose();
-  }
-
-  #noise(): Float32Array {
-    const { noise, seed = 0, predict, frameShape: [B, C, H, W] } = this.#o;
-    const frame = C * H * W, index = this.#frame - this.#contextFrames, out = new Float32Array(B * frame);
+  /** Sets the conditions of `count` frames. */
+  #condition(from: number, count: number, given: Conditions): void {
+    const { config, frameShape: [B], guidance } = this.#o;
+    const values = frameConditions(config, B, count, given), first = this.#clips - B;
+    if (guidance === -1 && config.condition?.type === "action") return; // every action is the null action
     for (let b = 0; b < B; b++) {
-      const at = (b * predict + index) * frame;
-      // One stream a clip: a frame's noise does not depend on how many frames are asked for.
-      const drawn = noise?.subarray(at, at + frame) ??
-        normal(streamOf(seed, `noise of clip ${b}`), frame, index * frame);
-      out.set(drawn, b * frame);
+      const own = values.subarray(b * count, (b + 1) * count);
+      this.#conditions.set(own, (first + b) * this.#total + from);
     }
-    return out;
   }
 
-  #prepare(plan: CallPlan): PreparedCall {
-    const { device, config } = this.#o, layout = layoutOf(config, plan);
-    const frames = config.slopeScale !== 0 ? keyFrames(config, plan) : undefined;
-    return { plan, layout, device: uploadLayout(device, config, layout, "last", frames) };
+  /** Writes `[B, frames, C, H, W]` into the clip. */
+  #place(latents: Tensor, frame: number): void {
+    const [B, C, H, W] = this.#o.frameShape, per = C * H * W, count = latents.size / B;
+    const to = [this.#total * per, 1];
+    copyStrided(latents, this.#clip, { sizes: [B, count], from: [count, 1], to, toAt: frame * per });
   }
 
-  #rowsOf(call: PreparedCall, timestep: number, table: ConditionRows): Int32Array {
-    const noisy = this.#frame, F = this.#total;
-    const timesteps = Array.from(
-      { length: this.#clips * F },
-      (_, i) => i % F === noisy ? timestep : CLEAN_TIMESTEP,
-    );
-    return tokenRows(call.layout, F, timesteps, this.#conditions, table);
+  /** Noise of the next frame, `[B, 1, C, H, W]`. */
+  #noise(): Tensor {
+    const { device, noise, seed = 0, predict, frameShape: [B, C, H, W] } = this.#o;
+    const per = C * H * W, index = this.#frame - this.#context, out = new Float32Array(B * per);
+    for (let b = 0; b < B; b++) {
+      const at = (b * predict + index) * per;
+      // One stream per clip: a frame's noise does not depend on how many frames are asked for.
+      out.set(noise?.subarray(at, at + per) ?? clipNoise(seed, b, per, index * per), b * per);
+    }
+    return Tensor.from(device, out, [B, 1, C, H, W]);
   }
 
-  /** Velocity of the noisy frame x `[B, 1, C, H, W]` at one step: `[clips, 1, C, H, W]`. */
-  #velocity(
-    x: Tensor,
-    call: PreparedCall,
-    store: KeyStore | undefined,
-    rows: Tensor,
-    modulation: Modulation,
-  ): Tensor {
-    const { params, config, device, frameShape: [, C, H, W] } = this.#o, clips = this.#clips;
-    const patches = Object.fromEntries(call.layout.parts.map((part) => {
-      const distant = part.kind === "context", patch = distant ? config.contextPatchSize : config.patchSize;
-      const out = Tensor.empty(device, [part.count, C * patch * patch]), [from, to] = part.frames;
-      const clipRows = part.count / clips, clean = distant ? to : to - 1;
-      if (clean > from) packFrames(this.#history, { from, to: clean, patch, out, row: 0, clipRows, clips });
-      if (!distant) {
-        packFrames(x, { from: 0, to: 1, patch, out, row: clipRows - part.perFrame, clipRows, clips });
-      }
-      return [part.kind, out];
-    }));
-    const hidden = transformer(params, config, embedTokens(params, config, call.layout, patches), {
-      layout: call.device,
-      modulation,
-      rows,
-      store,
-      keyRows: storeRows(call.plan),
-      clips,
-      frames: "last",
-    }); // [clips·N, D]
-    return lastVelocity(params, config, hidden, clips, H, W);
-  }
-
-  /** Velocity under guidance: `[B, 1, C, H, W]`. */
-  #guided(velocity: Tensor, B: number): Tensor {
-    const { guidance = 1 } = this.#o;
-    if (this.#clips === B) return velocity;
-    const half = velocity.size / 2, shape = [B, ...velocity.shape.slice(1)];
-    const [none, conditional] = [0, half].map((fromAt) => {
-      const out = Tensor.empty(velocity.device, shape);
-      copyStrided(velocity, out, { sizes: [half], from: [1], to: [1], fromAt });
-      return out;
+  /** The calls of the next frame, its first Euler step and the further ones, and the conditioning of each step. */
+  #prepare(): { first: Call; further: Call; conditioning: Conditioning[] } {
+    const { device, params, config, frameShape: [, , H, W] } = this.#o, frames = this.#frame + 1;
+    const call = (step: "cacheStep" | "noisyStep") => {
+      const plan = this.#cache?.[step](frames) ?? wholeClipPlan(config, this.#clips, frames, H, W);
+      return prepareCall(device, config, plan, "last");
+    };
+    const first = call("cacheStep"), further = this.#cache ? call("noisyStep") : first;
+    const steps = Array.from(this.#schedule.timesteps, (timestep, k) => {
+      const timesteps = new Float32Array(this.#conditions.length).fill(CLEAN_TIMESTEP);
+      for (let b = 0; b < this.#clips; b++) timesteps[b * this.#total + this.#frame] = timestep;
+      const inputs = { frames: this.#total, timesteps, conditions: this.#conditions };
+      return { call: k === 0 ? first : further, inputs };
     });
-    return lerp(none, conditional, guidance);
+    return { first, further, conditioning: conditionCalls(device, params, config, steps) };
   }
 
-  /** Records all steps of the next frame and waits for it once. */
-  async next(): Promise<SampledFrame> {
-    const { device, params, config, frameShape, onVelocity, onStep } = this.#o, [B, C, H, W] = frameShape;
-    const frames = this.#frame + 1, K = this.#schedule.timesteps.length;
-    const whole = this.#cache ? null : wholeClipPlan(config, this.#clips, frames, H, W);
-    const prepared = scope(() => {
-      const first = this.#prepare(whole ?? this.#cache!.cacheStep(frames));
-      const further = whole ? first : this.#prepare(this.#cache!.noisyStep(frames));
-      const table = new ConditionRows();
-      const rows = Array.from(
-        this.#schedule.timesteps,
-        (t, k) => Tensor.from(device, this.#rowsOf(k === 0 ? first : further, t, table)),
-      );
-      return { first, further, rows, modulation: modulationOf(device, params, config, table) };
-    });
-    const store = this.#cache?.store;
-    const { first, further, rows, modulation } = prepared;
-    let x = Tensor.from(device, this.#noise(), [B, 1, C, H, W]);
+  /** Classifier-free guidance: v₀ + g (v - v₀), the velocity without conditions first. `[B or 2B, …]` to `[B, …]`. */
+  #guided(v: Tensor): Tensor {
+    const { guidance = 1, frameShape: [B] } = this.#o;
+    return this.#clips === B ? v : lerp(slice(v, 0, 0, B), slice(v, 0, B, B), guidance);
+  }
+
+  /**
+   * Records all Euler steps of the next frame and waits for it once.
+   *
+   * @param actions `[B]` its actions, where {@linkcode SampleOptions} gave those of the context only.
+   * @throws {RangeError} If all frames are there, or an action is out of range.
+   */
+  async next(actions?: ArrayLike<number>): Promise<SampledFrame> {
+    const { device, params, config, onVelocity, onStep } = this.#o, frame = this.#frame;
+    if (frame === this.#total) throw new RangeError(`sample: all ${this.#total} frames have been made`);
+    if (actions) this.#condition(frame, 1, { actions });
+    const prepared = scope(() => this.#prepare()), { first, further, conditioning } = prepared;
+    const schedule = this.#schedule, store = this.#cache?.store;
+    let x = unscoped(() => this.#noise());
     try {
-      for (let k = 0; k < K; k++) {
-        const noisier = x;
+      scope(() => this.#place(x, frame));
+      for (let k = 0; k < schedule.timesteps.length; k++) {
+        const noisier = x, call = k === 0 ? first : further;
         x = scope(() => {
-          const velocity = this.#velocity(x, k === 0 ? first : further, store, rows[k], modulation);
-          onVelocity?.(velocity);
-          return axpby(x, this.#guided(velocity, B), 1, eulerDelta(this.#schedule, k));
+          const input = { latents: this.#clip, conditioning: conditioning[k], store };
+          const v = velocity(params, config, call, input); // [B or 2B, 1, C, H, W]
+          onVelocity?.(v);
+          const next = axpby(noisier, this.#guided(v), 1, eulerDelta(schedule, k)); // x + Δσ v
+          this.#place(next, frame);
+          return next;
         });
         noisier.dispose();
-        onStep?.(this.#frame, k);
+        onStep?.(frame, k);
         // The cpu device computes on this thread: let timers, signals and progress run between steps.
         if (device.info.name === "cpu") await new Promise((resolve) => setTimeout(resolve));
       }
-      const frame = C * H * W;
-      const at = { from: [frame, 1], to: [this.#total * frame, 1], toAt: this.#frame * frame };
-      scope(() => copyStrided(x, this.#history, { sizes: [B, frame], ...at }));
-      return { frame: this.#frame++, latents: await x.read() };
+      this.#frame++;
+      return { frame, latents: await x.read() };
     } finally {
       disposeAll([prepared, x]);
     }
+  }
+
+  /** Gives the clip and the cache back. */
+  dispose(): void {
+    this.#clip.dispose();
+    this.#cache?.dispose();
+  }
+
+  /** For `using`. */
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }

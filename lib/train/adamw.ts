@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { adamw } from "../../kernels/adamw.ts";
+import { adamw as adamwKernel } from "../../kernels/adamw.ts";
 import { HALF_BLOCK, LARGEST_HALF, toHalf } from "../../kernels/half.ts";
 import { SQUARE_SUM_BLOCK, squareSum } from "../../kernels/reduce.ts";
 import { accumulate, concat, full, launch } from "../ops.ts";
@@ -157,7 +157,11 @@ export class AdamW {
       const at = this.#at.get(name), masters = at === undefined ? [] : [this.masters];
       await Slots.lend(name, [this.m, this.v, ...masters], (m, v, master = p) => {
         const w = flat(master);
-        launch(adamw, { gradient: flat(grads[name]) }, scalars, { parameters: w, m: flat(m), v: flat(v) });
+        launch(adamwKernel, { gradient: flat(grads[name]) }, scalars, {
+          parameters: w,
+          m: flat(m),
+          v: flat(v),
+        });
         if (at !== undefined) launch(toHalf, { x: w }, { at }, { y: flat(p), largest: this.sizes });
       });
     }
@@ -184,6 +188,24 @@ export class AdamW {
     this.sizes?.dispose();
   }
 }
+
+/**
+ * AdamW for a parameter record.
+ *
+ * @example
+ * ```ts
+ * import { adamw, ema, openDevice, ops, Tensor, valueAndGrad } from "../../mod.ts";
+ * const { device } = await openDevice({ device: "cpu" });
+ * const params = { w: Tensor.from(device, Float32Array.of(3)) };
+ * const optimizer = adamw(params), average = await ema(params, 0.9);
+ * const { grads } = valueAndGrad((p: typeof params) => ops.mul(p.w, p.w))(params);
+ * await optimizer.step(params, grads, 0.1); // learning rate 0.1
+ * await average.update(params);
+ * console.assert(Math.abs((await params.w.read())[0] - 2.9) < 1e-6);
+ * device.close();
+ * ```
+ */
+export const adamw = (params: Params, options: AdamWOptions = {}): AdamW => new AdamW(params, options);
 
 /** Sums of squares of tensors, still on the device. */
 export interface SquareSums {
@@ -278,3 +300,6 @@ export class Ema {
     this.shadow.dispose();
   }
 }
+
+/** Exponential moving average of a parameter record, starting from its values; `update` follows each optimizer step. */
+export const ema = (params: Params, decay: number): Promise<Ema> => Ema.start(params, decay);

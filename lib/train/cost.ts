@@ -6,10 +6,10 @@
 import { openDryDevice } from "../../kernels/dry.ts";
 import { valueAndGrad } from "../autograd.ts";
 import { type FarConfig, farShapes } from "../far/config.ts";
-import { nullCondition } from "../far/model.ts";
+import { nullCondition } from "../far/conditioning.ts";
 import { dtypeOf, type Params, type WeightStorage } from "../params.ts";
 import { disposeAll, scope, sizeOf, Tensor, unscoped } from "../tensor.ts";
-import { flowMatchingLoss, type TrainBatch } from "./objective.ts";
+import { farLoss, type TrainBatch } from "./objective.ts";
 
 /** Cost of the loss and gradients of one batch; the optimiser's share is some ten operations a parameter. */
 export interface StepCost {
@@ -60,9 +60,10 @@ export function stepCost(
   const input = {
     config: model,
     shape,
-    mixed: {
-      noisy: empty,
-      target: empty,
+    latents: empty,
+    draw: {
+      noise: empty,
+      sigmas: new Float32Array(B * F),
       // Different timesteps, as in training: each one has a row of modulations.
       timesteps: Float32Array.from({ length: B * F }, (_, i) => i),
       weights: new Float32Array(B * F),
@@ -75,7 +76,7 @@ export function stepCost(
     ...options,
   };
   const { value, grads } = scope(() =>
-    valueAndGrad((p: Params) => flowMatchingLoss(p, device, input), { into })(params)
+    valueAndGrad((p: Params) => farLoss(p, device, input), { into })(params)
   );
   disposeAll([value, grads, params]);
   return {

@@ -19,8 +19,8 @@ import {
   runLoop,
   type RunStart,
 } from "./loop.ts";
-import { flowMatchingLoss, type TrainBatch } from "./objective.ts";
-import { type BatchSource, prepareBatch, type StepReport, Trainer, type TrainerConfig } from "./trainer.ts";
+import { farLoss, prepareBatch, type TrainBatch } from "./objective.ts";
+import { type BatchSource, type StepReport, Trainer, type TrainerConfig } from "./trainer.ts";
 
 /** Validation on clips that are not trained on. */
 export interface Validation {
@@ -60,7 +60,7 @@ export async function validationLoss(
   let sum = 0;
   for (const [i, batch] of batches.entries()) {
     const input = prepareBatch({ ...config, seed: VALIDATION_SEED }, batch, i);
-    const loss = unscoped(() => scope(() => flowMatchingLoss(params, device, input)));
+    const loss = unscoped(() => scope(() => farLoss(params, device, input)));
     sum += (await loss.read()).reduce((a, b) => a + b, 0);
     loss.dispose();
   }

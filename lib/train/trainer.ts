@@ -16,18 +16,7 @@ import { disposeAll, scope, type Tensor, unscoped } from "../tensor.ts";
 import { AdamW, type AdamWOptions, clipFactor, Ema, normsOf, squareSums } from "./adamw.ts";
 import { Ahead, tick } from "./ahead.ts";
 import { storeWeights } from "./half.ts";
-import {
-  cutFrames,
-  drawNoise,
-  drawRollouts,
-  drawStretch,
-  droppedConditions,
-  flowMatchingLoss,
-  type LossInput,
-  mixNoise,
-  type ObjectiveConfig,
-  type TrainBatch,
-} from "./objective.ts";
+import { farLoss, type LossInput, type ObjectiveConfig, prepareBatch, type TrainBatch } from "./objective.ts";
 import { rateFactor, type RateSchedule } from "./rate.ts";
 
 /** Where batches come from. Batch number `position` is always the same one, so a position is all there is to save. */
@@ -113,13 +102,13 @@ export interface SavedTensors {
  *
  * @example
  * ```ts
- * import { farConfig, farShapes, initialParams, openDevice, Trainer } from "../../mod.ts";
+ * import { farConfig, farShapes, openDevice, train } from "../../mod.ts";
  * const { device } = await openDevice({ device: "cpu" });
  * const model = farConfig("FAR", {
  *   num_layers: 1, num_attention_heads: 1, attention_head_dim: 16, axes_dims_rope: [4, 6, 6], in_channels: 2, out_channels: 2,
  * });
  * const batch = { latents: new Float32Array(2 * 2 * 4).fill(0.5), shape: [1, 2, 2, 2, 2] as const };
- * const trainer = await Trainer.start(device, initialParams(device, farShapes(model), 0).params, {
+ * const trainer = await train.Trainer.start(device, train.initialParams(device, farShapes(model), 0).params, {
  *   model,
  *   objective: { cleanContextRatio: 0.1, weighting: "logit_normal", trainingType: "base", conditionDropout: 0.1 },
  *   lr: 1e-3, warmup: 0, maxGradNorm: 1, emaDecay: null, accumulate: 1, checkpoint: false, seed: 0, nonFiniteLimit: 3,
@@ -219,7 +208,7 @@ export class Trainer {
         input = await this.#batches.take(position, i < accumulate - 1);
       const { value, grads: sum } = unscoped(() =>
         valueAndGrad(
-          (p: Params) => flowMatchingLoss(p, device, { ...input, checkpoint: config.checkpoint }),
+          (p: Params) => farLoss(p, device, { ...input, checkpoint: config.checkpoint }),
           { scale: 1 / accumulate, into: grads },
         )(this.params)
       );
@@ -264,28 +253,6 @@ export class Trainer {
     this.ema?.dispose();
     disposeAll(this.params);
   }
-}
-
-/** A batch with its stretch cut, its noise drawn and mixed in, its conditions dropped. */
-export function prepareBatch(
-  config: Pick<TrainerConfig, "model" | "objective" | "seed">,
-  given: TrainBatch,
-  position: number,
-): LossInput {
-  const { model, objective, seed } = config;
-  let batch = drawRollouts(objective, given, seed, position);
-  if (objective.trainingType === "long_context") {
-    const { start, count } = drawStretch(given.shape[1], model.window, seed, position);
-    batch = cutFrames(batch, start, count);
-  }
-  const draw = drawNoise(model, objective, batch, seed, position);
-  return {
-    config: model,
-    shape: batch.shape,
-    mixed: mixNoise(model, batch, draw),
-    conditions: droppedConditions(model, batch, draw),
-    full: objective.videoDiT,
-  };
 }
 
 /** Stops a run after too many steps in a row that changed nothing. */
