@@ -16,16 +16,14 @@ import { probeVideo, readFrames } from "../lib/io/video.ts";
 import { VIDEO_ENDINGS, writeVideo } from "../lib/io/video_write.ts";
 import { choice, integer, path, real, texts, UsageError, type Values, verb } from "./args.ts";
 import { clipFlags, readClip } from "./clip.ts";
-import { dcaeCost, framesPerBatch, measureRates, refuseTooLarge, secondsAt } from "./estimate.ts";
+import { dcaeCost, measureRates, refuseTooLarge, secondsAt } from "./estimate.ts";
 import { encodeSet, setToEncode } from "./encode_set.ts";
-import { availableMemory, deviceFlags, openChosen, progressFlags, restartFlag } from "./flags.ts";
-import { InterruptListener } from "./interrupt.ts";
-import { runJob } from "./job.ts";
+import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
+import { type Run, runAlone, runJob } from "./job.ts";
 import { chooseDcae, modelFlags } from "./models.ts";
-import { Progress, progressMode } from "./progress.ts";
-import { bytes, duration, Interrupted } from "./report.ts";
+import { bytes, duration } from "./report.ts";
 import { isWorld } from "./world_clip.ts";
-import { batchesOf, decodeBatches, encodeBatches, latentSize, type Workplace } from "./stages.ts";
+import { batchesOf, decodeStream, encodeStream, framesPerBatch, latentSize } from "../lib/pipeline/codec.ts";
 
 const vaeFlags = {
   vae: modelFlags.vae,
@@ -61,8 +59,6 @@ const decodeFlags = {
   ...progressFlags,
 };
 
-type Shared = Values<typeof vaeFlags & typeof deviceFlags & typeof progressFlags>;
-
 /**
  * Refuses a file that must not be replaced: what is read itself, and, where the name is only the default, any that exists.
  *
@@ -74,30 +70,6 @@ function checkTarget(to: string, isGiven: boolean, source: string): void {
     throw new UsageError(`--to ${to}: is the file that is read, expected another`);
   }
   if (!isGiven) throw new UsageError(`${to}: exists already: name the file to write with --to`);
-}
-
-/** Opens device and progress around the work of one verb. */
-async function within(
-  flags: Shared,
-  body: (at: Workplace) => Promise<void>,
-): Promise<void> {
-  const progress = new Progress(progressMode(flags));
-  const { device, reason } = await openChosen(flags);
-  using interrupts = new InterruptListener((line) => progress.say(line), "stopping");
-  try {
-    progress.say(`device: ${device.info.description} (${reason})`);
-    await body({
-      device,
-      progress,
-      seconds: {},
-      pause: async () => {
-        await new Promise((resolve) => setTimeout(resolve));
-        if (interrupts.signal) throw new Interrupted(interrupts.signal, "nothing was written");
-      },
-    });
-  } finally {
-    device.close();
-  }
 }
 
 /** Frames of a stream gathered into batches. */
@@ -114,7 +86,7 @@ async function* gather(frames: AsyncIterable<Frames>, most: number): AsyncGenera
 
 /** Says what is about to happen, and refuses what does not fit. */
 async function announce(
-  at: Workplace,
+  at: Run,
   way: "encode" | "decode",
   vae: ReturnType<typeof chooseDcae>,
   frames: number | undefined,
@@ -143,7 +115,8 @@ async function encodeClip(file: string, f: Values<typeof encodeFlags>): Promise<
   }
   const vae = chooseDcae(f), side = f.size ?? vae.side;
   vae.weights.verify();
-  await within(f, async (at) => {
+  await runAlone(f, "stopping", async (at) => {
+    const device = await at.openDevice();
     let batches: Iterable<Frames> | AsyncIterable<Frames>, total: number | undefined, fps: number | undefined;
     let size: readonly [number, number] = [side, side];
     if (isWorld(file) || /\.(npz|npy|safetensors)$/i.test(file)) {
@@ -178,9 +151,9 @@ async function encodeClip(file: string, f: Values<typeof encodeFlags>): Promise<
     await announce(at, "encode", vae, total, size, f.dtype);
     const parts: Float32Array[] = [];
     let done = 0;
-    for await (const { latents, count } of encodeBatches(at, vae, batches, total)) {
-      parts.push(latents);
-      done += count;
+    for await (const { values } of encodeStream(device, vae, batches, total, at)) {
+      parts.push(values);
+      done += values.length / (channels * height * width);
     }
     const values = new Float32Array(done * channels * height * width);
     parts.reduce((from, part) => (values.set(part, from), from + part.length), 0);
@@ -217,13 +190,14 @@ async function decodeClip(file: string, f: Values<typeof decodeFlags>): Promise<
   const vae = chooseDcae(f);
   const { latents, metadata } = readLatents(file, vae.config.latentChannels);
   vae.weights.verify();
-  await within(f, async (at) => {
+  await runAlone(f, "stopping", async (at) => {
+    const device = await at.openDevice();
     const r = downsampling(vae.config), each = latents.channels * latents.height * latents.width;
     const total = latents.values.length / each;
     await announce(at, "decode", vae, total, [latents.height * r, latents.width * r], f.dtype);
     const stamp = vae.weights.path === null ? "RANDOM WEIGHTS" : undefined;
     const stream = async function* (): AsyncGenerator<Frames> {
-      for await (const { frames } of decodeBatches(at, vae, latents)) {
+      for await (const { frames } of decodeStream(device, vae, latents, at)) {
         yield stamp === undefined || ending === ".npz" ? frames : stampFrames(frames, stamp);
       }
     };

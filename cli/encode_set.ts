@@ -13,7 +13,7 @@ import { disposeAll } from "../lib/tensor.ts";
 import { readOptions } from "../lib/train/options.ts";
 import { UsageError } from "./args.ts";
 import { WORKING, writeInParts } from "./clip_parts.ts";
-import { encodeImages } from "./codec.ts";
+import { encodeImages } from "../lib/pipeline/codec.ts";
 import { fileHash } from "./hash.ts";
 import type { Job } from "./job.ts";
 import type { chooseDcae } from "./models.ts";
@@ -40,6 +40,7 @@ async function encodeClip(
   const H = size ?? frames.height, W = size ?? frames.width;
   const planes = new Float32Array(frames.frames * 3 * H * W);
   transformFrames(frames, planes, { resolution: size }); // cut in the middle: nothing random is in stored latents
+  for (let i = 0; i < planes.length; i++) planes[i] = planes[i] * 2 - 1;
   const { values, shape: [C, h, w] } = await encodeImages(device, vae.config, params, planes, [
     frames.frames,
     3,

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { framesPerBatch } from "../lib/pipeline/codec.ts";
 import type { Device } from "../kernels/device.ts";
 import { type DryDevice, openDryDevice } from "../kernels/dry.ts";
 import { decode, encode } from "../lib/dcae/autoencoder.ts";
@@ -69,11 +70,6 @@ function combine(a: Cost, b: Cost, times = 1): Cost {
 }
 
 const NOTHING: Cost = { flops: {}, bytes: {}, launches: 0, memory: 0 };
-
-/** Frames of a batch that the autoencoder takes at once: as many pixels as eight frames of 64x64. */
-export function framesPerBatch(height: number, width: number): number {
-  return Math.max(1, Math.min(8, Math.floor(8 * 64 * 64 / (height * width))));
-}
 
 /** Cost of encoding or decoding frames in batches. */
 export function dcaeCost(

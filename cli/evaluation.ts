@@ -7,13 +7,12 @@ import type { Device } from "../kernels/device.ts";
 import type { Batch } from "../lib/data/batches.ts";
 import type { FarConfig } from "../lib/far/config.ts";
 import { type DcaeConfig, downsampling } from "../lib/dcae/config.ts";
-import { sample } from "../lib/far/sample.ts";
 import { pixelScores } from "../lib/metrics/pixel.ts";
-import { normal, streamOf } from "../lib/random.ts";
+import { decodeImages, encodeImages } from "../lib/pipeline/codec.ts";
+import { Rollout } from "../lib/pipeline/rollout.ts";
 import type { Params } from "../lib/params.ts";
-import { decodeImages, encodeImages } from "./codec.ts";
 import { dcaeCost, measureRates, sampleCost, sampleSeconds, secondsAt, totalCost } from "./estimate.ts";
-import type { Model } from "./models.ts";
+import type { Part } from "../lib/pipeline/weights.ts";
 
 /** Methods that are compared, by their names in results. `model` is what all others are compared with. */
 export const METHODS = ["model", "short", "last", "mean", "autoencoder"] as const;
@@ -69,8 +68,8 @@ export interface Protocol {
 /** The models on their device. */
 export interface Loaded {
   readonly device: Device;
-  readonly far: Model<FarConfig>;
-  readonly vae: Model<DcaeConfig>;
+  readonly far: Part<FarConfig>;
+  readonly vae: Part<DcaeConfig>;
   /** Parameters of the transformer. */
   readonly transformer: Params;
   /** Parameters of the whole autoencoder. */
@@ -123,40 +122,30 @@ export async function predictBatch(
 ): Promise<Predicted[]> {
   const { device, far, vae, transformer, autoencoder } = loaded, { ctx, pred, short } = protocol;
   const [B, F, , H, W] = batch.shape, image = 3 * H * W, scale = vae.config.scalingFactor;
-  const encoded = await encodeImages(device, vae.config, autoencoder, batch.data, [B * F, 3, H, W]);
+  const planes = batch.data.map((v) => v * 2 - 1);
+  const encoded = await encodeImages(device, vae.config, autoencoder, planes, [B * F, 3, H, W]);
   const [C, h, w] = encoded.shape, each = C * h * w, raw = encoded.values; // [B, F, C, h, w]
   const latents = raw.map((v) => v * scale);
   const toFrames = async (z: Float32Array) =>
     colours(await decodeImages(device, vae.config, autoencoder, z, [C, h, w]));
 
   const rollOut = async (given: number) => {
-    const made = new Float32Array(B * pred * each), noise = new Float32Array(B * pred * each);
-    for (const [b, index] of batch.indices.entries()) {
-      noise.set(normal(streamOf(protocol.seed, `noise of clip ${index}`), pred * each), b * pred * each);
-    }
     const known = {
       label: batch.label,
       actions: batch.actions && sliceActions(batch.actions, B, ctx - given),
     };
-    const run = sample({
-      device,
-      params: transformer,
-      config: far.config,
+    using run = new Rollout({ device, params: transformer, config: far.config }, {
       frameShape: [B, C, h, w],
       context: cut(latents, B, (ctx - given) * each, ctx * each),
       predict: pred,
       ...(far.config.condition ? known : {}),
       steps: protocol.steps,
       guidance: protocol.guidance,
-      noise,
+      seed: protocol.seed,
+      streams: batch.indices,
     });
-    for await (const { frame, latents } of run) {
-      for (let b = 0; b < B; b++) {
-        const z = latents.subarray(b * each, (b + 1) * each).map((v) => v / scale);
-        made.set(z, (b * pred + frame - given) * each);
-      }
-      await onFrame();
-    }
+    for await (const _ of run) await onFrame();
+    const made = run.made.map((v) => v / scale); // [B, pred, C, h, w]
     return await toFrames(made); // [B, pred, 3, H, W]
   };
 

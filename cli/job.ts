@@ -15,7 +15,7 @@ import { fileHash } from "./hash.ts";
 import { InterruptListener } from "./interrupt.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { Interrupted } from "./report.ts";
-import type { Workplace } from "./stages.ts";
+import type { Stage, Watch } from "../lib/pipeline/watch.ts";
 
 /** Flag values that every job has. */
 export interface JobFlags {
@@ -65,19 +65,21 @@ function parsedSettings({ verb, declared, flags, operands }: JobCall) {
 /** A device's description without the number of its threads, which changes no bit. */
 export const deviceOf = (device: Device) => device.info.description.replace(/\d+ threads?/, "threads");
 
-/** One run of a verb that writes a folder. */
-export class Job implements Workplace {
+/** Flag values that every run has. */
+export type RunFlags = Omit<JobFlags, "restart">;
+
+/** One run of a verb on a device, watched by whoever started it. */
+export class Run implements Watch {
+  /** What the user sees. */
   readonly progress: Progress;
   readonly seconds: Record<string, number> = {};
-  readonly folder: OwnedFolder;
-  readonly #call: JobCall;
+  readonly #flags: RunFlags;
   readonly #interrupts: InterruptListener;
   #device: { readonly device: Device; readonly reason: string } | null = null;
-  #digest = "";
 
-  /** Made by {@linkcode runJob}. */
-  constructor(call: JobCall, progress: Progress, folder: OwnedFolder, interrupts: InterruptListener) {
-    [this.#call, this.progress, this.folder, this.#interrupts] = [call, progress, folder, interrupts];
+  /** Made by {@linkcode runAlone} and {@linkcode runJob}. */
+  constructor(flags: RunFlags, progress: Progress, interrupts: InterruptListener) {
+    [this.#flags, this.progress, this.#interrupts] = [flags, progress, interrupts];
   }
 
   /** The device; {@linkcode openDevice} comes first. */
@@ -90,9 +92,9 @@ export class Job implements Workplace {
     return this.#device!.reason;
   }
 
-  /** SHA-256 of the fingerprint, which files of the unfinished run carry. */
-  get digest(): string {
-    return this.#digest;
+  /** Whether a device was opened. */
+  get hasDevice(): boolean {
+    return this.#device !== null;
   }
 
   /** Whether the user wants to stop. */
@@ -100,11 +102,63 @@ export class Job implements Workplace {
     return this.#interrupts.signal !== null;
   }
 
+  /** What stands when the user stops the run. */
+  protected get kept(): string {
+    return "nothing was written";
+  }
+
+  /** See {@linkcode Progress.say}. */
+  say(line: string): void {
+    this.progress.say(line);
+  }
+
+  /** See {@linkcode Progress.stage}. */
+  stage(what: string, total: number, unit: string, from?: number): Stage {
+    return this.progress.stage(what, total, unit, from);
+  }
+
   /** Opens the device that the flags ask for. */
   async openDevice(): Promise<Device> {
-    this.#device = await openChosen(this.#call.flags);
-    this.progress.say(`device: ${this.device.info.description} (${this.reason})`);
+    this.#device = await openChosen(this.#flags);
+    this.say(`device: ${this.device.info.description} (${this.reason})`);
     return this.device;
+  }
+
+  /** Lets timers and signals run, and throws when the user wants to stop. */
+  async pause(): Promise<void> {
+    await new Promise((resolve) => setTimeout(resolve));
+    const { signal } = this.#interrupts;
+    if (signal !== null) throw new Interrupted(signal, this.kept);
+  }
+
+  /** Closes the device. */
+  close(): void {
+    this.#device?.device.close();
+  }
+}
+
+/** A run that writes a folder. */
+export class Job extends Run {
+  /** The result folder, which this process alone writes into. */
+  readonly folder: OwnedFolder;
+  readonly #call: JobCall;
+  #digest = "";
+
+  /** Made by {@linkcode runJob}. */
+  constructor(call: JobCall, progress: Progress, folder: OwnedFolder, interrupts: InterruptListener) {
+    super(call.flags, progress, interrupts);
+    [this.#call, this.folder] = [call, folder];
+  }
+
+  /** SHA-256 of the fingerprint, which files of the unfinished run carry. */
+  get digest(): string {
+    return this.#digest;
+  }
+
+  protected override get kept(): string {
+    return this.#digest === ""
+      ? super.kept
+      : `${this.folder.path} holds what is done; the same command resumes it`;
   }
 
   /**
@@ -115,28 +169,35 @@ export class Job implements Workplace {
    * @returns Whether unfinished files of the same run are there.
    */
   async begin(decides: Readonly<Record<string, unknown>>, working: readonly string[]): Promise<boolean> {
-    const device = this.#device === null ? null : deviceOf(this.device);
+    const device = this.hasDevice ? deviceOf(this.device) : null;
     const fingerprint = { ...parsedSettings(this.#call), device, ...decides };
     this.#digest = createHash("sha256").update(JSON.stringify(fingerprint)).digest("hex");
     const resumed = await this.folder.begin(fingerprint, { working, restart: this.#call.flags.restart });
-    if (resumed) this.progress.say("resuming an interrupted run");
+    if (resumed) this.say("resuming an interrupted run");
     return resumed;
   }
+}
 
-  /** Lets timers and signals run, and throws when the user wants to stop. */
-  pause = async (): Promise<void> => {
-    await new Promise((resolve) => setTimeout(resolve));
-    const { signal } = this.#interrupts;
-    if (signal === null) return;
-    const kept = this.#digest === ""
-      ? "nothing was written"
-      : `${this.folder.path} holds what is done; the same command resumes it`;
-    throw new Interrupted(signal, kept);
-  };
-
-  /** Closes the device. */
-  close(): void {
-    this.#device?.device.close();
+/**
+ * Runs a verb that writes no folder.
+ *
+ * @param flags Device and presentation.
+ * @param stopping What Ctrl-C does, e.g. `stopping`.
+ * @param body Does the work.
+ * @throws {Interrupted} After Ctrl-C.
+ */
+export async function runAlone(
+  flags: RunFlags,
+  stopping: string,
+  body: (run: Run) => Promise<void>,
+): Promise<void> {
+  const progress = new Progress(progressMode(flags));
+  using interrupts = new InterruptListener((line) => progress.say(line), stopping);
+  const run = new Run(flags, progress, interrupts);
+  try {
+    await body(run);
+  } finally {
+    run.close();
   }
 }
 

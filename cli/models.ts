@@ -3,18 +3,15 @@
  *
  * @module
  */
-import type { Device } from "../kernels/device.ts";
 import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes, downsampling } from "../lib/dcae/config.ts";
 import { FAR_MODELS, type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
 import { readJsonObject } from "../lib/io/text.ts";
-import { toFloat32 } from "../lib/io/host.ts";
-import type { FileTensor, TensorFile } from "../lib/io/tensor_file.ts";
+import { fileWeights, type Part, randomWeights, type Weights } from "../lib/pipeline/weights.ts";
 import { didYouMean } from "../lib/nearest.ts";
 import { optionsDcaeConfig } from "../lib/train/options.ts";
-import { checkShapes, loadParams, type Params, randomParams } from "../lib/params.ts";
 import type { Shape } from "../lib/tensor.ts";
 import { choice, integer, path, text, toggle, UsageError } from "./args.ts";
 import { BUNDLED, bundledFile, type Card, FIRST_BUNDLED } from "./bundled.ts";
@@ -66,25 +63,6 @@ export interface ModelFlags {
   readonly dtype: "f32" | "f16";
   readonly "action-classes"?: number;
   readonly window?: number;
-}
-
-/** Where a model's parameters come from. */
-export interface Weights {
-  /** Every name and shape of the model. */
-  readonly shapes: Readonly<Record<string, Shape>>;
-  /** The checkpoint's path, or null for random weights. */
-  readonly path: string | null;
-  /** Checks every name, shape and value, before long work starts. */
-  verify(): void;
-  /** Puts the parameters whose name starts with `prefix` on a device. */
-  load(device: Device, prefix?: string): Params;
-}
-
-/** A model with its weights. */
-export interface Model<C> {
-  readonly name: string;
-  readonly config: C;
-  readonly weights: Weights;
 }
 
 /** A configuration by name, of a training run, or out of a JSON file: `{"type": …, "config": {…}}` or the keys alone. */
@@ -155,64 +133,6 @@ function farCheckpoint(model: string): string | undefined {
   return FAR_MODELS[model] || !isRun(model) ? undefined : openRun(model, "FARTrainer").weights;
 }
 
-/** The part of an open checkpoint that loading reads. */
-type Checkpoint = Pick<TensorFile, "path" | "tensors" | "read">;
-
-function view(file: TensorFile, tensors: ReadonlyMap<string, FileTensor>): Checkpoint {
-  return { path: file.path, tensors, read: (name) => tensors.get(name)!.read() };
-}
-
-const starting = <T>(entries: Iterable<readonly [string, T]>, prefix: string) =>
-  [...entries].filter(([name]) => name.startsWith(prefix));
-
-function fileWeights(
-  path: string,
-  entry: string | undefined,
-  shapes: Readonly<Record<string, Shape>>,
-  dtype: "f32" | "f16",
-): Weights {
-  const tensorsOf = (file: TensorFile) => stateDict(file, entry).tensors;
-  return {
-    shapes,
-    path,
-    verify() {
-      using file = openTensorFile(path);
-      const tensors = tensorsOf(file);
-      checkShapes(view(file, tensors), shapes);
-      for (const [name, tensor] of tensors) {
-        const values = toFloat32(tensor.read());
-        const bad = values.findIndex((v) => !Number.isFinite(v));
-        if (bad >= 0) {
-          throw new FileFormatError(
-            path,
-            `${name} holds ${values[bad]} at element ${bad}, expected finite numbers`,
-          );
-        }
-      }
-    },
-    load(device, prefix = "") {
-      using file = openTensorFile(path);
-      const part = new Map(starting(tensorsOf(file), prefix));
-      return loadParams(
-        device,
-        view(file, part),
-        Object.fromEntries(starting(Object.entries(shapes), prefix)),
-        { dtype },
-      );
-    },
-  };
-}
-
-function randomWeights(shapes: Readonly<Record<string, Shape>>, seed: number, dtype: "f32" | "f16"): Weights {
-  return {
-    shapes,
-    path: null,
-    verify() {},
-    load: (device, prefix = "") =>
-      randomParams(device, Object.fromEntries(starting(Object.entries(shapes), prefix)), seed, { dtype }),
-  };
-}
-
 function weightsOf(
   what: string,
   flag: string,
@@ -221,8 +141,10 @@ function weightsOf(
   shapes: Readonly<Record<string, Shape>>,
   entry?: string,
 ): Weights {
-  if (path !== undefined) return fileWeights(checkpointPath(path), entry, shapes, flags.dtype);
-  if (flags["random-weights"]) return randomWeights(shapes, RANDOM_WEIGHTS_SEED, flags.dtype);
+  if (path !== undefined) {
+    return fileWeights(checkpointPath(path), shapes, { entry, dtype: flags.dtype });
+  }
+  if (flags["random-weights"]) return randomWeights(shapes, flags.dtype);
   throw withoutWeights([[what, flag]]);
 }
 
@@ -253,9 +175,6 @@ export function requireWeights(flags: ModelFlags): void {
   if (missing.length > 0) throw withoutWeights(missing.map(([what, flag]) => [what, flag]));
 }
 
-/** Random weights are the same in every run, whatever seed the noise has. */
-const RANDOM_WEIGHTS_SEED = 0;
-
 /** What a checkpoint says about a model's condition: the table of labels or actions has one row more than classes. */
 function conditionOf(path: string, entry: string | undefined): Record<string, unknown> {
   using file = openTensorFile(path);
@@ -277,7 +196,7 @@ function conditionOf(path: string, entry: string | undefined): Record<string, un
  * @param actions Largest action of the clip, if it has any.
  * @throws {UsageError} If the model is unknown or has no weights.
  */
-export function chooseFar(flags: ModelFlags, actions?: number): Model<FarConfig> {
+export function chooseFar(flags: ModelFlags, actions?: number): Part<FarConfig> {
   const more: Record<string, unknown> = {};
   if (flags.window !== undefined) more.short_term_ctx_winsize = flags.window;
   const plain = resolveFar(flags.model, more),
@@ -300,7 +219,7 @@ export function chooseFar(flags: ModelFlags, actions?: number): Model<FarConfig>
 }
 
 /** An autoencoder with its weights. */
-export interface Autoencoder extends Model<DcaeConfig> {
+export interface Autoencoder extends Part<DcaeConfig> {
   /** Rows and columns of the frames that it was trained on, as far as that is known. */
   readonly side: number;
   /** Of a bundled autoencoder with its own weights. */

@@ -44,10 +44,17 @@ export class RunState {
     );
   }
 
-  /** Notes latents; writes them all when the last save is a while ago, or the user wants to stop. */
-  async save(name: string, values: Float32Array, shape: readonly number[]): Promise<void> {
-    this.latents[name] = { values: values.slice(), shape };
+  /**
+   * Writes latents, when the last save is a while ago or the user wants to stop.
+   *
+   * @param name Their name in the file.
+   * @param values `[F, C, H, W]`; asked for only when they are written.
+   * @param shape `[C, H, W]`.
+   */
+  async save(name: string, values: () => Float32Array, shape: readonly number[]): Promise<void> {
     if (performance.now() - this.#saved < BETWEEN_SAVES && !this.#job.interrupted) return;
+    const all = values(), [C, H, W] = shape;
+    this.latents[name] = { values: all, shape: [all.length / (C * H * W), C, H, W] };
     await writeSafetensors(
       this.#path,
       Object.fromEntries(

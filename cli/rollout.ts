@@ -7,7 +7,7 @@ import type { Device } from "../kernels/device.ts";
 import type { Clip, DataSet } from "../lib/data/clip.ts";
 import { latentSet } from "../lib/data/latents.ts";
 import { stampOf } from "../lib/data/stamp.ts";
-import { sample } from "../lib/far/sample.ts";
+import { Rollout } from "../lib/pipeline/rollout.ts";
 import { streamOf, uniform } from "../lib/random.ts";
 import type { Params } from "../lib/params.ts";
 import { disposeAll } from "../lib/tensor.ts";
@@ -92,17 +92,12 @@ async function rollOut(
     if (clip.actions) actions.set(clip.actions, b * F);
   }
   const { condition } = far.config;
-  const run = sample({
-    ...{
-      device,
-      params,
-      config: far.config,
-      frameShape: [B, C, H, W],
-      context,
-      predict,
-      steps: f.steps,
-      seed: f.seed + first,
-    },
+  using run = new Rollout({ device, params, config: far.config }, {
+    frameShape: [B, C, H, W],
+    context,
+    predict,
+    steps: f.steps,
+    seed: f.seed + first,
     ...(condition?.type === "action" ? { actions } : {}),
     ...(condition?.type === "label" ? { label: clips.map(({ label }) => label!) } : {}),
   });

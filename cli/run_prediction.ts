@@ -30,17 +30,13 @@ import {
 import { availableMemory } from "./flags.ts";
 import { bytesHash, fileHash } from "./hash.ts";
 import type { Job, JobFlags } from "./job.ts";
-import type { Model } from "./models.ts";
+import type { Part } from "../lib/pipeline/weights.ts";
 import { bytes, duration } from "./report.ts";
 import { RunState, STATE_FILE } from "./resume.ts";
-import {
-  decodeLatents,
-  encodeFrames,
-  type Latents,
-  latentSize,
-  predictLatents,
-  type Workplace,
-} from "./stages.ts";
+import { decodeFrames, encodeFrames, type Latents, latentSize } from "../lib/pipeline/codec.ts";
+import { Rollout } from "../lib/pipeline/rollout.ts";
+import { timed } from "../lib/pipeline/watch.ts";
+import { disposeAll } from "../lib/tensor.ts";
 
 /** Flags that a prediction needs. */
 export interface TaskFlags extends JobFlags {
@@ -68,8 +64,8 @@ export interface Task {
   readonly context: Frames;
   /** Frames that really followed, as many as there are. */
   readonly truth: Frames;
-  readonly far: Model<FarConfig>;
-  readonly vae: Model<DcaeConfig>;
+  readonly far: Part<FarConfig>;
+  readonly vae: Part<DcaeConfig>;
   readonly actions?: Int32Array;
   readonly label?: number;
 }
@@ -105,7 +101,7 @@ async function estimate(task: Task, device: Device): Promise<Estimate> {
   const memory = { encode: encode.memory, predict: predict.memory, decode: decode.memory };
   refuseTooLarge(device, memory, availableMemory());
   const rates = await measureRates(device);
-  const loading = (model: Model<unknown>, part: number) =>
+  const loading = (model: Part<unknown>, part: number) =>
     // Reading and packing a checkpoint takes about a fifth of the time of making numbers up.
     part * countParameters(model.weights.shapes) /
     (model.weights.path === null ? rates.random : 5 * rates.random);
@@ -264,60 +260,77 @@ export async function runPrediction(job: Job, task: Task): Promise<void> {
 }
 
 /** Latents of the context: encoded, or as an interrupted run has saved them. */
-async function contextLatents(at: Workplace, task: Task, { latents }: RunState): Promise<Latents> {
+async function contextLatents(job: Job, task: Task, { latents }: RunState): Promise<Latents> {
   const size = latentSize(task.vae.config, task.context);
   if (latents.context) return { values: latents.context.values, ...size };
-  return await encodeFrames(at, task.vae, task.context);
+  return await encodeFrames(job.device, task.vae, task.context, job);
 }
 
 /** Latents of every trajectory, saved as they come. */
 async function trajectories(
-  at: Workplace,
+  job: Job,
   task: Task,
   context: Latents,
   state: RunState,
   workUntil: Estimate["workUntil"],
 ): Promise<Float32Array[]> {
-  const { flags } = task, shape = [context.channels, context.height, context.width];
-  const size = shape.reduce((a, b) => a * b, 1);
-  const save = (name: string, values: Float32Array) =>
-    state.save(name, values, [values.length / size, ...shape]);
-  await save("context", context.values);
-  const made: Float32Array[] = [];
-  for (let trajectory = 0; trajectory < flags.samples; trajectory++) {
-    if (flags.samples > 1) at.progress.say(`trajectory ${trajectory + 1} of ${flags.samples}`);
-    made.push(
-      await predictLatents(at, task.far, {
-        context,
-        done: state.latents[`trajectory_${trajectory}`]?.values,
+  const { flags, far } = task, { device } = job, C = context.channels, H = context.height, W = context.width;
+  const save = (name: string, values: () => Float32Array) => state.save(name, values, [C, H, W]);
+  await save("context", () => context.values);
+  const saved = Array.from({ length: flags.samples }, (_, i) => state.latents[`trajectory_${i}`]?.values);
+  if (saved.every((values) => values?.length === flags.pred * C * H * W)) return saved;
+  job.say(`loading ${far.name}`);
+  const params = await timed(job, "load model", () => far.weights.load(device));
+  try {
+    for (const [trajectory, made] of saved.entries()) {
+      if (flags.samples > 1) job.say(`trajectory ${trajectory + 1} of ${flags.samples}`);
+      using walk = new Rollout({ device, params, config: far.config }, {
+        frameShape: [1, C, H, W],
+        context: context.values.length > 0 ? context.values : undefined,
+        made,
         predict: flags.pred,
         actions: task.actions,
-        label: task.far.config.condition?.type === "label"
-          ? task.label ?? task.far.config.condition.classes
+        label: far.config.condition?.type === "label"
+          ? [task.label ?? far.config.condition.classes]
           : undefined,
         steps: flags.steps,
         guidance: flags.guidance,
         seed: flags.seed,
-        trajectory,
+        streams: [trajectory],
         cache: flags["kv-cache"] === "auto",
-        workUntil,
-        onFrame: async (latents) => {
-          await save(`trajectory_${trajectory}`, latents);
-          await at.pause();
+        onStep: (frame, step) => {
+          const at = frame - task.context.frames;
+          stage.update(at + (step + 1) / flags.steps, share(at, step));
         },
-      }),
-    );
+      });
+      const before = walk.frame - task.context.frames;
+      const last = flags.steps - 1, start = before > 0 ? workUntil(before - 1, last) : 0;
+      const share = (frame: number, step: number) =>
+        (workUntil(frame, step) - start) / (workUntil(flags.pred - 1, last) - start);
+      using stage = job.stage("predict", flags.pred, "frame", before);
+      await timed(job, "predict", async () => {
+        for await (const { frame } of walk) {
+          stage.update(frame + 1 - task.context.frames, share(frame - task.context.frames, last));
+          await save(`trajectory_${trajectory}`, () => walk.made);
+          await job.pause();
+        }
+      });
+      saved[trajectory] = walk.made;
+    }
+    return saved as Float32Array[];
+  } finally {
+    disposeAll(params);
+    device.trim();
   }
-  return made;
 }
 
 /** Decodes what was predicted, and the context where that is asked for. */
-async function pictures(at: Workplace, task: Task, context: Latents, made: readonly Float32Array[]) {
+async function pictures(job: Job, task: Task, context: Latents, made: readonly Float32Array[]) {
   const { flags } = task, decodeContext = flags["decode-context"] === "yes" && context.values.length > 0;
   const parts = decodeContext ? [context.values, ...made] : made;
   const all = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
   parts.reduce((from, p) => (all.set(p, from), from + p.length), 0);
-  const decoded = await decodeLatents(at, task.vae, { ...context, values: all });
+  const decoded = await decodeFrames(job.device, task.vae, { ...context, values: all }, job);
   const given = decodeContext ? task.context.frames : 0,
     size = decoded.frames.height * decoded.frames.width * 3;
   const cut = (i: number) => [given + i * flags.pred, given + (i + 1) * flags.pred] as const;

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Device } from "../kernels/device.ts";
+import { dcaeShapes } from "../lib/dcae/config.ts";
 import { countParameters, farShapes } from "../lib/far/config.ts";
 import { stepCost } from "../lib/train/cost.ts";
 import { stateBytes } from "../lib/train/half.ts";
@@ -13,7 +14,8 @@ import { OptionError } from "../lib/train/schema.ts";
 import { DataSource } from "../lib/train/source.ts";
 import type { TrainerConfig } from "../lib/train/trainer.ts";
 import { type Call, choice, type Flags, type Values, verb } from "./args.ts";
-import { type Codec, latentCodec, PIXELS } from "./codec.ts";
+import { latentCodec, PIXELS, type TrainingCodec } from "../lib/pipeline/training_codec.ts";
+import { fileWeights } from "../lib/pipeline/weights.ts";
 import { videoEnding } from "./outputs.ts";
 import { openData } from "./train_data.ts";
 import { sampler } from "./train_samples.ts";
@@ -34,7 +36,7 @@ const flags = {
 async function validationOf(
   options: TrainOptions,
   config: TrainerConfig,
-  codec: Codec,
+  codec: TrainingCodec,
   device: Device,
   folder: string,
   ending: string,
@@ -53,7 +55,7 @@ async function validationOf(
   };
 }
 
-function codecOf(options: TrainOptions, device: Device): Codec {
+function codecOf(options: TrainOptions, device: Device): TrainingCodec {
   const config = optionsDcaeConfig(options), { vae } = options.models.model_cfg;
   if (config === null || vae === null) return PIXELS;
   const weights = vae.from_config_pretrained;
@@ -63,7 +65,11 @@ function codecOf(options: TrainOptions, device: Device): Codec {
         "(or models.model_cfg.vae=null for pixels)",
     );
   }
-  return latentCodec(device, config, weights);
+  return latentCodec(device, {
+    name: "autoencoder",
+    config,
+    weights: fileWeights(weights, dcaeShapes(config)),
+  });
 }
 
 async function train(call: Call<Flags>): Promise<void> {

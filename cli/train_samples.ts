@@ -4,7 +4,8 @@
  * @module
  */
 import type { Device } from "../kernels/device.ts";
-import { sample } from "../lib/far/sample.ts";
+import { Rollout } from "../lib/pipeline/rollout.ts";
+import type { TrainingCodec } from "../lib/pipeline/training_codec.ts";
 import { concatFrames, type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
 import type { Params } from "../lib/params.ts";
 import type { TrainBatch } from "../lib/train/objective.ts";
@@ -12,14 +13,13 @@ import type { TrainOptions } from "../lib/train/options.ts";
 import type { Validation } from "../lib/train/run.ts";
 import type { TrainerConfig } from "../lib/train/trainer.ts";
 import { readPng } from "../lib/io/image.ts";
-import type { Codec } from "./codec.ts";
 import { writePictures } from "./outputs.ts";
 
 /** What samples are made from. */
 export interface SamplerOptions {
   readonly device: Device;
   readonly config: TrainerConfig;
-  readonly codec: Codec;
+  readonly codec: TrainingCodec;
   /** Held-out clips; the first one is continued. */
   readonly batch: TrainBatch;
   readonly options: TrainOptions["val"]["sample_cfg"];
@@ -48,10 +48,7 @@ export function sampler(o: SamplerOptions): Validation["sample"] {
     const predicted: Frames[] = [];
     for (let trajectory = 0; trajectory < options.sample_trajectory_per_video; trajectory++) {
       const frames: Frames[] = [];
-      const run = sample({
-        device,
-        params,
-        config: config.model,
+      using run = new Rollout({ device, params, config: config.model }, {
         frameShape: [1, C, H, W],
         context: context > 0 ? clip(0, context) : undefined,
         predict,

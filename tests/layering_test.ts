@@ -38,6 +38,7 @@ const LAYERS: Readonly<Record<string, number>> = {
   cli: 4,
   experiments: 3,
   "mod.ts": 2.5,
+  "lib/pipeline": 2.4,
   lib: 2,
   kernels: 1,
   // data: cards of the bundled models, and the version
@@ -46,7 +47,7 @@ const LAYERS: Readonly<Record<string, number>> = {
 };
 const ANYTHING = ["bench", "tests", "notebooks"];
 
-const layerOf = (path: string) => path.split("/")[0];
+const layerOf = (path: string) => path.startsWith("lib/pipeline/") ? "lib/pipeline" : path.split("/")[0];
 const resolve = (from: string, to: string) => new URL(to, new URL(from, root)).href.slice(root.href.length);
 
 Deno.test("every folder with modules is a layer that this test knows", () => {
@@ -56,7 +57,7 @@ Deno.test("every folder with modules is a layer that this test knows", () => {
   }
 });
 
-Deno.test("imports point downwards only: far.ts, cli, experiments, lib, kernels", () => {
+Deno.test("imports point downwards only: far.ts, cli, experiments, lib/pipeline, the rest of lib, kernels", () => {
   const upward: string[] = [];
   for (const { path, imports } of modules.values()) {
     const rank = LAYERS[layerOf(path)];

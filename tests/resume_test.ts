@@ -1,7 +1,7 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { openDevice } from "../kernels/open.ts";
 import { farConfig, farShapes } from "../lib/far/config.ts";
-import { sample } from "../lib/far/sample.ts";
+import { clipNoise, sample, type SampleOptions } from "../lib/far/sample.ts";
 import { randomParams } from "../lib/params.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { disposeAll } from "../lib/tensor.ts";
@@ -20,20 +20,19 @@ async function predict(
   const opened = await openDevice(device === "cpu" ? { device, threads } : { device });
   const config = farConfig(TINY_FAR.type, TINY_FAR.config);
   const params = randomParams(opened.device, farShapes(config), 0);
-  const before = done.length / FRAME;
-  const given = normal(streamOf(1, "context"), CONTEXT * FRAME);
-  const context = Float32Array.from([...given, ...done]), out = [...done];
+  const context = normal(streamOf(1, "context"), CONTEXT * FRAME), out = [...done];
   const run = sample({
     device: opened.device,
     params,
     config,
     frameShape: [1, 4, 8, 8],
     context,
-    predict: PREDICT - before,
+    made: done,
+    predict: PREDICT,
     actions: Int32Array.from({ length: CONTEXT + PREDICT }, (_, i) => i % 3),
     steps: 3,
     guidance,
-    noise: normal(streamOf(SEED, "noise of clip 0"), (PREDICT - before) * FRAME, before * FRAME),
+    seed: SEED,
   });
   for await (const { latents } of run) out.push(...latents);
   disposeAll(params);
@@ -59,26 +58,27 @@ for (const device of DEVICES) {
   });
 }
 
-Deno.test("the sampler draws the same noise from a seed as a resumed run is given", async () => {
+Deno.test("a clip's noise belongs to its stream: it is that of another batch, of a seed, and of numbers that are given", async () => {
   const { device } = await openDevice({ device: "cpu", threads: 1 });
   const config = farConfig(TINY_FAR.type, TINY_FAR.config),
     params = randomParams(device, farShapes(config), 0);
-  const common = {
-    device,
-    params,
-    config,
-    frameShape: [1, 4, 8, 8] as const,
-    predict: 2,
-    actions: [0, 1],
-    steps: 2,
+  const roll = async (clips: number, more: Partial<SampleOptions>) => {
+    const made: Float32Array[] = [];
+    const common = { device, params, config, predict: 2, steps: 2, seed: SEED };
+    const actions = Array.from({ length: clips * 2 }, (_, i) => i % 2);
+    const run = sample({ ...common, frameShape: [clips, 4, 8, 8], actions, ...more });
+    for await (const { latents } of run) made.push(latents.slice(-FRAME));
+    return made;
   };
-  const rolls: Float32Array[][] = [];
-  for (const noise of [undefined, normal(streamOf(SEED, "noise of clip 0"), 2 * FRAME)]) {
-    const roll: Float32Array[] = [];
-    for await (const { latents } of sample({ ...common, seed: SEED, noise })) roll.push(latents);
-    rolls.push(roll);
-  }
-  assertEquals(rolls[0], rolls[1]);
+  const alone = await roll(1, { streams: [1] });
+  assertEquals(await roll(2, {}), alone, "clip 1 of a batch has stream 1");
+  assertEquals(await roll(2, { streams: [7, 1] }), alone);
+  assertEquals(await roll(1, { noise: clipNoise(SEED, 1, 2 * FRAME) }), alone);
+  assert((await roll(1, {}))[0].some((v, i) => v !== alone[0][i]), "stream 0 is another");
+  assert((await roll(1, { streams: [1], seed: SEED + 1 }))[0].some((v, i) => v !== alone[0][i]));
+  assertEquals(clipNoise(SEED, 1, FRAME, FRAME), clipNoise(SEED, 1, 2 * FRAME).slice(FRAME));
+  await assertRejects(() => roll(2, { streams: [1] }), RangeError, "found 1 streams of noise, expected 2");
+  await assertRejects(() => roll(1, { made: new Float32Array(3) }), RangeError, "made has 3 values");
   disposeAll(params);
   device.close();
 });

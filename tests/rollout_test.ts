@@ -6,7 +6,7 @@ import { openDevice } from "../kernels/open.ts";
 import { batches } from "../lib/data/batches.ts";
 import { latentSet, writeLatents } from "../lib/data/latents.ts";
 import { farConfig, farShapes } from "../lib/far/config.ts";
-import { sample } from "../lib/far/sample.ts";
+import { clipNoise, sample } from "../lib/far/sample.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { randomParams } from "../lib/params.ts";
 import { prepareBatch } from "../lib/train/objective.ts";
@@ -139,7 +139,7 @@ Deno.test("rollout predicts a set's clips after some true frames; killed, it goe
       contexts.add(ctx);
       assert(ctx >= 3 && ctx <= 5, `${ctx} true frames`);
       const first = Math.max(1, i - i % 2); // of the clips that are rolled out together
-      const noise = normal(streamOf(4 + first, `noise of clip ${i - first}`), (8 - ctx) * 64);
+      const noise = clipNoise(4 + first, i - first, (8 - ctx) * 64);
       const context = clips[i].latents.data.subarray(0, ctx * 64).map((v) => v * scale);
       const frameShape = [1, 4, 4, 4] as const, predict = 8 - ctx;
       const run = sample({ device, params, config, frameShape, context, predict, actions, steps: 2, noise });

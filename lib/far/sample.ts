@@ -36,6 +36,8 @@ export interface SampleOptions {
   readonly context?: Float32Array;
   /** Frames to make. */
   readonly predict: number;
+  /** `[B, made, C, H, W]`: the first of them, as an interrupted run with the same options has made them. */
+  readonly made?: Float32Array;
   /**
    * `[B, context + predict]`; action f conditions frame f. Or `[B, context]`: then {@linkcode Sampler.next} is given the
    * action of each further frame.
@@ -49,6 +51,8 @@ export interface SampleOptions {
   readonly guidance?: number;
   /** Seed of the noise. Default 0. */
   readonly seed?: number;
+  /** Number of each clip's stream of noise, `[B]`: a clip's noise does not depend on the batch that it is in. Default 0 to B - 1. */
+  readonly streams?: readonly number[];
   /** Noise instead of a seed: `[B, predict, C, H, W]`. */
   readonly noise?: Float32Array;
   /** Keep keys and values between steps and frames (default), or compute all frames at every step. */
@@ -67,9 +71,14 @@ export interface SampledFrame {
   readonly latents: Float32Array;
 }
 
-/** Noise of one clip of a batch, numbers `from … from+count-1`: frame after frame, `[predict, C, H, W]` in all. */
-export function clipNoise(seed: number, clip: number, count: number, from = 0): Float32Array {
-  return normal(streamOf(streamOf(seed, `clip ${clip}`), "noise"), count, from);
+/**
+ * Noise of one clip.
+ *
+ * @param stream Number of the clip's stream, see {@linkcode SampleOptions.streams}.
+ * @returns Numbers `from` to `from + count - 1` of the stream, which runs frame after frame, `[predict, C, H, W]` in all.
+ */
+export function clipNoise(seed: number, stream: number, count: number, from = 0): Float32Array {
+  return normal(streamOf(seed, `noise of clip ${stream}`), count, from);
 }
 
 /**
@@ -82,7 +91,7 @@ export function clipNoise(seed: number, clip: number, count: number, from = 0): 
  */
 export async function* sample(options: SampleOptions): AsyncGenerator<SampledFrame> {
   using sampler = new Sampler(options);
-  for (let i = 0; i < options.predict; i++) yield await sampler.next();
+  while (sampler.frame < sampler.frames) yield await sampler.next();
 }
 
 /** Sampling one frame at a time: what {@linkcode sample} iterates over, for those who step themselves. */
@@ -90,6 +99,11 @@ export class Sampler {
   /** The frame that {@linkcode next} predicts. */
   get frame(): number {
     return this.#frame;
+  }
+
+  /** Frames of the whole clip, context included. */
+  get frames(): number {
+    return this.#total;
   }
 
   readonly #o: SampleOptions;
@@ -111,7 +125,8 @@ export class Sampler {
    * @throws {RangeError} If shapes, conditions or guidance do not fit the model.
    */
   constructor(options: SampleOptions) {
-    const { device, config, frameShape: [B, C, H, W], predict, guidance = 1, context, noise } = options;
+    const { device, config, frameShape: [B, C, H, W], predict, guidance = 1, context, made, noise, streams } =
+      options;
     const size = sizeOf(options.frameShape), given = (context?.length ?? 0) / size, { condition } = config;
     if (C !== config.inChannels) {
       throw new RangeError(`sample: latents have ${C} channels, expected ${config.inChannels}`);
@@ -122,12 +137,22 @@ export class Sampler {
     if (!Number.isInteger(given)) {
       throw new RangeError(`sample: context has ${context!.length} values, expected a multiple of ${size}`);
     }
+    const done = (made?.length ?? 0) / size;
+    if (!Number.isInteger(done) || done > predict) {
+      throw new RangeError(
+        `sample: made has ${made!.length} values, expected a multiple of ${size}, at most ${size * predict}`,
+      );
+    }
+    if (streams && streams.length !== B) {
+      throw new RangeError(`sample: found ${streams.length} streams of noise, expected ${B}, one per clip`);
+    }
     if (noise && noise.length !== size * predict) {
       throw new RangeError(`sample: noise has ${noise.length} values, expected ${size * predict}`);
     }
     this.#o = options;
     this.#schedule = eulerSchedule(options.steps ?? 50);
-    this.#context = this.#frame = given;
+    this.#context = given;
+    this.#frame = given + done;
     const total = this.#total = given + predict;
     this.#clips = guidance > 1 && condition ? 2 * B : B; // without a condition both halves would be equal
     this.#conditions = new Int32Array(this.#clips * total).fill(nullCondition(config));
@@ -135,6 +160,7 @@ export class Sampler {
     this.#condition(0, stepped ? given : total, options);
     this.#clip = unscoped(() => Tensor.empty(device, [B, total, C, H, W]));
     if (context) scope(() => this.#place(Tensor.from(device, context, [B, given, C, H, W]), 0));
+    if (made && done > 0) scope(() => this.#place(Tensor.from(device, made, [B, done, C, H, W]), given));
     this.#cache = options.cache === false
       ? null
       : new KvCache(device, config, { clips: this.#clips, height: H, width: W, frames: total });
@@ -160,12 +186,12 @@ export class Sampler {
 
   /** Noise of the next frame, `[B, 1, C, H, W]`. */
   #noise(): Tensor {
-    const { device, noise, seed = 0, predict, frameShape: [B, C, H, W] } = this.#o;
+    const { device, noise, seed = 0, streams, predict, frameShape: [B, C, H, W] } = this.#o;
     const per = C * H * W, index = this.#frame - this.#context, out = new Float32Array(B * per);
     for (let b = 0; b < B; b++) {
       const at = (b * predict + index) * per;
       // One stream per clip: a frame's noise does not depend on how many frames are asked for.
-      out.set(noise?.subarray(at, at + per) ?? clipNoise(seed, b, per, index * per), b * per);
+      out.set(noise?.subarray(at, at + per) ?? clipNoise(seed, streams?.[b] ?? b, per, index * per), b * per);
     }
     return Tensor.from(device, out, [B, 1, C, H, W]);
   }

@@ -1,0 +1,134 @@
+/**
+ * A roll-out: a model predicts frame after frame, each from all frames before it.
+ *
+ * @module
+ */
+import type { Device } from "../../kernels/device.ts";
+import type { FarConfig } from "../far/config.ts";
+import { type SampledFrame, type SampleOptions, Sampler } from "../far/sample.ts";
+import type { Params } from "../params.ts";
+
+/** What to predict: {@linkcode SampleOptions} without the model. */
+export interface RolloutOptions extends Omit<SampleOptions, "device" | "params" | "config"> {
+  /** Stops the roll-out between two Euler steps; {@linkcode Rollout.step} then throws the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** A transformer on its device. */
+export interface LoadedTransformer {
+  readonly device: Device;
+  readonly config: FarConfig;
+  readonly params: Params;
+}
+
+/**
+ * A roll-out that can be stepped or iterated, one clip or several together, and resumed: what {@linkcode Rollout.made}
+ * holds, given as `made` to another roll-out with the same options, continues it with the same bits.
+ *
+ * @example
+ * ```ts
+ * import { openDevice } from "../../kernels/open.ts";
+ * import { farConfig, farShapes } from "../far/config.ts";
+ * import { randomParams } from "../params.ts";
+ * import { Rollout } from "./rollout.ts";
+ *
+ * const { device } = await openDevice({ device: "cpu", threads: 1 });
+ * const config = farConfig("FAR_B", { num_layers: 1, in_channels: 4, out_channels: 4 });
+ * const params = randomParams(device, farShapes(config), 0);
+ * using walk = new Rollout({ device, config, params }, { frameShape: [1, 4, 4, 4], predict: 2, steps: 2 });
+ * const { frame, latents } = await walk.step();
+ * console.assert(frame === 0 && latents.length === 4 * 4 * 4 && walk.made.length === latents.length);
+ * for await (const { frame } of walk) console.assert(frame === 1);
+ * device.close();
+ * ```
+ */
+export class Rollout implements Disposable {
+  readonly #sampler: Sampler;
+  readonly #clips: number;
+  readonly #perFrame: number;
+  readonly #signal?: AbortSignal;
+  /** `[predict, B, C, H, W]`. */
+  readonly #made: Float32Array;
+  readonly #first: number;
+
+  /**
+   * @param model The transformer.
+   * @param options What to predict.
+   * @throws {RangeError} If shapes, conditions or guidance do not fit the model.
+   */
+  constructor(model: LoadedTransformer, options: RolloutOptions) {
+    const { frameShape: [B, C, H, W], predict, made, signal, onStep } = options;
+    this.#clips = B;
+    this.#perFrame = C * H * W;
+    this.#signal = signal;
+    this.#sampler = new Sampler({
+      ...options,
+      ...model,
+      onStep: (frame, step) => {
+        onStep?.(frame, step);
+        signal?.throwIfAborted();
+      },
+    });
+    this.#first = this.#sampler.frames - predict;
+    this.#made = new Float32Array(predict * B * this.#perFrame);
+    const done = this.#sampler.frame - this.#first;
+    for (let f = 0; f < done; f++) {
+      for (let b = 0; b < B; b++) this.#made.set(this.#frameOf(made!, b, f, done), this.#at(f, b));
+    }
+  }
+
+  #at(frame: number, clip: number): number {
+    return (frame * this.#clips + clip) * this.#perFrame;
+  }
+
+  #frameOf(values: Float32Array, clip: number, frame: number, frames: number): Float32Array {
+    const at = (clip * frames + frame) * this.#perFrame;
+    return values.subarray(at, at + this.#perFrame);
+  }
+
+  /** Index in the clip of the frame that is predicted next; the first one is the number of context frames. */
+  get frame(): number {
+    return this.#sampler.frame;
+  }
+
+  /** Whether all frames have been predicted. */
+  get isDone(): boolean {
+    return this.#sampler.frame === this.#sampler.frames;
+  }
+
+  /** Everything predicted so far, `[B, frames, C, H, W]`. */
+  get made(): Float32Array {
+    const frames = this.frame - this.#first, out = new Float32Array(frames * this.#clips * this.#perFrame);
+    for (let b = 0; b < this.#clips; b++) {
+      for (let f = 0; f < frames; f++) {
+        const at = this.#at(f, b);
+        out.set(this.#made.subarray(at, at + this.#perFrame), (b * frames + f) * this.#perFrame);
+      }
+    }
+    return out;
+  }
+
+  /**
+   * Predicts the next frame.
+   *
+   * @param actions `[B]` its actions, where the options gave those of the context only; a number for a single clip.
+   * @returns The frame's index in the clip and its latents `[B, C, H, W]`.
+   * @throws {RangeError} If all frames have been predicted, or an action is out of range.
+   */
+  async step(actions?: number | ArrayLike<number>): Promise<SampledFrame> {
+    this.#signal?.throwIfAborted();
+    const next = await this.#sampler.next(typeof actions === "number" ? [actions] : actions);
+    this.#made.set(next.latents, this.#at(next.frame - this.#first, 0));
+    return next;
+  }
+
+  /** The frames that are still to be predicted. */
+  async *[Symbol.asyncIterator](): AsyncGenerator<SampledFrame> {
+    while (!this.isDone) yield await this.step();
+  }
+
+  /** Gives the key-value cache back. */
+  [Symbol.dispose](): void {
+    this.#sampler.dispose();
+  }
+}
