@@ -10,6 +10,10 @@ import { type Paint, plain } from "./colour.ts";
 /** How every line of far.ts begins in help and examples. */
 export const COMMAND = "deno run -P far.ts";
 
+/** How a verb is started: `weights` alone may use the network, so it has a permission set of its own. */
+export const commandOf = (verb: string): string =>
+  verb === "weights" ? COMMAND.replace("-P", "-P=weights") : COMMAND;
+
 /** Exit codes of every verb. */
 export const EXIT_CODES: Readonly<Record<number, string>> = {
   0: "done",
@@ -65,7 +69,9 @@ export function verbHelp(verb: Verb, paint: Paint = plain): string {
     return o.optional ? `[${name}]` : name;
   });
   const parts = [
-    `${head(verb.summary)}\n\n${head("Usage:")} ${[COMMAND, verb.name, ...operands].join(" ")} [flags]`,
+    `${head(verb.summary)}\n\n${head("Usage:")} ${
+      [commandOf(verb.name), verb.name, ...operands].join(" ")
+    } [flags]`,
     ...(verb.about ?? "").split("\n\n").filter((p) => p !== "").map((p) => wrap(p, 0)),
   ];
   if (verb.operands?.length) {
@@ -76,7 +82,7 @@ export function verbHelp(verb: Verb, paint: Paint = plain): string {
   }
   const rows = Object.entries(verb.flags).map(([name, flag]) => flagRow(name, flag, verb.name));
   parts.push(`${head("Flags:")}\n${columns([...rows, ["--help", "print this"]], paint)}`);
-  const examples = verb.examples.map((e) => `  # ${e.does}\n  ${COMMAND} ${e.line}`);
+  const examples = verb.examples.map((e) => `  # ${e.does}\n  ${commandOf(verb.name)} ${e.line}`);
   parts.push(`${head("Examples:")}\n${examples.join("\n")}`);
   parts.push(`${head("Exit codes:")}\n${columns(Object.entries(EXIT_CODES), paint)}`);
   return parts.join("\n\n");

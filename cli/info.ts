@@ -9,6 +9,7 @@ import { KvCache } from "../lib/far/cache.ts";
 import { countParameters, farShapes, widthOf } from "../lib/far/config.ts";
 import { tokensPerFrame } from "../lib/far/layout.ts";
 import { writeAtomic } from "../lib/io/atomic.ts";
+import { OwnedFolder } from "../lib/io/owned_folder.ts";
 import { writePng } from "../lib/io/image.ts";
 import type { Shape } from "../lib/tensor.ts";
 import { choice, integer, path, real, toggle, type Values, verb } from "./args.ts";
@@ -116,15 +117,14 @@ async function infoFar(given: string, f: InfoFlags): Promise<Record<string, unkn
       tokens: budgetDrawing(subject),
       cache: cacheDrawing(subject),
     };
-    try {
-      Deno.mkdirSync(f.draw, { recursive: true });
-    } catch (error) {
-      throw new Error(`${f.draw}: cannot write: ${error instanceof Error ? error.message : error}`);
-    }
+    using folder = await OwnedFolder.claim(f.draw, { kind: "info", flag: "--draw" });
+    const names = Object.keys(drawings).flatMap((name) => [`${name}.svg`, `${name}.png`]);
+    await folder.begin(subject, { working: names, restart: true });
     for (const [name, drawing] of Object.entries(drawings)) {
-      await writeAtomic(`${f.draw}/${name}.svg`, toSvg(drawing));
-      await writePng(`${f.draw}/${name}.png`, toPixels(drawing));
+      await writeAtomic(folder.part(`${name}.svg`), toSvg(drawing));
+      await writePng(folder.part(`${name}.png`), toPixels(drawing));
     }
+    await folder.place(names);
   }
   if (f.json) return result;
   const { total, ...parts } = result.parameters as Record<string, number>;

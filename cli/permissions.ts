@@ -4,7 +4,7 @@
  * @module
  */
 import { UsageError } from "./args.ts";
-import { COMMAND } from "./help.ts";
+import { commandOf } from "./help.ts";
 
 /** A word as a shell takes it. */
 const quoted = (word: string): string =>
@@ -26,6 +26,6 @@ export function checkPermissions(verb: string, args: readonly string[]): void {
     `far.ts ${verb} needs permission to ${
       reads ? "read FAR_DEVICE" : "read files"
     }; with those that it needs, type: ` +
-      [COMMAND, ...args.map(quoted)].join(" "),
+      [commandOf(verb), ...args.map(quoted)].join(" "),
   );
 }

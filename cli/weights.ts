@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { commandOf } from "./help.ts";
 import { fromFloat32, type HostTensor, type LazyTensor, toFloat32 } from "../lib/io/host.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { isFile } from "../lib/io/paths.ts";
@@ -96,9 +97,12 @@ async function pull(name: string, f: WeightsFlags): Promise<void> {
     throw new UsageError(`--url: expected an http or https address, found ${base}`);
   }
   const state = await Deno.permissions.query({ name: "net", host: url.host });
-  if (state.state !== "granted" && !Deno.stdin.isTerminal()) {
+  if (state.state !== "granted") {
     throw new UsageError(
-      `weights pull: the permission set does not cover ${url.host}; add --allow-net=${url.host}`,
+      `weights pull: may not reach ${url.host}; type: ${
+        commandOf("weights")
+      } weights pull ${name}, and for another host ` +
+        `than the authors' add --allow-net=${url.host}`,
     );
   }
   await download({

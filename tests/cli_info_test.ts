@@ -29,14 +29,18 @@ Deno.test("info draws mask, tokens and cache as SVG and PNG", async () => {
   await inFolder(async (folder) => {
     const { code, stderr } = await far(
       ["info", "FAR_B_Long", "--ctx", "20", "--draw", `${folder}/d`],
-      {},
-      "-P=info",
     );
     assertEquals(code, 0, stderr);
     for (const name of ["mask", "tokens", "cache"]) {
       assertMatch(Deno.readTextFileSync(`${folder}/d/${name}.svg`), /^<svg [\s\S]*<\/svg>\n$/);
       assert(readPng(`${folder}/d/${name}.png`).width > 400);
     }
+    Deno.mkdirSync(`${folder}/mine`);
+    Deno.writeTextFileSync(`${folder}/mine/mask.svg`, "mine");
+    const refused = await far(["info", "FAR_B", "--draw", `${folder}/mine`]);
+    assertEquals(refused.code, 2);
+    assertMatch(refused.stderr, /--draw .*mine: exists and holds mask\.svg/);
+    assertEquals(Deno.readTextFileSync(`${folder}/mine/mask.svg`), "mine");
   });
 });
 
