@@ -339,6 +339,66 @@ Deno.test("weights pull downloads, refuses another file, and offline says so", a
   });
 });
 
+Deno.test("pull says how much of the SHA-256 it compared, and eight forged digits are not enough for a short file", async () => {
+  await inFolder(async (folder) => {
+    // Found by trying 330 million texts: its SHA-256 begins as that of FAR_B_BAIR_Uncond64 should.
+    const forged = new TextEncoder().encode("far-329537034");
+    const whole = createHash("sha256").update(forged).digest("hex");
+    assertEquals(whole.slice(0, 8), "1983191b");
+    const server = serve((_, from) => rest(from, forged));
+    const args = ["weights", "pull", "FAR_B_BAIR_Uncond64", "--into", folder, "--url", server.url];
+    const env = { HF_TOKEN: "secret-2", FAR_TOKEN: "secret-3" };
+    const short = await far(args, env, "-A");
+    assertEquals(short.code, 1);
+    assertMatch(
+      short.stderr,
+      /HF_TOKEN is not sent to http:\/\/127.*: it belongs to https:\/\/huggingface\.co/,
+    );
+    assertMatch(short.stderr, /expected 259121728 to 1103595776 bytes, the server announces 13$/);
+    assert(!short.stderr.includes("secret"));
+    assertEquals([...Deno.readDirSync(folder)].length, 0);
+    for (
+      const [sha256, message] of [
+        ["1983191b", /--sha256: expected 64 hexadecimal digits, found 1983191b/],
+        ["0".repeat(64), /--sha256: begins with 00000000, but the file's name says 1983191b/],
+      ] as const
+    ) {
+      const ran = await far([...args, "--sha256", sha256], {}, "-A");
+      assertEquals(ran.code, 2);
+      assertMatch(ran.stderr, message);
+    }
+    const wrong = await far([...args, "--sha256", `1983191b${"0".repeat(56)}`], {}, "-A");
+    assertEquals(wrong.code, 1);
+    assertMatch(
+      wrong.stderr,
+      /the server sent another file: SHA-256 begins with 1983191b[0-9a-f]{56}, expected 1983191b0{56}/,
+    );
+    const pulled = await far([...args, "--sha256", whole.toUpperCase()], {}, "-A");
+    assertEquals(pulled.code, 0, pulled.stderr);
+    assertMatch(pulled.stderr, /its SHA-256 is the one that was asked for/);
+    assertEquals(Deno.readFileSync(`${folder}/FAR_B_BAIR_Uncond64-1983191b.pth`), forged);
+    const there = await far([...args.slice(0, 5), "--json"], {}, "-A");
+    assertEquals(JSON.parse(there.stdout).checked_bits, 32);
+    assertMatch(
+      (await far(args.slice(0, 5), {}, "-A")).stderr,
+      /32 of the 256 bits of its SHA-256 were checked, .* it is 1983191b/,
+    );
+    await server.stop();
+    const fresh = [
+      "weights",
+      "pull",
+      "DCAE_BAIR_Res64",
+      "--into",
+      folder,
+      "--url",
+      "https://me:pass1@example.org",
+    ];
+    const refused = await far(fresh, {}, "-A");
+    assertEquals(refused.code, 2);
+    assert(!refused.stderr.includes("pass1"), refused.stderr);
+  });
+});
+
 Deno.test("convert keeps every value where the type allows it, inspect and verify tell what is there", async () => {
   await inFolder(async (folder) => {
     const values = Float32Array.from({ length: 12 }, (_, i) => (i - 6) / 8);
