@@ -121,7 +121,7 @@ function misfits(file: Checkpoint, shapes: Readonly<Record<string, Shape>>): str
     }
   }
   for (const name of file.tensors.keys()) {
-    if (!shapes[name]) problems.push(`${name} is not part of the model`);
+    if (!Object.hasOwn(shapes, name)) problems.push(`${name} is not part of the model`);
   }
   return problems;
 }

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { createHash } from "node:crypto";
 import { download } from "../cli/download.ts";
 import { Progress } from "../cli/progress.ts";
@@ -7,7 +7,10 @@ import { fromFloat32, toFloat32 } from "../lib/io/host.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { openPth } from "../lib/io/pth.ts";
 import { writePth } from "../lib/io/pth_write.ts";
-import { exists, far, inFolder } from "./cli_helpers.ts";
+import { writeSafetensors } from "../lib/io/safetensors.ts";
+import { farConfig, farShapes } from "../lib/far/config.ts";
+import { checkShapes } from "../lib/params.ts";
+import { exists, far, inFolder, TINY_FAR } from "./cli_helpers.ts";
 
 const CONTENT = new Uint8Array(300_000).map((_, i) => (i * 31) % 251);
 const SHA8 = createHash("sha256").update(CONTENT).digest("hex").slice(0, 8);
@@ -438,9 +441,25 @@ Deno.test("convert keeps every value where the type allows it, inspect and verif
   });
 });
 
+Deno.test("a tensor called as something that every object has is no part of a model", async () => {
+  await inFolder(async (folder) => {
+    const shapes = farShapes(farConfig(TINY_FAR.type, TINY_FAR.config)), path = `${folder}/far.safetensors`;
+    const zeros = (shape: readonly number[]) =>
+      fromFloat32(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    const tensors = Object.entries(shapes).map(([name, shape]) => [name, zeros(shape)] as const);
+    for (const name of ["constructor", "toString", "__proto__"]) {
+      await writeSafetensors(path, [...tensors, [name, zeros([2])]]);
+      using file = openTensorFile(path);
+      assertThrows(() => checkShapes(file, shapes), Error, `${name} is not part of the model`);
+    }
+    await writeSafetensors(path, tensors);
+    using file = openTensorFile(path);
+    checkShapes(file, shapes);
+  });
+});
+
 Deno.test("inspect finds the model that a checkpoint fits", async () => {
   await inFolder(async (folder) => {
-    const { farConfig, farShapes } = await import("../lib/far/config.ts");
     const shapes = farShapes(farConfig("FAR_B", { condition_cfg: { type: "label", num_classes: 5 } }));
     const { writeSafetensors } = await import("../lib/io/safetensors.ts");
     // Halves of zeros: the shapes are what counts.

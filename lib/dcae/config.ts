@@ -4,7 +4,7 @@
  * @module
  */
 import { printable, show } from "../io/errors.ts";
-import { didYouMean } from "../nearest.ts";
+import { didYouMean, named } from "../nearest.ts";
 import { MOST_PARAMETERS } from "../params.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
 
@@ -67,11 +67,11 @@ const authors = (channels: number[], encoder: number[], decoder: number[]): Dcae
 };
 
 /** The authors' autoencoders by downsampling factor. */
-export const DCAE_MODELS: Readonly<Record<string, DcaeConfig>> = {
+export const DCAE_MODELS: Readonly<Record<string, DcaeConfig>> = named({
   "8x": authors([128, 256, 512, 512], [0, 4, 8, 2], [0, 5, 10, 2]),
   "16x": authors([128, 256, 512, 512, 1024], [0, 4, 8, 2, 2], [0, 5, 10, 2, 2]),
   "32x": authors([128, 256, 512, 512, 1024, 1024], [0, 4, 8, 2, 2, 2], [0, 5, 10, 2, 2, 2]),
-};
+});
 
 /** Bounds of the sizes; far beyond any model, far below what would keep a machine busy for nothing. */
 const MOST_CHANNELS = 16384;

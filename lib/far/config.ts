@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { didYouMean } from "../nearest.ts";
+import { didYouMean, named } from "../nearest.ts";
 import { printable, show } from "../io/errors.ts";
 import { isBuffer, MOST_PARAMETERS } from "../params.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
@@ -63,14 +63,14 @@ const base: FarConfig = {
 };
 
 /** The authors' models (paper, Table 1), without condition; see {@linkcode farConfig} to add one. */
-export const FAR_MODELS: Readonly<Record<string, FarConfig>> = {
+export const FAR_MODELS: Readonly<Record<string, FarConfig>> = named({
   FAR_B: base,
   FAR_M: { ...base, heads: 16 },
   FAR_L: { ...base, layers: 24, heads: 16 },
   FAR_XL: { ...base, layers: 28, heads: 18 },
   FAR_B_Long: { ...base, long: true },
   FAR_M_Long: { ...base, long: true, heads: 16 },
-};
+});
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -98,7 +98,7 @@ const whole = (who: string, key: string, value: unknown, least: number, most: nu
   throw new RangeError(`${who}: ${key} is ${value}, expected a whole number from ${least} to ${most}`);
 };
 
-const KEYS: Readonly<Record<string, (value: unknown, who: string) => Partial<FarConfig>>> = {
+const KEYS = named<(value: unknown, who: string) => Partial<FarConfig>>({
   ...Object.fromEntries(
     Object.entries(SIZES).map(([key, [name, least, most]]) => [
       key,
@@ -117,7 +117,7 @@ const KEYS: Readonly<Record<string, (value: unknown, who: string) => Partial<Far
     return { ropeAxes: axes as [number, number, number] };
   },
   condition_cfg: (v, w) => ({ condition: v === null || v === undefined ? null : parseCondition(v, w) }),
-};
+});
 
 function parseCondition(json: unknown, who: string): ConditionConfig {
   if (typeof json !== "object" || Array.isArray(json)) {
@@ -168,19 +168,13 @@ function unknownKey(who: string, key: string, known: readonly string[]): string 
  * ```
  */
 export function farConfig(type: string, config: Readonly<Record<string, unknown>> = {}): FarConfig {
-  const start = type === "FAR"
-    ? base
-    : type === "FAR_Long"
-    ? { ...base, long: true }
-    : Object.hasOwn(FAR_MODELS, type)
-    ? FAR_MODELS[type]
-    : undefined;
+  const start = type === "FAR" ? base : type === "FAR_Long" ? { ...base, long: true } : FAR_MODELS[type];
   if (!start) {
     throw new TypeError(unknownKey("farConfig", type, [...Object.keys(FAR_MODELS), "FAR", "FAR_Long"]));
   }
   let result: FarConfig = start;
   for (const [key, value] of Object.entries(config)) {
-    const parse = Object.hasOwn(KEYS, key) ? KEYS[key] : undefined;
+    const parse = KEYS[key];
     if (!parse) throw new TypeError(unknownKey(`farConfig: ${type}`, key, Object.keys(KEYS)));
     result = { ...result, ...parse(value, `farConfig: ${type}`) };
   }
