@@ -7,6 +7,7 @@
 import { fileURLToPath } from "node:url";
 import world from "../models/world/card.json" with { type: "json" };
 import type { Call, Flags } from "./args.ts";
+import { named } from "../lib/nearest.ts";
 
 /** Limits within which frames of the model's own kind were found to be. */
 export interface KindBound {
@@ -33,7 +34,7 @@ export interface Card {
 }
 
 /** The bundled models by name; each is a transformer with the autoencoder that it was trained on. */
-export const BUNDLED: Readonly<Record<string, Card>> = { world };
+export const BUNDLED: Readonly<Record<string, Card>> = named({ world });
 
 /** Which of them is used where none is named. */
 export const FIRST_BUNDLED = "world";

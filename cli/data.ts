@@ -12,12 +12,14 @@ import { type Block, dataSetOf } from "../lib/data/options.ts";
 import { worldSet } from "../lib/data/world_set.ts";
 import { SPLITS } from "../lib/data/world/world.ts";
 import { worldFileNames, writeWorld } from "../lib/data/world/write.ts";
+import { printable } from "../lib/io/errors.ts";
 import { isFile, isFolder } from "../lib/io/paths.ts";
 import { readYaml } from "../lib/io/yaml.ts";
 import { choice, integer, path, toggle, UsageError, type Values, verb } from "./args.ts";
 import { progressFlags, restartFlag } from "./flags.ts";
 import { runJob } from "./job.ts";
 import { Progress, progressMode } from "./progress.ts";
+import { printJson } from "./report.ts";
 
 const TYPES = ["ucf101", "bair", "minecraft", "dmlab"] as const;
 const READERS = {
@@ -102,7 +104,7 @@ function list(f: DataFlags): void {
     lists: findSet(known, f.root),
     get: howToGet(known, f.root),
   }));
-  if (f.json) return console.log(JSON.stringify(rows, null, 2));
+  if (f.json) return printJson(rows, 2);
   console.log("world: endless walks through mazes, made on the spot; nothing to download");
   for (const { name, what, lists, get } of rows) {
     const there = lists.filter(({ clips }) => clips !== undefined);
@@ -110,7 +112,7 @@ function list(f: DataFlags): void {
     for (const { list, clips } of there) console.log(`  ${list}: ${clips} clips`);
     for (const { list, problem } of lists) {
       if (problem !== undefined && (there.length > 0 || !/no such file/.test(problem))) {
-        console.log(`  ${problem.startsWith(list) ? problem : `${list}: ${problem}`}`);
+        console.log(`  ${printable(problem.startsWith(list) ? problem : `${list}: ${problem}`)}`);
       }
     }
     if (there.length < lists.length) console.log(`  to get it: ${get}`);
@@ -151,7 +153,7 @@ async function check(what: string, f: DataFlags): Promise<number> {
   for (const set of setsOf(what, f)) {
     const problems = await staged(progress, "check", set.length, (update) => checkSet(set, update));
     broken += problems.length;
-    for (const { message } of problems) console.error(`far: ${message}`);
+    for (const { message } of problems) console.error(`far: ${printable(message)}`);
     const sum = problems.length === 0 ? "all can be read" : `${problems.length} cannot be used`;
     progress.event("checked", { name: set.name, clips: set.length, problems });
     progress.say(`${set.name}: ${set.length} clips, ${sum}`);

@@ -8,14 +8,27 @@ import { UsageError } from "./args.ts";
 import type { Progress } from "./progress.ts";
 import { bytes } from "./report.ts";
 
+/** A token, and the only server that it may be sent to. */
+export interface ServerToken {
+  /** Variable that it comes from, for messages. */
+  readonly variable: string;
+  readonly value: string;
+  /** Scheme, host and port. */
+  readonly origin: string;
+}
+
 /** What to download and how. */
 export interface Download {
+  /** Without user and password, because it stands in messages. */
   readonly url: string;
   /** Final path; the part that is there lies at `${path}.partial`. */
   readonly path: string;
   /** Says what is wrong with the whole file, or nothing; only then does it get its final name. */
   readonly check: (path: string) => string | undefined;
-  readonly token?: string;
+  /** Sent only to the server that they belong to, over https or to this machine, and never behind a redirect. */
+  readonly tokens?: readonly ServerToken[];
+  /** Bytes that the whole file can have; the connection is closed as soon as it turns out to be outside. */
+  readonly size?: { readonly least: number; readonly most: number };
   readonly progress: Progress;
   /** Seconds without a byte after which a connection counts as dead. Default 60. */
   readonly stallSeconds?: number;
@@ -76,6 +89,53 @@ function contentRange(value: string | null): { from: number; total?: number } | 
     : undefined;
 }
 
+/** Whether nobody on the way can read along: https, or no way at all. */
+const isPrivate = ({ protocol, hostname }: URL): boolean =>
+  protocol === "https:" || protocol === "http:" && /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
+
+/** The token that may be sent to an address, if any. */
+function tokenFor(url: URL, tokens: readonly ServerToken[]): ServerToken | undefined {
+  return isPrivate(url) ? tokens.find(({ origin }) => origin === url.origin) : undefined;
+}
+
+/** Redirects that are followed, one after the other. */
+const MOST_REDIRECTS = 10;
+
+/** Asks for a file, and again wherever the answer points to; only the first server may see a token. */
+async function ask(
+  d: Download,
+  headers: Readonly<Record<string, string>>,
+  signal: AbortSignal,
+): Promise<{ readonly response: Response; readonly token?: ServerToken }> {
+  const first = new URL(d.url), token = tokenFor(first, d.tokens ?? []);
+  let url = first;
+  for (let hops = 0; hops <= MOST_REDIRECTS; hops++) {
+    const mine: Record<string, string> = token && url.origin === first.origin
+      ? { authorization: `Bearer ${token.value}` }
+      : {};
+    const response = await fetch(url, { headers: { ...headers, ...mine }, signal, redirect: "manual" });
+    const to = response.headers.get("location");
+    if (to === null || ![301, 302, 303, 307, 308].includes(response.status)) return { response, token };
+    await response.body?.cancel();
+    if (!URL.canParse(to, url)) throw new Refused("the server redirects to something that is no address");
+    const next = new URL(to, url);
+    if (next.protocol !== "https:" && !(next.protocol === "http:" && url.protocol === "http:")) {
+      throw new Refused(`the server redirects from ${url.protocol}// to ${next.protocol}//, expected https`);
+    }
+    url = next;
+  }
+  throw new Refused(`the server redirects more than ${MOST_REDIRECTS} times`);
+}
+
+/** Says which tokens stay here, so that nobody wonders about a refusal. */
+function sayWithheld(d: Download): void {
+  const url = new URL(d.url), sent = tokenFor(url, d.tokens ?? []);
+  for (const { variable, origin } of sent ? [] : d.tokens ?? []) {
+    const reason = origin === url.origin ? "the way there is not encrypted" : `it belongs to ${origin}`;
+    d.progress.say(`${variable} is not sent to ${url.origin}: ${reason}`);
+  }
+}
+
 /**
  * Downloads a file. A connection that drops is taken up again where it broke off, also by the next process.
  *
@@ -88,6 +148,7 @@ export async function download(d: Download): Promise<void> {
   } catch (error) {
     throw accessError(d.path, "cannot write", error);
   }
+  sayWithheld(d);
   let info = readInfo(infoPath, d.url);
   if (info.etag === undefined && info.total === undefined) remove(partial); // of another file, or of none
   let failures = 0, reason = "";
@@ -158,14 +219,13 @@ async function connection(
   };
   try {
     const headers: Record<string, string> = { "accept-encoding": "identity" };
-    if (d.token) headers.authorization = `Bearer ${d.token}`;
     if (have > 0) {
       headers.range = `bytes=${have}-`;
       if (known.etag) headers["if-range"] = known.etag;
     }
     const signal = d.signal ? AbortSignal.any([stall.signal, d.signal]) : stall.signal;
-    const response = await fetch(d.url, { headers, signal });
-    if (!response.ok || response.body === null) await refuseStatus(response, d.token !== undefined);
+    const { response, token } = await ask(d, headers, signal);
+    if (!response.ok || response.body === null) await refuseStatus(response, token);
     if (/^text\/html/.test(response.headers.get("content-type") ?? "")) {
       await response.body?.cancel();
       throw new Refused("expected a checkpoint, found a web page: is the base URL right?");
@@ -179,7 +239,12 @@ async function connection(
     }
     const length = response.headers.get("content-length");
     const start = range ? have : 0;
-    const total = range?.total ?? (length === null ? undefined : start + Number(length));
+    const total = range?.total ?? (/^\d+$/.test(length ?? "") ? start + Number(length) : undefined);
+    const { least = 0, most = Infinity } = d.size ?? {};
+    if (total !== undefined && (total < least || total > most)) {
+      await response.body?.cancel();
+      throw new Refused(`expected ${least} to ${most} bytes, the server announces ${total}`);
+    }
     if (known.total !== undefined && range && total !== known.total) {
       await response.body?.cancel();
       throw new Refused(`the file had ${known.total} bytes before, the server now says ${total}`);
@@ -198,11 +263,14 @@ async function connection(
     for await (const piece of response.body!) {
       alive();
       at += piece.length;
-      if (total !== undefined && at > total) {
-        throw new Refused(`expected ${total} bytes, the server sent more`);
+      if (at > (total ?? most)) {
+        throw new Refused(`expected ${total ?? `at most ${most}`} bytes, the server sent more`);
       }
       for (let written = 0; written < piece.length;) written += file.writeSync(piece.subarray(written));
       stage.update(at / 2 ** 20);
+    }
+    if (total === undefined && at < least) {
+      throw new Refused(`expected at least ${least} bytes, the server sent ${at}`);
     }
     if (total === undefined) return { ...info, total: at };
     return info;
@@ -212,13 +280,15 @@ async function connection(
 }
 
 /** @throws {Refused} On an answer that will stay the same, an Error on one that may pass. */
-async function refuseStatus(response: Response, hadToken: boolean): Promise<never> {
+async function refuseStatus(response: Response, token: ServerToken | undefined): Promise<never> {
   const { status } = response;
   await response.body?.cancel();
   if (status === 401 || status === 403) {
     throw new Refused(
       `the server refuses (${status}): ${
-        hadToken ? "the token does not open this file" : "set FAR_TOKEN or HF_TOKEN"
+        token
+          ? `${token.variable} does not open this file`
+          : "set HF_TOKEN for huggingface.co, or FAR_TOKEN beside FAR_WEIGHTS_URL for a mirror"
       }`,
     );
   }

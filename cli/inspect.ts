@@ -100,7 +100,9 @@ function differences(tensors: ReadonlyMap<string, FileTensor>, shapes: Readonly<
       found.push(`${name} has shape [${tensor.shape}], expected [${shape}]`);
     }
   }
-  for (const name of tensors.keys()) if (!shapes[name]) found.push(`${name} is not part of it`);
+  for (const name of tensors.keys()) {
+    if (!Object.hasOwn(shapes, name)) found.push(`${name} is not part of it`);
+  }
   return found;
 }
 

@@ -7,8 +7,9 @@
 // @ts-types="./cli_progress.d.ts"
 import cliProgress from "cli-progress";
 import nodeProcess from "node:process";
+import { printable } from "../lib/io/errors.ts";
 import { paintFor } from "./colour.ts";
-import { duration } from "./report.ts";
+import { duration, printJson } from "./report.ts";
 
 /** Way of showing progress. */
 export type ProgressMode = "bar" | "lines" | "json" | "quiet";
@@ -34,6 +35,10 @@ export class Progress {
 
   /** One line for people: an estimate, a choice, a result. Nothing under `--quiet` and `--json`. */
   say(line: string): void {
+    this.#print(printable(line));
+  }
+
+  #print(line: string): void {
     if (this.mode === "bar" || this.mode === "lines") console.error(line);
   }
 
@@ -44,12 +49,12 @@ export class Progress {
   warn(line: string): void {
     this.warnings.push(line);
     this.event("warning", { message: line });
-    this.say(`${paintFor(Deno.stderr)("warning", "warning:")} ${line}`);
+    this.#print(`${paintFor(Deno.stderr)("warning", "warning:")} ${printable(line)}`);
   }
 
   /** One event for programs; only under `--json`. */
   event(kind: string, values: Readonly<Record<string, unknown>> = {}): void {
-    if (this.mode === "json") console.log(JSON.stringify({ event: kind, ...values }));
+    if (this.mode === "json") printJson({ event: kind, ...values });
   }
 
   /**

@@ -5,6 +5,7 @@
  */
 import { FolderLockedError } from "../lib/io/folder_lock.ts";
 import { OwnershipError } from "../lib/io/owned_folder.ts";
+import { printable } from "../lib/io/errors.ts";
 import { UsageError } from "./args.ts";
 import { environment, paintFor } from "./colour.ts";
 import { STOP_SIGNALS, type StopSignal } from "./interrupt.ts";
@@ -24,8 +25,15 @@ export class Interrupted extends Error {
   }
 }
 
-/** The whole of what went wrong, in one line. */
-export function oneLine(error: unknown): string {
+/** The whole of what went wrong, in one line; names in it cannot write anything else to a terminal. */
+export const oneLine = (error: unknown): string => printable(reasonOf(error));
+
+/** Prints JSON for programs, with the same care for a terminal; indented where a person may look at it. */
+export function printJson(value: unknown, indent?: number): void {
+  console.log(JSON.stringify(value, null, indent).split("\n").map(printable).join("\n"));
+}
+
+function reasonOf(error: unknown): string {
   if (error instanceof Deno.errors.NotCapable) {
     const asked = /Requires (\w+) access(?: to (.+?))?, run again/.exec(error.message);
     if (asked?.[1] === "all") return `permission: Deno itself protects ${asked[2]}: choose another place`;
@@ -44,7 +52,7 @@ export function report(error: unknown): number {
   const debug = environment("FAR_DEBUG");
   const stack = debug !== undefined && debug !== "0" && debug !== "" && error instanceof Error;
   console.error(`${paintFor(Deno.stderr)("error", "far:")} ${oneLine(error)}`);
-  if (stack) console.error(error.stack);
+  if (stack) console.error(error.stack?.split("\n").map(printable).join("\n"));
   if (error instanceof Interrupted) return error.code;
   // A folder that must not be written into is a value that the flag does not take.
   const usage = [UsageError, OwnershipError, FolderLockedError].some((kind) => error instanceof kind);

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { printable } from "../lib/io/errors.ts";
 import { commandOf } from "./help.ts";
 import { fromFloat32, type HostTensor, type LazyTensor, toFloat32 } from "../lib/io/host.ts";
 import { openTensorFile } from "../lib/io/open.ts";
@@ -16,12 +17,23 @@ import { download } from "./download.ts";
 import { progressFlags } from "./flags.ts";
 import { inspectCheckpoint } from "./inspect.ts";
 import { Progress, progressMode } from "./progress.ts";
-import { bytes, environment } from "./report.ts";
-import { cachedPath, cacheFolder, hashInName, hashMatches, ZOO, ZOO_URL, type ZooModel } from "./zoo.ts";
+import { bytes, environment, printJson } from "./report.ts";
+import {
+  cachedPath,
+  cacheFolder,
+  hashInName,
+  hashMatches,
+  serverTokens,
+  sizeLimits,
+  ZOO,
+  ZOO_URL,
+  type ZooModel,
+} from "./zoo.ts";
 
 const flags = {
   into: path("folder of pulled checkpoints (default: FAR_CACHE, else the user's cache folder)"),
   url: text("base URL of the model zoo, a mirror say (also FAR_WEIGHTS_URL)", { value: "URL" }),
+  sha256: text("pull, verify: all 64 digits that the file's SHA-256 must have", { value: "HEX" }),
   offline: toggle("download nothing (also FAR_OFFLINE=1)"),
   entry: text("dictionary to take from a nested checkpoint, such as params_ema"),
   stats: toggle("inspect: mean, deviation, smallest and largest value of each tensor"),
@@ -49,7 +61,7 @@ function list(f: WeightsFlags): void {
     ...m,
     pulled: isFile(cachedPath(m, folder)) ? cachedPath(m, folder) : null,
   }));
-  if (f.json) return console.log(JSON.stringify(rows, null, 2));
+  if (f.json) return printJson(rows, 2);
   const cells = [
     ["name", "model", "data", "pixels", "condition", "parameters", "f32 size", "sha256", ""],
     ...rows.map((m) => [
@@ -68,16 +80,63 @@ function list(f: WeightsFlags): void {
   for (const row of cells) console.log(row.map((cell, i) => cell.padEnd(widths[i])).join("  ").trimEnd());
 }
 
+/**
+ * The digits that a file's SHA-256 has to begin with: all that `--sha256` gives, else the eight in its published name.
+ *
+ * @throws {UsageError} If the flag is no SHA-256, or contradicts the name.
+ */
+function expectedDigits(sha8: string | undefined, f: WeightsFlags): string | undefined {
+  const whole = f.sha256?.toLowerCase();
+  if (whole === undefined) return sha8;
+  if (!/^[0-9a-f]{64}$/.test(whole)) {
+    throw new UsageError(`--sha256: expected 64 hexadecimal digits, found ${f.sha256}`);
+  }
+  if (sha8 !== undefined && !whole.startsWith(sha8)) {
+    throw new UsageError(`--sha256: begins with ${whole.slice(0, 8)}, but the file's name says ${sha8}`);
+  }
+  return whole;
+}
+
+/** How much of a SHA-256 has been compared: eight digits are no proof against somebody who wants to deceive. */
+const checked = (digits: string, found: string): string =>
+  digits.length === 64
+    ? "its SHA-256 is the one that was asked for"
+    : `${
+      4 * digits.length
+    } of the 256 bits of its SHA-256 were checked, those in its name; in full it is ${found} ` +
+      "(compare it with a source that you trust, or give it as --sha256)";
+
+/** @throws {UsageError} If the base of the model zoo is no address, or one with a password in it. */
+function zooUrl(file: string, f: WeightsFlags): URL {
+  const base = (f.url ?? environment("FAR_WEIGHTS_URL") ?? ZOO_URL).replace(/\/+$/, "");
+  const url = URL.canParse(`${base}/${file}`) ? new URL(`${base}/${file}`) : undefined;
+  if (url?.protocol !== "http:" && url?.protocol !== "https:") {
+    throw new UsageError(`--url: expected an http or https address, found ${base}`);
+  }
+  if (url.username !== "" || url.password !== "") {
+    throw new UsageError(
+      "--url: expected an address without user and password; a token comes from FAR_TOKEN",
+    );
+  }
+  return url;
+}
+
 async function pull(name: string, f: WeightsFlags): Promise<void> {
   const model = zooModel(name), target = cachedPath(model, f.into ?? cacheFolder());
+  const digits = expectedDigits(model.sha8, f)!, size = sizeLimits(model);
   const progress = new Progress(progressMode(f));
+  let sha256 = "";
+  const done = (line: string) => {
+    progress.event("done", { path: target, sha256, checked_bits: 4 * digits.length });
+    progress.say(`${line}; ${checked(digits, sha256)}`);
+  };
   if (isFile(target)) {
-    const { matches, found } = hashMatches(target, model.sha8);
-    if (matches) {
-      progress.event("done", { path: target });
-      return progress.say(`${target} is there already, and its checksum is right`);
-    }
-    progress.say(`${target} has checksum ${found.slice(0, 8)}, expected ${model.sha8}: pulling it anew`);
+    const { matches, found } = hashMatches(target, digits);
+    sha256 = found;
+    if (matches) return done(`${target} is there already`);
+    progress.say(
+      `${target} has SHA-256 ${found}, expected ${digits}${digits.length < 64 ? "..." : ""}: pulling it anew`,
+    );
   }
   const off = environment("FAR_OFFLINE");
   if (f.offline || (off !== undefined && off !== "" && off !== "0")) {
@@ -85,17 +144,7 @@ async function pull(name: string, f: WeightsFlags): Promise<void> {
       `weights pull ${name}: ${target} is not there, and downloads are off (--offline or FAR_OFFLINE)`,
     );
   }
-  const base = (f.url ?? environment("FAR_WEIGHTS_URL") ?? ZOO_URL).replace(/\/+$/, "");
-  const token = environment("FAR_TOKEN") || environment("HF_TOKEN");
-  let url: URL;
-  try {
-    url = new URL(`${base}/${model.file}`);
-  } catch {
-    throw new UsageError(`--url: expected an http or https address, found ${base}`);
-  }
-  if (url.protocol !== "http:" && url.protocol !== "https:") {
-    throw new UsageError(`--url: expected an http or https address, found ${base}`);
-  }
+  const url = zooUrl(model.file, f);
   const state = await Deno.permissions.query({ name: "net", host: url.host });
   if (state.state !== "granted") {
     throw new UsageError(
@@ -108,34 +157,36 @@ async function pull(name: string, f: WeightsFlags): Promise<void> {
   await download({
     url: url.href,
     path: target,
-    token,
+    tokens: serverTokens(),
+    // All digits say more than a size can.
+    size: digits.length === 64 ? { least: 1, most: size.most } : size,
     progress,
     check: (file) => {
-      const { matches, found } = hashMatches(file, model.sha8);
-      return matches
-        ? undefined
-        : `the server sent another file: SHA-256 begins with ${found.slice(0, 8)}, expected ${model.sha8}`;
+      const { matches, found } = hashMatches(file, digits);
+      sha256 = found;
+      return matches ? undefined : `the server sent another file: ${differs(found, digits)}`;
     },
   });
-  progress.event("done", { path: target });
-  progress.say(`wrote ${target}; its checksum is right`);
+  done(`wrote ${target}`);
 }
+
+const differs = (found: string, digits: string): string =>
+  `SHA-256 begins with ${found.slice(0, digits.length)}, expected ${digits}`;
 
 function verify(name: string, f: WeightsFlags): number {
   const model = ZOO.find((m) => m.name === name);
   const file = model ? cachedPath(model, f.into ?? cacheFolder()) : name;
-  const sha8 = model?.sha8 ?? hashInName(file);
-  if (sha8 === undefined) {
+  const digits = expectedDigits(model?.sha8 ?? hashInName(file), f);
+  if (digits === undefined) {
     throw new UsageError(
-      `${file}: expected a name with eight hex digits of its SHA-256, such as model-0123abcd.pth, or a zoo name`,
+      `${file}: expected a name with eight hex digits of its SHA-256, such as model-0123abcd.pth, a zoo name, or --sha256`,
     );
   }
-  const { matches, found } = hashMatches(file, sha8);
-  if (f.json) console.log(JSON.stringify({ path: file, expected: sha8, sha256: found, matches }));
-  else if (matches) console.log(`${file}: SHA-256 ${found}, as its name says`);
-  if (!matches) {
-    throw new Error(`${file}: SHA-256 begins with ${found.slice(0, 8)}, expected ${sha8}: pull it again`);
-  }
+  const { matches, found } = hashMatches(file, digits);
+  if (f.json) {
+    printJson({ path: file, expected: digits, sha256: found, matches, checked_bits: 4 * digits.length });
+  } else if (matches) console.log(printable(`${file}: ${checked(digits, found)}`));
+  if (!matches) throw new Error(`${file}: ${differs(found, digits)}: pull it again`);
   // A file may be what was published and still not be what a model needs, so the content is opened too.
   openTensorFile(file).close();
   return 0;
@@ -143,23 +194,20 @@ function verify(name: string, f: WeightsFlags): number {
 
 function inspect(file: string, f: WeightsFlags): void {
   const report = inspectCheckpoint(pathOf(file, f), f.entry, f.stats);
-  if (f.json) return console.log(JSON.stringify(report, null, 2));
+  if (f.json) return printJson(report, 2);
+  const line = (text: string) => console.log(printable(text));
   const kinds = Object.entries(report.dtypes).map(([dtype, n]) => `${n} ${dtype}`).join(", ");
-  console.log(
+  line(
     `${report.path}: ${report.format}, ${bytes(report.bytes)}, ${report.tensors.length} tensors (${kinds})`,
   );
-  if (report.entry !== "") console.log(`dictionary ${report.entry}, of ${report.groups.join(", ")}`);
-  for (const [key, value] of Object.entries(report.metadata)) {
-    console.log(`metadata ${key}: ${value.slice(0, 100)}`);
-  }
-  console.log(`${report.parameters.toLocaleString("en-US")} parameters`);
-  if (report.fits.length > 0) console.log(`fits ${report.fits.join(" and ")}`);
+  if (report.entry !== "") line(`dictionary ${report.entry}, of ${report.groups.join(", ")}`);
+  for (const [key, value] of Object.entries(report.metadata)) line(`metadata ${key}: ${value.slice(0, 100)}`);
+  line(`${report.parameters.toLocaleString("en-US")} parameters`);
+  if (report.fits.length > 0) line(`fits ${report.fits.join(" and ")}`);
   else if (report.nearest) {
     const { model, differences, first } = report.nearest;
-    console.log(
-      `fits none of our models; nearest is ${model}, ${differences} differences, the first: ${first}`,
-    );
-  } else console.log("fits none of our models");
+    line(`fits none of our models; nearest is ${model}, ${differences} differences, the first: ${first}`);
+  } else line("fits none of our models");
   for (const t of report.tensors) {
     const numbers = t.mean === undefined
       ? ""
@@ -167,7 +215,7 @@ function inspect(file: string, f: WeightsFlags): void {
         t.max!.toPrecision(4)
       }`;
     const bad = t.bad ? `  ${t.bad} NOT FINITE` : "";
-    console.log(`  ${t.name.padEnd(52)} ${t.dtype.padEnd(5)} [${t.shape.join(", ")}]${numbers}${bad}`);
+    line(`  ${printable(t.name).padEnd(52)} ${t.dtype.padEnd(5)} [${t.shape.join(", ")}]${numbers}${bad}`);
   }
 }
 
@@ -226,9 +274,10 @@ export const weightsVerb = verb({
   name: "weights",
   summary: "List, pull, inspect, convert and verify checkpoints",
   about:
-    "list prints the authors' model zoo; pull downloads one of its models, goes on where an earlier download broke off, and compares " +
-    "the SHA-256 with the eight digits in the file's name; inspect says what is in a checkpoint and which model it fits; convert " +
-    "writes .pth as .safetensors or the reverse; verify compares a file with the digits in its name.",
+    "list prints the authors' model zoo; pull downloads one of its models, resumes where an earlier download broke off, and compares " +
+    "the SHA-256 with the eight digits in the file's name, or with all of --sha256; tokens (HF_TOKEN for huggingface.co, " +
+    "FAR_TOKEN for the mirror in FAR_WEIGHTS_URL) go to their own server only, over https; inspect says what is in a checkpoint and which model it fits; convert " +
+    "writes .pth as .safetensors or the reverse; verify compares a file with the digits in its name, or with --sha256.",
   operands: [
     { name: "ACTION", help: "what to do", choices: Object.keys(NEEDS) },
     { name: "FILE", help: "name in the zoo, or a checkpoint", optional: true, many: true },

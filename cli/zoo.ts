@@ -5,6 +5,7 @@
  * @module
  */
 import { join } from "node:path";
+import type { ServerToken } from "./download.ts";
 import { fileHash } from "./hash.ts";
 import { environment } from "./report.ts";
 
@@ -77,6 +78,32 @@ export const ZOO: readonly ZooModel[] = [
 /** Where the authors publish them. */
 export const ZOO_URL = "https://huggingface.co/guyuchao/FAR_Models/resolve/main";
 
+/**
+ * Bytes that a model's file can have. The exact sizes are not published: at least every parameter in half precision, at most
+ * two copies in single precision (weights and their average) and what surrounds them.
+ */
+export const sizeLimits = ({ parameters }: ZooModel): { readonly least: number; readonly most: number } => ({
+  least: 2 * parameters,
+  most: 8 * parameters + 2 ** 26,
+});
+
+/** Scheme, host and port of an address; undefined if it is none. */
+const originOf = (url: string): string | undefined => URL.canParse(url) ? new URL(url).origin : undefined;
+
+/**
+ * The tokens in the environment, each with the server that it belongs to: HF_TOKEN to huggingface.co, FAR_TOKEN to the
+ * mirror that FAR_WEIGHTS_URL names beside it, or to huggingface.co as well. An address on the command line gets none that
+ * belongs elsewhere.
+ */
+export function serverTokens(): ServerToken[] {
+  const zoo = originOf(ZOO_URL)!, mirror = environment("FAR_WEIGHTS_URL");
+  const places = { FAR_TOKEN: mirror ? originOf(mirror) : zoo, HF_TOKEN: zoo };
+  return Object.entries(places).flatMap(([variable, origin]) => {
+    const value = environment(variable);
+    return value && origin ? [{ variable, value, origin }] : [];
+  });
+}
+
 /** Folder of pulled checkpoints: FAR_CACHE, or the user's cache folder. */
 export function cacheFolder(): string {
   const own = environment("FAR_CACHE");
@@ -95,13 +122,13 @@ export function hashInName(path: string): string | undefined {
   return /-([0-9a-f]{8})\.\w+$/.exec(path)?.[1];
 }
 
-/** Compares a file with the eight digits of its SHA-256. */
+/** Compares a file with its SHA-256, or with the first digits of it. */
 export function hashMatches(
   path: string,
-  sha8: string,
+  digits: string,
 ): { readonly matches: boolean; readonly found: string } {
   const found = fileHash(path);
-  return { matches: found.startsWith(sha8), found };
+  return { matches: found.startsWith(digits), found };
 }
 
 /** A checkpoint by path, or by its name in the zoo where it has been pulled. */

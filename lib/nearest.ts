@@ -65,6 +65,14 @@ export function nearest(name: string, candidates: Iterable<string>): string | un
 }
 
 /**
+ * A table without what every object has, so that `constructor` is as unknown a name in it as any other.
+ *
+ * @param entries The table.
+ */
+export const named = <T>(entries: Readonly<Record<string, T>>): Readonly<Record<string, T>> =>
+  Object.assign(Object.create(null), entries);
+
+/**
  * The end of an error message about an unknown name: `, did you mean "guidance"?` or nothing.
  *
  * @param name What was written.

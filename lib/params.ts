@@ -27,6 +27,9 @@ export function param(params: Params, name: string): Tensor {
   return tensor;
 }
 
+/** No configuration may have more: 68.7 billion, 256 GiB in single precision. */
+export const MOST_PARAMETERS: number = 2 ** 36;
+
 /** True for the tensors of a state dict that no gradient moves: batch-norm statistics. */
 export const isBuffer = (name: string): boolean =>
   /\.(running_mean|running_var|num_batches_tracked)$/.test(name);
@@ -118,7 +121,7 @@ function misfits(file: Checkpoint, shapes: Readonly<Record<string, Shape>>): str
     }
   }
   for (const name of file.tensors.keys()) {
-    if (!shapes[name]) problems.push(`${name} is not part of the model`);
+    if (!Object.hasOwn(shapes, name)) problems.push(`${name} is not part of the model`);
   }
   return problems;
 }

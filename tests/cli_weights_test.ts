@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "@std/assert";
 import { createHash } from "node:crypto";
 import { download } from "../cli/download.ts";
 import { Progress } from "../cli/progress.ts";
@@ -7,7 +7,10 @@ import { fromFloat32, toFloat32 } from "../lib/io/host.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { openPth } from "../lib/io/pth.ts";
 import { writePth } from "../lib/io/pth_write.ts";
-import { exists, far, inFolder } from "./cli_helpers.ts";
+import { writeSafetensors } from "../lib/io/safetensors.ts";
+import { farConfig, farShapes } from "../lib/far/config.ts";
+import { checkShapes } from "../lib/params.ts";
+import { exists, far, inFolder, TINY_FAR } from "./cli_helpers.ts";
 
 const CONTENT = new Uint8Array(300_000).map((_, i) => (i * 31) % 251);
 const SHA8 = createHash("sha256").update(CONTENT).digest("hex").slice(0, 8);
@@ -172,7 +175,7 @@ Deno.test("refusals say what to do: token, address, web page", async () => {
   await inFolder(async (folder) => {
     for (
       const [response, message] of [
-        [() => new Response("", { status: 401 }), "set FAR_TOKEN or HF_TOKEN"],
+        [() => new Response("", { status: 401 }), "set HF_TOKEN for huggingface.co, or FAR_TOKEN beside"],
         [() => new Response("", { status: 404 }), "there is no such file (404)"],
         [() => new Response("<html>", { headers: { "content-type": "text/html" } }), "found a web page"],
       ] as const
@@ -202,17 +205,108 @@ Deno.test("a server that says nothing for too long is given up, and a busy one i
   });
 });
 
-Deno.test("the token goes to the server and into no message", async () => {
+const SECRET = "secret-1";
+const tokenOf = (origin: string) => [{ variable: "FAR_TOKEN", value: SECRET, origin }];
+
+Deno.test("a token goes to its own server only, into no message, and never behind a redirect", async () => {
   await inFolder(async (folder) => {
-    let got: string | null = null;
-    const server = serve((request) => {
-      got = request.headers.get("authorization");
-      return new Response("", { status: 403 });
+    const got: Record<string, (string | null)[]> = { first: [], second: [] };
+    const note = (name: string, request: Request) => got[name].push(request.headers.get("authorization"));
+    const second = serve((request) => (note("second", request), rest(0)));
+    let answer = () => new Response("", { status: 403 });
+    const first = serve((request) => (note("first", request), answer()));
+    const refused = await assertRejects(() =>
+      fetchTo(folder, first.url, { tokens: tokenOf(first.url) })
+    ) as Error;
+    assert(refused.message.includes("FAR_TOKEN does not open this file"), refused.message);
+    assert(!refused.message.includes(SECRET), refused.message);
+    assertEquals(got.first, [`Bearer ${SECRET}`]);
+    // A token of another server, or of another port of this one, stays here.
+    for (
+      const origin of ["https://huggingface.co", second.url, first.url.replace("127.0.0.1", "localhost")]
+    ) {
+      await assertRejects(
+        () => fetchTo(folder, first.url, { tokens: tokenOf(origin) }),
+        Error,
+        "set HF_TOKEN",
+      );
+    }
+    assertEquals(got.first.slice(1), [null, null, null]);
+    // Redirects are followed, within one server with the token, to another one without.
+    answer = () => new Response(null, { status: 302, headers: { location: `${second.url}/elsewhere` } });
+    await fetchTo(folder, first.url, { tokens: [...tokenOf(first.url), ...tokenOf(second.url)] });
+    assertEquals([got.first.slice(4), got.second], [[`Bearer ${SECRET}`], [null]]);
+    assertEquals(Deno.readFileSync(`${folder}/file`), CONTENT);
+    let hops = 0;
+    answer = () => ++hops < 3 ? new Response(null, { status: 307, headers: { location: "/next" } }) : rest(0);
+    await fetchTo(folder, first.url, { tokens: tokenOf(first.url) });
+    assertEquals(got.first.slice(5), Array(3).fill(`Bearer ${SECRET}`));
+    // Back from elsewhere it is not sent again; circles and other protocols end.
+    for (
+      const [location, message] of [
+        ["/again", "redirects more than 10 times"],
+        ["file:///etc/passwd", "redirects from http:// to file://"],
+        ["data:text/plain,x", "redirects from http:// to data://"],
+        ["http://[", "something that is no address"],
+      ]
+    ) {
+      answer = () => new Response(null, { status: 301, headers: { location } });
+      await assertRejects(() => fetchTo(folder, first.url), Error, message);
+    }
+    await Promise.all([first.stop(), second.stop()]);
+  });
+});
+
+Deno.test("a token is not sent over a way that others can read", async () => {
+  const own = Deno.networkInterfaces().find(({ family, address }) =>
+    family === "IPv4" && !address.startsWith("127.")
+  );
+  if (own === undefined) return; // no address but this machine's own
+  await inFolder(async (folder) => {
+    const got: (string | null)[] = [];
+    const server = Deno.serve({ port: 0, hostname: own.address, onListen() {} }, (request) => {
+      got.push(request.headers.get("authorization"));
+      return rest(0);
     });
-    const error = await assertRejects(() => fetchTo(folder, server.url, { token: "secret-1" })) as Error;
+    const url = `http://${own.address}:${server.addr.port}`;
+    await fetchTo(folder, url, { tokens: tokenOf(url) });
+    await server.shutdown();
+    assertEquals(got, [null]);
+  });
+});
+
+Deno.test("a file of another size is refused: before it comes, as soon as more comes, and when less came", async () => {
+  await inFolder(async (folder) => {
+    let sent = 0;
+    const endless = () => {
+      const piece = new Uint8Array(65536);
+      return new ReadableStream({ pull: (to) => (sent += piece.length, to.enqueue(piece)) });
+    };
+    const size = { least: 200_000, most: 400_000 };
+    const cases: [(from: number) => Response, string][] = [
+      [
+        () => rest(0, new Uint8Array(100)),
+        "200000 to 400000 bytes, the server announces 100",
+      ],
+      [() => rest(0, new Uint8Array(500_000)), "200000 to 400000 bytes, the server announces 500000"],
+      [() => new Response(endless()), "expected at most 400000 bytes, the server sent more"],
+      [
+        () => new Response(new Blob([new Uint8Array(1000)]).stream()),
+        "at least 200000 bytes, the server sent 1000",
+      ],
+    ];
+    for (const [answer, message] of cases) {
+      const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, () => answer(0));
+      const url = `http://127.0.0.1:${server.addr.port}`;
+      await assertRejects(() => fetchTo(folder, url, { size }), Error, message);
+      assertEquals([...Deno.readDirSync(folder)].length, 0);
+      await server.shutdown();
+    }
+    assert(sent < 50e6, `took ${sent} bytes of an endless file`);
+    const server = serve((_, from) => rest(from));
+    await fetchTo(folder, server.url, { size });
     await server.stop();
-    assertEquals(got, "Bearer secret-1");
-    assert(!error.message.includes("secret"), error.message);
+    assertEquals(Deno.readFileSync(`${folder}/file`), CONTENT);
   });
 });
 
@@ -238,13 +332,73 @@ Deno.test("weights pull downloads, refuses another file, and offline says so", a
     assertEquals(pulled.code, 1);
     assertMatch(
       pulled.stderr,
-      /the server sent another file: SHA-256 begins with [0-9a-f]{8}, expected 1983191b/,
+      /expected 259121728 to 1103595776 bytes, the server announces 300000$/,
     );
     assertEquals([...Deno.readDirSync(folder)].length, 0);
     await server.stop();
     const unknown = await far(["weights", "pull", "FAR_B_BIAR_Uncond64"]);
     assertEquals(unknown.code, 2);
     assertMatch(unknown.stderr, /did you mean "FAR_B_BAIR_Uncond64"/);
+  });
+});
+
+Deno.test("pull says how much of the SHA-256 it compared, and eight forged digits are not enough for a short file", async () => {
+  await inFolder(async (folder) => {
+    // Found by trying 330 million texts: its SHA-256 begins as that of FAR_B_BAIR_Uncond64 should.
+    const forged = new TextEncoder().encode("far-329537034");
+    const whole = createHash("sha256").update(forged).digest("hex");
+    assertEquals(whole.slice(0, 8), "1983191b");
+    const server = serve((_, from) => rest(from, forged));
+    const args = ["weights", "pull", "FAR_B_BAIR_Uncond64", "--into", folder, "--url", server.url];
+    const env = { HF_TOKEN: "secret-2", FAR_TOKEN: "secret-3" };
+    const short = await far(args, env, "-A");
+    assertEquals(short.code, 1);
+    assertMatch(
+      short.stderr,
+      /HF_TOKEN is not sent to http:\/\/127.*: it belongs to https:\/\/huggingface\.co/,
+    );
+    assertMatch(short.stderr, /expected 259121728 to 1103595776 bytes, the server announces 13$/);
+    assert(!short.stderr.includes("secret"));
+    assertEquals([...Deno.readDirSync(folder)].length, 0);
+    for (
+      const [sha256, message] of [
+        ["1983191b", /--sha256: expected 64 hexadecimal digits, found 1983191b/],
+        ["0".repeat(64), /--sha256: begins with 00000000, but the file's name says 1983191b/],
+      ] as const
+    ) {
+      const ran = await far([...args, "--sha256", sha256], {}, "-A");
+      assertEquals(ran.code, 2);
+      assertMatch(ran.stderr, message);
+    }
+    const wrong = await far([...args, "--sha256", `1983191b${"0".repeat(56)}`], {}, "-A");
+    assertEquals(wrong.code, 1);
+    assertMatch(
+      wrong.stderr,
+      /the server sent another file: SHA-256 begins with 1983191b[0-9a-f]{56}, expected 1983191b0{56}/,
+    );
+    const pulled = await far([...args, "--sha256", whole.toUpperCase()], {}, "-A");
+    assertEquals(pulled.code, 0, pulled.stderr);
+    assertMatch(pulled.stderr, /its SHA-256 is the one that was asked for/);
+    assertEquals(Deno.readFileSync(`${folder}/FAR_B_BAIR_Uncond64-1983191b.pth`), forged);
+    const there = await far([...args.slice(0, 5), "--json"], {}, "-A");
+    assertEquals(JSON.parse(there.stdout).checked_bits, 32);
+    assertMatch(
+      (await far(args.slice(0, 5), {}, "-A")).stderr,
+      /32 of the 256 bits of its SHA-256 were checked, .* it is 1983191b/,
+    );
+    await server.stop();
+    const fresh = [
+      "weights",
+      "pull",
+      "DCAE_BAIR_Res64",
+      "--into",
+      folder,
+      "--url",
+      "https://me:pass1@example.org",
+    ];
+    const refused = await far(fresh, {}, "-A");
+    assertEquals(refused.code, 2);
+    assert(!refused.stderr.includes("pass1"), refused.stderr);
   });
 });
 
@@ -287,9 +441,25 @@ Deno.test("convert keeps every value where the type allows it, inspect and verif
   });
 });
 
+Deno.test("a tensor called as something that every object has is no part of a model", async () => {
+  await inFolder(async (folder) => {
+    const shapes = farShapes(farConfig(TINY_FAR.type, TINY_FAR.config)), path = `${folder}/far.safetensors`;
+    const zeros = (shape: readonly number[]) =>
+      fromFloat32(new Float32Array(shape.reduce((a, b) => a * b, 1)), shape);
+    const tensors = Object.entries(shapes).map(([name, shape]) => [name, zeros(shape)] as const);
+    for (const name of ["constructor", "toString", "__proto__"]) {
+      await writeSafetensors(path, [...tensors, [name, zeros([2])]]);
+      using file = openTensorFile(path);
+      assertThrows(() => checkShapes(file, shapes), Error, `${name} is not part of the model`);
+    }
+    await writeSafetensors(path, tensors);
+    using file = openTensorFile(path);
+    checkShapes(file, shapes);
+  });
+});
+
 Deno.test("inspect finds the model that a checkpoint fits", async () => {
   await inFolder(async (folder) => {
-    const { farConfig, farShapes } = await import("../lib/far/config.ts");
     const shapes = farShapes(farConfig("FAR_B", { condition_cfg: { type: "label", num_classes: 5 } }));
     const { writeSafetensors } = await import("../lib/io/safetensors.ts");
     // Halves of zeros: the shapes are what counts.

@@ -125,6 +125,22 @@ Deno.test("values of the wrong type or range are refused by path", () => {
   );
 });
 
+Deno.test("the name of a run is one segment of a path, so that it cannot write outside out/train", () => {
+  for (
+    const name of ["../../../x", "..", ".", "", "a/b", "/tmp/x", "a\\b", " a", "a\nb", "a\0", "x".repeat(201)]
+  ) {
+    assertEquals(
+      refused({ ...SMALL(), name }),
+      `name: expected the name of a folder, without slashes and of at most 200 bytes, found ${
+        JSON.stringify(name)
+      }`,
+    );
+  }
+  for (const name of ["far_b.v2", "..x", ".x", "Läufe 3", "x".repeat(200)]) {
+    assertEquals(parseOptions({ ...SMALL(), name } as YamlValue).name, name);
+  }
+});
+
 Deno.test("both kinds of mixed precision store matrices as f16", () => {
   const stored = ["no", "fp16", "bf16"].map((kind) =>
     optionsTrainer(readOptions(LONG, [`mixed_precision=${kind}`])).dtype

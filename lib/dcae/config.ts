@@ -3,8 +3,10 @@
  *
  * @module
  */
-import { didYouMean } from "../nearest.ts";
-import type { Shape } from "../tensor.ts";
+import { printable, show } from "../io/errors.ts";
+import { didYouMean, named } from "../nearest.ts";
+import { MOST_PARAMETERS } from "../params.ts";
+import { type Shape, sizeOf } from "../tensor.ts";
 
 /** One resolution of the encoder or decoder. */
 export interface DcaeStage {
@@ -65,11 +67,17 @@ const authors = (channels: number[], encoder: number[], decoder: number[]): Dcae
 };
 
 /** The authors' autoencoders by downsampling factor. */
-export const DCAE_MODELS: Readonly<Record<string, DcaeConfig>> = {
+export const DCAE_MODELS: Readonly<Record<string, DcaeConfig>> = named({
   "8x": authors([128, 256, 512, 512], [0, 4, 8, 2], [0, 5, 10, 2]),
   "16x": authors([128, 256, 512, 512, 1024], [0, 4, 8, 2, 2], [0, 5, 10, 2, 2]),
   "32x": authors([128, 256, 512, 512, 1024, 1024], [0, 4, 8, 2, 2, 2], [0, 5, 10, 2, 2, 2]),
-};
+});
+
+/** Bounds of the sizes; far beyond any model, far below what would keep a machine busy for nothing. */
+const MOST_CHANNELS = 16384;
+const MOST_LAYERS = 256;
+const MOST_STAGES = 10;
+const WIDEST_KERNEL = 31;
 
 const KEYS = [
   "attention_head_dim",
@@ -94,38 +102,57 @@ const KEYS = [
  * A configuration from the authors' model_cfg JSON (diffusers' `AutoencoderDC`).
  *
  * @throws {TypeError} On an unknown or missing key, or a value that no model of this family has.
+ * @throws {RangeError} If the sizes do not fit each other.
  */
 export function dcaeConfig(json: Readonly<Record<string, unknown>>): DcaeConfig {
   for (const key of Object.keys(json)) {
     if (!key.startsWith("_") && !(KEYS as readonly string[]).includes(key)) {
-      throw new TypeError(`dcaeConfig: unknown key ${key}${didYouMean(key, KEYS)}`);
+      throw new TypeError(`dcaeConfig: unknown key ${printable(key)}${didYouMean(key, KEYS)}`);
     }
   }
   const get = <T>(key: (typeof KEYS)[number], check: (v: unknown) => v is T, expected: string): T => {
     const value = json[key];
     if (!check(value)) {
-      throw new TypeError(`dcaeConfig: ${key} is ${JSON.stringify(value)}, expected ${expected}`);
+      throw new TypeError(`dcaeConfig: ${key} is ${show(value)}, expected ${expected}`);
     }
     return value;
   };
-  const isNumber = (v: unknown): v is number => typeof v === "number" && Number.isFinite(v);
+  const whole = (least: number, most: number) => (v: unknown): v is number =>
+    Number.isInteger(v) && (v as number) >= least && (v as number) <= most;
+  const isFactor = (v: unknown): v is number => typeof v === "number" && v > 0 && v <= 1e6;
+  const isKernel = (v: unknown): v is number => whole(1, WIDEST_KERNEL)(v) && v % 2 === 1;
   const list = <T>(check: (v: unknown) => v is T) => (v: unknown): v is T[] =>
     Array.isArray(v) && v.every(check);
   const oneOf = <T extends string>(...names: T[]) => (v: unknown): v is T => names.includes(v as T);
   get("downsample_block_type", oneOf("pixel_unshuffle"), '"pixel_unshuffle"');
   get("upsample_block_type", oneOf("pixel_shuffle"), '"pixel_shuffle"');
   const side = (name: "encoder" | "decoder"): DcaeStage[] => {
-    const channels = get(`${name}_block_out_channels`, list(isNumber), "a list of numbers");
+    const channels = get(
+      `${name}_block_out_channels`,
+      list(whole(1, MOST_CHANNELS)),
+      `a list of whole numbers from 1 to ${MOST_CHANNELS}`,
+    );
+    if (channels.length < 2 || channels.length > MOST_STAGES) {
+      fail(`${name}_block_out_channels has ${channels.length} stages, expected 2 to ${MOST_STAGES}`);
+    }
     const sized = <T>(check: (v: unknown) => v is T) => (v: unknown): v is T[] =>
       list(check)(v) && v.length === channels.length;
     const n = `a list of ${channels.length}`;
-    const layers = get(`${name}_layers_per_block`, sized(isNumber), `${n} numbers`);
+    const layers = get(
+      `${name}_layers_per_block`,
+      sized(whole(0, MOST_LAYERS)),
+      `${n} whole numbers from 0 to ${MOST_LAYERS}`,
+    );
     const blocks = get(
       `${name}_block_types`,
       sized(oneOf("ResBlock", "EfficientViTBlock")),
       `${n} of "ResBlock" or "EfficientViTBlock"`,
     );
-    const multiscales = get(`${name}_qkv_multiscales`, sized(list(isNumber)), `${n} lists of numbers`);
+    const multiscales = get(
+      `${name}_qkv_multiscales`,
+      sized(list(isKernel)),
+      `${n} lists of odd numbers up to ${WIDEST_KERNEL}`,
+    );
     const decoding = name === "decoder";
     const norms = decoding
       ? get(
@@ -146,14 +173,67 @@ export function dcaeConfig(json: Readonly<Record<string, unknown>>): DcaeConfig 
       multiscales: multiscales[i],
     }));
   };
-  return {
-    inChannels: get("in_channels", isNumber, "a number"),
-    latentChannels: get("latent_channels", isNumber, "a number"),
-    headDim: get("attention_head_dim", isNumber, "a number"),
-    scalingFactor: get("scaling_factor", isNumber, "a number"),
+  const config: DcaeConfig = {
+    inChannels: get("in_channels", whole(1, 64), "a whole number from 1 to 64"),
+    latentChannels: get(
+      "latent_channels",
+      whole(1, MOST_CHANNELS),
+      `a whole number from 1 to ${MOST_CHANNELS}`,
+    ),
+    headDim: get("attention_head_dim", whole(1, 1024), "a whole number from 1 to 1024"),
+    scalingFactor: get("scaling_factor", isFactor, "a number above 0"),
     encoder: side("encoder"),
     decoder: side("decoder"),
   };
+  checkConfig(config);
+  return config;
+}
+
+const fail = (detail: string): never => {
+  throw new RangeError(`dcaeConfig: ${detail}`);
+};
+
+/** Whether the stages fit each other, and what they read and write. */
+function checkConfig(config: DcaeConfig): void {
+  const { encoder, decoder, headDim, latentChannels } = config, top = encoder.length - 1;
+  if (decoder.length !== encoder.length) {
+    fail(`the decoder has ${decoder.length} stages, expected as many as the encoder, ${encoder.length}`);
+  }
+  for (const [name, stages] of [["encoder", encoder], ["decoder", decoder]] as const) {
+    const empty = stages.findIndex(({ layers }, i) => i > 0 && layers === 0);
+    if (empty > 0) {
+      fail(
+        `${name}_layers_per_block has 0 at stage ${empty}, expected at least 1: only the finest stage may be empty`,
+      );
+    }
+    const narrow = stages.find(({ block, channels }) => block === "EfficientViTBlock" && channels < headDim);
+    if (narrow !== undefined) {
+      fail(
+        `attention_head_dim is ${headDim}, expected at most the ${narrow.channels} channels of every attention stage`,
+      );
+    }
+    if (stages[top].channels % latentChannels !== 0) {
+      fail(
+        `latent_channels is ${latentChannels}, expected a divisor of the ${name}'s ${
+          stages[top].channels
+        } channels`,
+      );
+    }
+  }
+  if ((encoder[0].layers === 0) !== (decoder[0].layers === 0)) {
+    fail(
+      "encoder and decoder have other numbers of resolutions: the finest stage is empty in one of them only",
+    );
+  }
+  // Unshuffling pixels makes four channels of one.
+  const odd = encoder.find(({ channels }, i) => i > 0 && channels % 4 !== 0);
+  if (odd !== undefined) {
+    fail(`encoder_block_out_channels has ${odd.channels}, expected multiples of 4 behind the first`);
+  }
+  const parameters = Object.values(dcaeShapes(config)).reduce((n, shape) => n + sizeOf(shape), 0);
+  if (parameters > MOST_PARAMETERS) {
+    fail(`all sizes together give ${parameters} parameters, expected at most ${MOST_PARAMETERS}`);
+  }
 }
 
 /** Every tensor of a model by the authors' state-dict name (batch-norm statistics included), with its shape. */

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { didYouMean } from "../nearest.ts";
-import { isBuffer } from "../params.ts";
+import { didYouMean, named } from "../nearest.ts";
+import { printable, show } from "../io/errors.ts";
+import { isBuffer, MOST_PARAMETERS } from "../params.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
 
 /** What a model is conditioned on besides its history. */
@@ -62,62 +63,92 @@ const base: FarConfig = {
 };
 
 /** The authors' models (paper, Table 1), without condition; see {@linkcode farConfig} to add one. */
-export const FAR_MODELS: Readonly<Record<string, FarConfig>> = {
+export const FAR_MODELS: Readonly<Record<string, FarConfig>> = named({
   FAR_B: base,
   FAR_M: { ...base, heads: 16 },
   FAR_L: { ...base, layers: 24, heads: 16 },
   FAR_XL: { ...base, layers: 28, heads: 18 },
   FAR_B_Long: { ...base, long: true },
   FAR_M_Long: { ...base, long: true, heads: 16 },
-};
+});
 
 type Json = Readonly<Record<string, unknown>>;
 
-const number = (key: string) => (value: unknown, who: string): number => {
-  if (typeof value !== "number" || !Number.isFinite(value)) {
-    throw new TypeError(`${who}: ${key} is ${JSON.stringify(value)}, expected a number`);
+/** Smallest and largest value of every size; far beyond any model, far below what would keep a machine busy for nothing. */
+const SIZES = {
+  patch_size: ["patchSize", 1, 64],
+  context_patch_size: ["longTermPatchSize", 1, 256],
+  in_channels: ["inChannels", 1, 16384],
+  out_channels: ["outChannels", 1, 16384],
+  num_layers: ["layers", 1, 1024],
+  num_attention_heads: ["heads", 1, 1024],
+  attention_head_dim: ["headDim", 1, 1024],
+  short_term_ctx_winsize: ["window", 1, 65536],
+} as const;
+
+const WIDEST = 65536;
+const MOST_CLASSES = 1_000_000;
+const STEEPEST = 1e6;
+
+const whole = (who: string, key: string, value: unknown, least: number, most: number): number => {
+  if (typeof value !== "number" || Number.isNaN(value)) {
+    throw new TypeError(`${who}: ${key} is ${show(value)}, expected a number`);
   }
-  return value;
+  if (Number.isInteger(value) && value >= least && value <= most) return value;
+  throw new RangeError(`${who}: ${key} is ${value}, expected a whole number from ${least} to ${most}`);
 };
 
-const KEYS: Readonly<Record<string, (value: unknown, who: string) => Partial<FarConfig>>> = {
-  patch_size: (v, w) => ({ patchSize: number("patch_size")(v, w) }),
-  context_patch_size: (v, w) => ({ longTermPatchSize: number("context_patch_size")(v, w) }),
-  in_channels: (v, w) => ({ inChannels: number("in_channels")(v, w) }),
-  out_channels: (v, w) => ({ outChannels: number("out_channels")(v, w) }),
-  num_layers: (v, w) => ({ layers: number("num_layers")(v, w) }),
-  num_attention_heads: (v, w) => ({ heads: number("num_attention_heads")(v, w) }),
-  attention_head_dim: (v, w) => ({ headDim: number("attention_head_dim")(v, w) }),
-  slope_scale: (v, w) => ({ slopeScale: number("slope_scale")(v, w) }),
-  short_term_ctx_winsize: (v, w) => ({ window: number("short_term_ctx_winsize")(v, w) }),
+const KEYS = named<(value: unknown, who: string) => Partial<FarConfig>>({
+  ...Object.fromEntries(
+    Object.entries(SIZES).map(([key, [name, least, most]]) => [
+      key,
+      (value: unknown, who: string) => ({ [name]: whole(who, key, value, least, most) }),
+    ]),
+  ),
+  slope_scale: (v, w) => {
+    if (typeof v === "number" && Math.abs(v) <= STEEPEST) return { slopeScale: v };
+    throw new TypeError(`${w}: slope_scale is ${show(v)}, expected a number up to ${STEEPEST}`);
+  },
   axes_dims_rope: (v, w) => {
     if (!Array.isArray(v) || v.length !== 3) {
-      throw new TypeError(`${w}: axes_dims_rope is ${JSON.stringify(v)}, expected three numbers`);
+      throw new TypeError(`${w}: axes_dims_rope is ${show(v)}, expected three numbers`);
     }
-    return { ropeAxes: v.map((n) => number("axes_dims_rope")(n, w)) as [number, number, number] };
+    const axes = v.map((n) => whole(w, "axes_dims_rope", n, 0, 1024));
+    return { ropeAxes: axes as [number, number, number] };
   },
-  condition_cfg: (v, w) => ({
-    condition: v === null || v === undefined ? null : parseCondition(v as Json, w),
-  }),
-};
+  condition_cfg: (v, w) => ({ condition: v === null || v === undefined ? null : parseCondition(v, w) }),
+});
 
-function parseCondition(json: Json, who: string): ConditionConfig {
-  const { type, num_classes, num_action_classes, ...rest } = json;
+function parseCondition(json: unknown, who: string): ConditionConfig {
+  if (typeof json !== "object" || Array.isArray(json)) {
+    throw new TypeError(`${who}: condition_cfg is ${show(json)}, expected a mapping`);
+  }
+  const { type, num_classes, num_action_classes, ...rest } = json as Json;
   const unknown = Object.keys(rest)[0];
-  if (unknown) {
+  if (unknown !== undefined) {
     throw new TypeError(
       unknownKey(`${who}: condition_cfg`, unknown, ["type", "num_classes", "num_action_classes"]),
     );
   }
-  if (type === "label") return { type, classes: number("condition_cfg.num_classes")(num_classes, who) };
-  if (type === "action") {
-    return { type, classes: number("condition_cfg.num_action_classes")(num_action_classes, who) };
+  const classes = (key: string, value: unknown) => whole(who, `condition_cfg.${key}`, value, 1, MOST_CLASSES);
+  const surplus = (key: string, value: unknown) => {
+    if (value !== undefined) {
+      throw new TypeError(`${who}: condition_cfg.${key} does not go with type ${show(type)}`);
+    }
+  };
+  if (type === "label") {
+    surplus("num_action_classes", num_action_classes);
+    return { type, classes: classes("num_classes", num_classes) };
   }
-  throw new TypeError(`${who}: condition_cfg.type is ${JSON.stringify(type)}, expected "label" or "action"`);
+  if (type === "action") {
+    surplus("num_classes", num_classes);
+    return { type, classes: classes("num_action_classes", num_action_classes) };
+  }
+  throw new TypeError(`${who}: condition_cfg.type is ${show(type)}, expected "label" or "action"`);
 }
 
 function unknownKey(who: string, key: string, known: readonly string[]): string {
-  return `${who}: unknown key ${key}${didYouMean(key, known) || `; known: ${known.join(", ")}`}`;
+  return `${who}: unknown key ${printable(key)}${didYouMean(key, known) || `; known: ${known.join(", ")}`}`;
 }
 
 /**
@@ -127,7 +158,7 @@ function unknownKey(who: string, key: string, known: readonly string[]): string 
  * themselves with every key in `config`.
  * @param config The authors' keys (`num_layers`, `condition_cfg` …); missing ones keep the model's values.
  * @throws {TypeError} On an unknown model or key (with the nearest known one) or a value of the wrong type.
- * @throws {RangeError} If the sizes do not fit each other.
+ * @throws {RangeError} If a size is out of its bounds, or the sizes do not fit each other.
  *
  * @example
  * ```ts
@@ -155,19 +186,29 @@ function checkConfig(c: FarConfig, who: string): void {
   const fail = (text: string) => {
     throw new RangeError(`farConfig: ${who}: ${text}`);
   };
-  for (
-    const key of ["patchSize", "inChannels", "outChannels", "layers", "heads", "headDim", "window"] as const
-  ) {
-    if (!Number.isInteger(c[key]) || c[key] < 1) fail(`${key} is ${c[key]}, expected a positive integer`);
+  const width = widthOf(c);
+  if (width > WIDEST) {
+    fail(
+      `num_attention_heads ${c.heads} times attention_head_dim ${c.headDim} is ${width}, expected at most ${WIDEST}`,
+    );
+  }
+  if (c.outChannels !== c.inChannels) {
+    fail(
+      `out_channels is ${c.outChannels}, expected in_channels ${c.inChannels}: what is predicted is read again`,
+    );
   }
   if (c.ropeAxes.some((d) => d % 2 !== 0)) fail(`axes_dims_rope is [${c.ropeAxes}], expected even numbers`);
   const rope = c.ropeAxes[0] + c.ropeAxes[1] + c.ropeAxes[2];
   if (rope !== c.headDim) fail(`axes_dims_rope sum to ${rope}, expected attention_head_dim ${c.headDim}`);
-  if (c.long && (c.longTermPatchSize < 1 || c.longTermPatchSize % c.patchSize !== 0)) {
+  if (c.long && c.longTermPatchSize % c.patchSize !== 0) {
     fail(`context_patch_size is ${c.longTermPatchSize}, expected a multiple of patch_size ${c.patchSize}`);
   }
   if (c.long && c.condition?.type === "label") {
     fail("FAR-Long is conditioned on actions or on nothing, found label");
+  }
+  const parameters = countParameters(farShapes(c));
+  if (parameters > MOST_PARAMETERS) {
+    fail(`all sizes together give ${parameters} parameters, expected at most ${MOST_PARAMETERS}`);
   }
 }
 

@@ -65,6 +65,7 @@ function describe(value: unknown): string {
 
 /** A value out of a file's JSON, shortened for an error message. */
 export function show(value: unknown): string {
+  if (typeof value === "number") return String(value); // JSON has no infinity
   try {
     const text = printable(JSON.stringify(value) ?? "nothing");
     return text.length > LONGEST_NAME ? `${text.slice(0, LONGEST_NAME)}...` : text;

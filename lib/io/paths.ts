@@ -21,6 +21,9 @@ export const isFile = (path: string | URL): boolean => look(path)?.isFile ?? fal
 /** Whether a folder is there, at the end of links. */
 export const isFolder = (path: string | URL): boolean => look(path)?.isDirectory ?? false;
 
+/** Bytes of a name, with room for an ending below the 255 of most file systems. */
+const LONGEST_SEGMENT = 200;
+
 /**
  * Whether a name out of a file can only name something inside the folder that it is joined to: one segment of a path, which
  * is neither the folder itself nor the one above, with nothing that a terminal or another system takes as more.
@@ -32,5 +35,6 @@ export const isFolder = (path: string | URL): boolean => look(path)?.isDirectory
  * ```
  */
 export const isSegment = (name: string): boolean =>
-  // deno-lint-ignore no-control-regex -- control characters are exactly what is refused
-  /^[^\u0000-\u001f\u007f-\u009f\\/]{1,200}$/.test(name) && name.trim() === name && !/^\.+$/.test(name);
+  /^[^\p{Cc}\\/]+$/u.test(name) && new TextEncoder().encode(name).length <= LONGEST_SEGMENT &&
+  name.trim() === name &&
+  !/^\.+$/.test(name);

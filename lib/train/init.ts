@@ -102,5 +102,8 @@ export function initialParams(
       ) => [name, Tensor.from(device, valuesOf(name, shape), shape)]),
     )
   );
-  return { params, match: { taken, fresh, unused: [...from.keys()].filter((name) => !shapes[name]) } };
+  return {
+    params,
+    match: { taken, fresh, unused: [...from.keys()].filter((name) => !Object.hasOwn(shapes, name)) },
+  };
 }

@@ -17,6 +17,7 @@ import {
   number,
   open,
   OptionError,
+  segment,
   setPath,
   text,
   type ValueOf,
@@ -51,7 +52,7 @@ const optimizer = group({
 
 const SCHEMA = group({
   /** Names the folder of the run. */
-  name: text(),
+  name: segment(),
   manual_seed: whole(0),
   /** `fp16` and `bf16` both store the matrices as f16, from f32 masters; everything else is f32. */
   mixed_precision: word(["no", "fp16", "bf16"], "no"),

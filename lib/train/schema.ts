@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { isSegment } from "../io/paths.ts";
 import type { YamlValue } from "../io/yaml.ts";
 import { didYouMean } from "../nearest.ts";
 
@@ -79,6 +80,14 @@ export const whole = (missing?: number, range: Range = { min: 0 }): Field<number
 /** Text. */
 export const text = (missing?: string): Field<string> =>
   field("text", (v) => typeof v === "string" ? v : undefined, missing);
+
+/** A name that becomes a folder or a file: one segment of a path, so that it cannot lead out of where it belongs. */
+export const segment = (missing?: string): Field<string> =>
+  field(
+    "the name of a folder, without slashes and of at most 200 bytes",
+    (v) => typeof v === "string" && isSegment(v) ? v : undefined,
+    missing,
+  );
 
 /** True or false. */
 export const flag = (missing?: boolean): Field<boolean> =>
