@@ -31,7 +31,8 @@ function tinyOps(device: Device): (() => unknown)[] {
   const x = made(4, 8), w = made(8, 8), b = made(8), modulation = made(1, 48), pixels = made(16, 4);
   const image = made(1, 4, 4, 4), filter = made(4, 4, 3, 3), depthwise = made(4, 1, 3, 3), c = made(4);
   const rows = Tensor.from(device, new Int32Array(4));
-  const table = Tensor.from(device, Int32Array.from({ length: 16 }, (_, i) => i % 4 === 1 ? 4 : 0));
+  const ranges = Int32Array.from({ length: 16 }, (_, i) => i % 4 === 1 ? 4 : 0);
+  const mask = ops.placeMask(device, { ranges, keys: 4, visible: 4 });
   const gate = { modulation, rows, col: 0 };
   return [
     () => ops.add(x, x),
@@ -40,7 +41,7 @@ function tinyOps(device: Device): (() => unknown)[] {
     () => ops.maxPool2d(image, 2, 2),
     () => ops.slice(x, 0, 1, 2),
     () => ops.linear(x, w, { bias: b, act: "gelu", gate, residual: x }),
-    () => ops.attention(x, x, x, 8, { table, keys: 4 }),
+    () => ops.attention(x, x, x, 8, mask),
     () => ops.conv2d(image, filter, { bias: c }),
     () => ops.depthwiseConv2d(image, depthwise),
     () => ops.glu(pixels),
