@@ -24,10 +24,10 @@ import { environment, numberList, option } from "./environment.ts";
 import { median, PeerProcess, saveResults } from "./peer_process.ts";
 
 const FRAMES = 144, SIDE = 8, STEPS = 25;
-const config = farConfig("FAR_B_Long", { condition_cfg: { type: "action", num_action_classes: 4 } });
+export const config = farConfig("FAR_B_Long", { condition_cfg: { type: "action", num_action_classes: 4 } });
 
 /** Our denoising step on a device: the timed function and what it leaves. */
-function ours(device: Device, params: Params) {
+export function ours(device: Device, params: Params) {
   return unscoped(() => {
     const cache = new KvCache(device, config, { clips: 1, height: SIDE, width: SIDE, frames: FRAMES });
     for (const [i, t] of [...cache.store.k, ...cache.store.v].entries()) {

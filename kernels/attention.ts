@@ -101,6 +101,8 @@ export const attention: Kernel = defineKernel({
   tolerance: { bound: 5e-6, why: "scores of size 5 lose 5e-7 before exp, then a weighted mean" },
   gradient: {
     saves: ["q", "k", "v", "visible", "y", "lse"],
+    constant: ["lse"],
+    when: (p) => p.hasLse === 1,
     backward: (b) => {
       const { A, hd, keys, scale, slope, hasSlope } = b.params, dy = b.grad("y");
       const known = { y: b.saved("y"), dy, lse: b.saved("lse") };
@@ -319,6 +321,7 @@ function clipsCase(clips: number, tokens: number): Case {
 function attentionCases(): Case[] {
   return [
     attentionCase(5, 1, 8, 5),
+    attentionCase(7, 2, 8, 10, { second: 3, slope: 0.3, lse: 1 }),
     attentionCase(37, 2, 32, 50, { lse: 1 }),
     attentionCase(64, 3, 64, 200, { slope: 0.1 }),
     attentionCase(40, 2, 64, 97, { second: 20, slope: -0.2, lse: 1 }),

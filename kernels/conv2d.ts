@@ -88,6 +88,7 @@ export const conv2d: Kernel = defineKernel({
   tolerance: { bound: 1e-5, why: "f32 sums over I*KH*KW up to 4608" },
   gradient: {
     saves: ["x", "w"],
+    when: (p) => !p.act,
     backward: (b) => {
       const { stride, pad, hasBias, half } = b.params, dz = b.grad("y");
       if (b.wants("x")) {
@@ -148,6 +149,7 @@ export const depthwiseConv2d: Kernel = defineKernel({
   cases: [depthwiseCase(2, 5, 6, 24, 3, 0, 1), depthwiseCase(1, 8, 8, 30, 5, 1, 0)],
   gradient: {
     saves: ["x", "w"],
+    when: (p) => !p.act,
     backward: (b) => {
       const { hasBias, K } = b.params, dz = b.grad("y");
       if (b.wants("x")) b.give("x", b.launch(depthwiseConv2dGradInput, { dz, w: b.saved("w") }, {}).dx);

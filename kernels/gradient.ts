@@ -45,6 +45,10 @@ export interface Backward<T extends Shaped> {
 export interface GradientRule {
   /** Inputs and outputs that the rule reads. */
   readonly saves: readonly string[];
+  /** Float inputs and outputs that no gradient passes through. */
+  readonly constant?: readonly string[];
+  /** Launches that the rule holds for, by their flags; default all. Operations launch the others in parts under a gradient. */
+  readonly when?: (p: Params) => boolean;
   /** Adds to the gradients of the inputs. */
   readonly backward: <T extends Shaped>(b: Backward<T>) => void;
 }

@@ -47,7 +47,11 @@ export const linear: Kernel = defineKernel({
     bound: 1e-5,
     why: "f32 sums over K up to 3072, error about sqrt(K) * 6e-8 times the terms' size",
   },
-  gradient: { saves: ["x", "w"], backward: (b) => linearBackward(b, b.grad("y"), "w", "bias", 0) },
+  gradient: {
+    saves: ["x", "w"],
+    when: (p) => !p.act && !p.hasGate && !p.hasResidual,
+    backward: (b) => linearBackward(b, b.grad("y"), "w", "bias", 0),
+  },
 });
 
 function linearReference(io: HostBuffers, p: Params): void {

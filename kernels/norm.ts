@@ -100,6 +100,7 @@ export const rmsNorm: Kernel = defineKernel({
   ],
   gradient: {
     saves: ["x", "weight"],
+    when: (p) => !p.act,
     backward: (b) => {
       const { P, eps, hasBias, hasResidual } = b.params, dy = b.grad("y");
       const { dx, dw } = b.launch(rmsNormGrad, { x: b.saved("x"), weight: b.saved("weight"), dy }, { eps });
@@ -141,6 +142,8 @@ export const batchNorm: Kernel = defineKernel({
   })),
   gradient: {
     saves: ["x", "mean", "variance", "weight"],
+    constant: ["mean", "variance"], // where they depend on x, that is part of dx
+    when: (p) => !p.act,
     backward: (b) => {
       const { eps, hasResidual, C } = b.params, dy = b.grad("y");
       const inputs = { x: b.saved("x"), mean: b.saved("mean"), variance: b.saved("variance"), dy };
@@ -281,7 +284,7 @@ export const batchStats: Kernel = defineKernel({
     { params: { P: 5, C: 3, momentum: 0.1, hasRunning: 0 }, absent: ["runningMean", "runningVariance"] },
   ],
   // The gradient through the statistics is part of batchNorm's rule.
-  gradient: { saves: [], backward: () => {} },
+  gradient: { saves: [], constant: ["x"], backward: () => {} },
 });
 
 /**

@@ -197,6 +197,7 @@ export const absLossGrad: Kernel = defineKernel({
 function lossGradient(grad: () => Kernel): GradientRule {
   return {
     saves: ["prediction", "expected", "weight"],
+    constant: ["expected", "weight"],
     backward: (b) => {
       const read = { prediction: b.saved("prediction"), expected: b.saved("expected") };
       const inputs = { ...read, weight: b.saved("weight"), dloss: b.grad("loss") };

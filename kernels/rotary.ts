@@ -60,6 +60,7 @@ export const rotary: Kernel = defineKernel({
   cases: [rotaryCase(6, 2, 32, 0, 6, 9), rotaryCase(40, 3, 64, 11, 25, 53), rotaryCase(5, 1, 8, 1, 3, 11)],
   gradient: {
     saves: ["qkv", "wq", "wk", "angles", "dest"],
+    constant: ["angles"],
     backward: (b) => {
       const { row, M, hd, eps, T } = b.params, qkv = b.saved("qkv"), angles = b.saved("angles");
       const dqkv = b.sum("qkv");

@@ -44,12 +44,17 @@ export class Tape {
    * Records a launch, unless nothing of it is tracked.
    *
    * @param tensors In the order of the kernel's buffers.
-   * @throws {Error} If the kernel has no gradient.
+   * @throws {Error} If the kernel has no gradient, or none for such a launch.
    */
   record(kernel: Kernel, tensors: readonly (Tensor | null | undefined)[], params: Params): void {
     const { name, buffers, gradient } = kernel;
     if (!buffers.some((b, i) => !b.output && tensors[i] && this.tracked.has(tensors[i].node))) return;
     if (!gradient) throw new Error(`${name}: has no gradient; give the kernel a gradient rule`);
+    if (gradient.when && !gradient.when(params)) {
+      throw new Error(
+        `${name}: has no gradient with ${JSON.stringify(params)}; launch it in parts under a gradient`,
+      );
+    }
     const nodes: Record<string, Node> = {}, shapes: Record<string, readonly number[]> = {};
     const saved: Record<string, Tensor> = {};
     unscoped(() => {

@@ -10,7 +10,7 @@
 import { Worker } from "node:worker_threads";
 import type { Device, DeviceInfo, DeviceStats, Launch, PackRequest, Storage } from "../device.ts";
 import { hasRelaxedSimd } from "./relaxed.ts";
-import type { Kernel, Params } from "../spec.ts";
+import type { Kernel } from "../spec.ts";
 import { Allocator } from "./allocator.ts";
 import {
   ARGS,
@@ -25,7 +25,7 @@ import {
   pause,
   type WorkerStart,
 } from "./control.ts";
-import { type Word, wordsOf } from "./declare.ts";
+import { type Binding, bindingOf, type Work, workOf } from "./work.ts";
 
 /** How to open the cpu device. */
 export interface CpuOptions {
@@ -45,8 +45,6 @@ const MAX_PAGES = 65536;
 const PANEL = 8;
 /** The calling thread looks this often whether its workers are done before it sleeps. */
 const SPIN = 4000;
-/** Launches of fewer operations run on the calling thread alone: waking a worker costs about 5 microseconds. */
-const ALONE_FLOPS = 100_000;
 
 /** A weight's private layout: rows of `length * taps` elements as panels of 8 rows. */
 interface Packing {
@@ -67,26 +65,6 @@ class CpuStorage implements Storage {
     this.at = at;
     this.bytes = this.held = bytes;
   }
-}
-
-/** What launches of a kernel need again and again. */
-interface Plan {
-  readonly index: number;
-  readonly fn: KernelFunction;
-  /** Names of scalars and flags, in the order of the arguments behind the buffers. */
-  readonly words: readonly Word[];
-  /** What follows from sizes, scalars and flags, by their object: lib/launch.ts passes the same one for the same launch. */
-  readonly work: WeakMap<Params, Work>;
-}
-
-/** What follows from the sizes, scalars and flags of a launch. */
-interface Work {
-  readonly tasks: number;
-  readonly scratch: number;
-  /** Whether it is too small to share. */
-  readonly alone: boolean;
-  /** Scalars and flags as the kernel reads them. */
-  readonly words: Int32Array;
 }
 
 /** Opens the cpu device. Needs read access to the module's own folder, nothing else. */
@@ -147,7 +125,7 @@ class CpuDevice implements Device {
   readonly #exports: WebAssembly.Exports;
   readonly #functions: [string, KernelFunction][];
   readonly #allocator: Allocator;
-  readonly #plans = new Map<Kernel, Plan>();
+  readonly #bindings = new Map<Kernel, Binding>();
   readonly #control: Int32Array;
   readonly #words: Int32Array;
   #view: Uint8Array;
@@ -286,52 +264,30 @@ class CpuDevice implements Device {
   run(launch: Launch): void {
     const { kernel, params } = launch;
     if (this.#closed) throw new Error(`${kernel.name}: the cpu device is closed`);
-    const plan = this.#plan(kernel);
-    let work = plan.work.get(params);
-    if (!work) plan.work.set(params, work = this.#work(kernel, plan, params));
+    const binding = this.#binding(kernel);
+    let work = binding.work.get(params);
+    if (!work) binding.work.set(params, work = workOf(kernel, binding, params, this.#threads));
     const { tasks, scratch } = work;
     if (scratch > this.#scratchStride) this.#needScratch(scratch);
     this.#pass(work, launch);
     this.stats.dispatches++;
     if (!(tasks > 0)) return;
     if (work.alone) {
-      for (let task = 0; task < tasks; task++) plan.fn(ARGS, task, this.#scratch);
-    } else this.#share(kernel, plan, tasks);
+      for (let task = 0; task < tasks; task++) binding.fn(ARGS, task, this.#scratch);
+    } else this.#share(kernel, binding, tasks);
   }
 
-  #plan(kernel: Kernel): Plan {
-    const known = this.#plans.get(kernel);
-    if (known) return known;
-    const index = this.#functions.findIndex(([name]) => name === kernel.name);
-    if (index < 0) {
-      throw new Error(`${kernel.name}: the kernels module has no such function; run deno task build:wasm`);
+  #binding(kernel: Kernel): Binding {
+    let binding = this.#bindings.get(kernel);
+    if (!binding) {
+      this.#bindings.set(kernel, binding = bindingOf(kernel, this.#functions));
+      this.stats.pipelines = this.#bindings.size;
     }
-    const words = wordsOf(kernel);
-    if (words.length > ARGS_WORDS) {
-      throw new Error(`${kernel.name}: more than ${ARGS_WORDS} words of arguments`);
-    }
-    const fn = this.#functions[index][1];
-    const plan: Plan = { index, fn, words: words.slice(kernel.buffers.length), work: new WeakMap() };
-    this.#plans.set(kernel, plan);
-    this.stats.pipelines = this.#plans.size;
-    return plan;
-  }
-
-  #work(kernel: Kernel, plan: Plan, params: Params): Work {
-    const words = new Int32Array(plan.words.length), floats = new Float32Array(words.buffer);
-    plan.words.forEach(({ name, type }, i) => {
-      const value = params[name];
-      if (value === undefined) throw new RangeError(`${kernel.name}: the value of ${name} is missing`);
-      if (type === "f32") floats[i] = value;
-      else words[i] = value;
-    });
-    const { wasm } = kernel, tasks = wasm.tasks(params), flops = kernel.flops(params);
-    const alone = this.#threads === 1 || tasks === 1 || (flops > 0 ? flops < ALONE_FLOPS : tasks < 3);
-    return { tasks, scratch: wasm.scratch?.(params) ?? 0, alone, words };
+    return binding;
   }
 
   /** Writes the arguments of a launch. Bit 0 of a weight's address tells the kernel that it is packed. */
-  #pass(work: Work, { kernel, buffers, params }: Launch): void {
+  #pass(work: Work, { kernel, buffers }: Launch): void {
     const count = kernel.buffers.length;
     if (buffers.length !== count) {
       throw new RangeError(`${kernel.name}: ${buffers.length} buffers, expected ${count}`);
@@ -346,7 +302,7 @@ class CpuDevice implements Device {
       const s = this.#own(buffer, kernel.name);
       words[i] = s.at;
       if (!s.packing) continue;
-      const wanted = kernel.wasm.packed?.(params)[kernel.buffers[i].name];
+      const wanted = work.packed[kernel.buffers[i].name];
       const { rows, length, taps } = s.packing;
       if (wanted && wanted[0] === rows && wanted[1] === length && wanted[2] === taps) words[i] = s.at | 1;
       else {
@@ -358,9 +314,9 @@ class CpuDevice implements Device {
   }
 
   /** Runs the tasks of the launch whose arguments are set on all threads. */
-  #share(kernel: Kernel, plan: Plan, tasks: number): void {
+  #share(kernel: Kernel, binding: Binding, tasks: number): void {
     const control = this.#control;
-    control[CONTROL.FN] = plan.index;
+    control[CONTROL.FN] = binding.index;
     control[CONTROL.TASKS] = tasks;
     control[CONTROL.SCRATCH] = this.#scratch;
     control[CONTROL.SCRATCH_STRIDE] = this.#scratchStride;
@@ -372,7 +328,7 @@ class CpuDevice implements Device {
     let ticket: number;
     while ((ticket = Atomics.sub(control, CONTROL.TICKETS, 1)) > 0) {
       try {
-        if (failure === null) plan.fn(ARGS, tasks - ticket, this.#scratch);
+        if (failure === null) binding.fn(ARGS, tasks - ticket, this.#scratch);
       } catch (error) {
         failure = error;
       }
