@@ -4,6 +4,7 @@ import { linear, linearGradInput, linearGradWeight } from "../kernels/linear.ts"
 import { normModulate, normModulateGrad } from "../kernels/norm.ts";
 import { frameLoss, frameLossGrad, rowSum } from "../kernels/reduce.ts";
 import { rotary, rotaryGrad } from "../kernels/rotary.ts";
+import { softmax, softmaxGrad } from "../kernels/softmax.ts";
 import type { HostBuffers } from "../kernels/spec.ts";
 import { agree, run, values, zeros } from "./finite_differences.ts";
 
@@ -133,4 +134,10 @@ Deno.test("gradients of activations, gates and the loss agree with finite differ
     "prediction",
     run(frameLossGrad, { ...l, dloss, dprediction: zeros(10) }, p).dprediction!,
   );
+});
+
+Deno.test("gradients of softmax agree with finite differences", () => {
+  const p = { P: 3, C: 5 }, io: HostBuffers = { x: values(15, 3), y: zeros(15) }, dy = values(15);
+  const { y } = run(softmax, io, p);
+  agree(softmax, io, p, { y: dy }, "x", run(softmaxGrad, { y, dy, dx: zeros(15) }, p).dx!);
 });
