@@ -18,13 +18,19 @@ export type {
   PackRequest,
   Storage,
 } from "./kernels/device.ts";
+export type { Backward, GradientRule } from "./kernels/gradient.ts";
 export type {
+  BufferContract,
+  Case,
   DType,
   HostBuffers,
   Kernel,
+  KernelSpec,
   Params as KernelParams,
   ParamType,
+  Shaped,
   Target,
+  Tolerance,
   WasmSide,
   WgslSide,
 } from "./kernels/spec.ts";

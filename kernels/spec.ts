@@ -80,6 +80,7 @@ export interface WasmSide {
 
 /** Sizes, scalars and flags at which a kernel is checked, and how to make the inputs that must not be random. */
 export interface Case {
+  /** Sizes, scalars and flags. */
   readonly params: Params;
   /** Index inputs, and floats that must not be uniform in [-1, 1]. */
   readonly inputs?: Readonly<Record<string, (p: Params, random: () => number) => ArrayLike<number>>>;
@@ -89,7 +90,9 @@ export interface Case {
 
 /** Largest error of a kernel against its reference, relative to max(1, largest expected value), with the reason. */
 export interface Tolerance {
+  /** The largest error. */
   readonly bound: number;
+  /** Its reason. */
   readonly why: string;
 }
 
@@ -123,6 +126,7 @@ export interface KernelSpec {
 
 /** A buffer of a kernel, its contract parsed. */
 export interface BufferContract {
+  /** Name in the contract. */
   readonly name: string;
   /** Whether the kernel writes it. */
   readonly output: boolean;
@@ -199,7 +203,9 @@ export const holdsHalves = ({ dtypes }: BufferContract, params: Params): boolean
 
 /** What the shape check needs to know of a tensor. */
 export interface Shaped {
+  /** Sizes, outermost first. */
   readonly shape: readonly number[];
+  /** Element type. */
   readonly dtype: DType;
 }
 
