@@ -15,6 +15,7 @@ import * as pool from "./pool.ts";
 import * as reduce from "./reduce.ts";
 import * as relu_attention from "./relu_attention.ts";
 import * as rotary from "./rotary.ts";
+import * as softmax from "./softmax.ts";
 import { type Kernel, kernelsOf } from "./spec.ts";
 
 /** All kernels, file by file. */
@@ -31,4 +32,5 @@ export const KERNELS: readonly Kernel[] = [
   ...kernelsOf(reduce),
   ...kernelsOf(relu_attention),
   ...kernelsOf(rotary),
+  ...kernelsOf(softmax),
 ];

@@ -20,6 +20,7 @@ import { recording } from "./tape.ts";
 import { Tensor } from "./tensor.ts";
 
 export { launch } from "./launch.ts";
+export * from "./ops_algebra.ts";
 export * from "./ops_basic.ts";
 export * from "./ops_image.ts";
 

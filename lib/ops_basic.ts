@@ -54,8 +54,9 @@ export function permute(x: Tensor, order: readonly number[]): Tensor {
   return y;
 }
 
-/** The part `start … start+count-1` of one axis. */
+/** The part `start … start+count-1` of one axis; a negative axis counts from the last. */
 export function slice(x: Tensor, axis: number, start: number, count: number): Tensor {
+  if (axis < 0) axis += x.shape.length;
   const outer = sizeOf(x.shape.slice(0, axis)), inner = sizeOf(x.shape.slice(axis + 1)), n = x.shape[axis];
   if (start < 0 || start + count > n) {
     throw new RangeError(
@@ -100,16 +101,12 @@ function binary(a: Tensor, b: Tensor, op: number, alpha: number, beta: number): 
 export const axpby = (a: Tensor, b: Tensor, alpha: number, beta: number): Tensor =>
   binary(a, b, elementwise.BINARY.axpby, alpha, beta);
 
-/** a + b. */
-export const add = (a: Tensor, b: Tensor): Tensor => axpby(a, b, 1, 1);
-
 /** a + weight·(b - a): classifier-free guidance with a the unconditional and b the conditional velocity. */
 export const lerp = (a: Tensor, b: Tensor, weight: number): Tensor =>
   binary(a, b, elementwise.BINARY.lerp, weight, 0);
 
-/** alpha·a·b. */
-export const mul = (a: Tensor, b: Tensor, alpha = 1): Tensor =>
-  binary(a, b, elementwise.BINARY.mul, alpha, 0);
+/** a·b, elementwise. */
+export const times = (a: Tensor, b: Tensor): Tensor => binary(a, b, elementwise.BINARY.mul, 1, 0);
 
 /** An activation on its own. */
 export function activation(x: Tensor, act: Activation): Tensor {

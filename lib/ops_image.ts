@@ -12,7 +12,8 @@ import { maxPool2d as maxPoolKernel } from "../kernels/pool.ts";
 import { absLoss as absLossKernel } from "../kernels/reduce.ts";
 import { reluAttention as reluAttentionKernel } from "../kernels/relu_attention.ts";
 import { flag, launch } from "./launch.ts";
-import { activation, add, copy } from "./ops_basic.ts";
+import { add } from "./ops_algebra.ts";
+import { activation, copy } from "./ops_basic.ts";
 import { recording } from "./tape.ts";
 import type { Tensor } from "./tensor.ts";
 

@@ -5,6 +5,7 @@
  */
 import type { Device, PackRequest, Storage } from "../kernels/device.ts";
 import type { DType } from "../kernels/spec.ts";
+import { rangeText, valuesText } from "./tensor_text.ts";
 
 /** Sizes of a tensor, outermost first. */
 export type Shape = readonly number[];
@@ -136,6 +137,27 @@ export class Tensor {
     return Float32Array.from(new Int32Array(buffer, 0, this.size));
   }
 
+  /** What `console.log` shows: shape, type and device. Values are on the device; see {@linkcode print}. */
+  toString(): string {
+    const shape = `Tensor [${this.shape.join(", ")}] ${this.dtype} on ${this.device.info.name}`;
+    return this.#disposed ? `${shape}, disposed` : shape;
+  }
+
+  /** For `console.log` and `Deno.inspect`. */
+  [Symbol.for("Deno.customInspect")](): string {
+    return this.toString();
+  }
+
+  /**
+   * Waits for the device and prints shape, range and values; of an axis longer than six the first and last three.
+   *
+   * @param write Where the text goes. Default `console.log`.
+   */
+  async print(write: (text: string) => void = console.log): Promise<void> {
+    const values = await this.read();
+    write(`${this}, ${rangeText(values)}\n${valuesText(values, this.shape)}`);
+  }
+
   /** Gives the memory back when no other tensor looks at it. Disposing twice does nothing. */
   dispose(): void {
     if (this.#disposed) return;
@@ -163,8 +185,21 @@ export function disposeAll(value: unknown): void {
   eachTensor(value, (t) => t.dispose());
 }
 
+/** Refuses what a body returns if it goes on later: its tensors would belong to whatever scope is open then. */
+function refusePromise(who: string, result: unknown): void {
+  if (typeof (result as PromiseLike<unknown> | null | undefined)?.then !== "function") return;
+  Promise.resolve(result).catch(() => {}); // whatever becomes of it, this error is the one to see
+  throw new TypeError(
+    `${who}: the function returned a promise, expected one that is not async: read tensors outside, and make those that ` +
+      "live across an await with `using`",
+  );
+}
+
 /**
  * Runs `body` and frees every tensor made inside except those it returns (alone, in arrays or in plain objects).
+ *
+ * @param body Not async: reading is all that waits, and belongs outside.
+ * @throws {TypeError} If `body` returns a promise.
  *
  * @example
  * ```ts
@@ -184,6 +219,7 @@ export function scope<T>(body: () => T): T {
   let result: T;
   try {
     result = body();
+    refusePromise("scope", result);
   } catch (error) {
     scopes.pop();
     for (const t of made) t.dispose();
@@ -218,11 +254,13 @@ export function tensorsIn(value: unknown): Tensor[] {
   return found;
 }
 
-/** Runs `body` outside every scope: what it makes lives until it is disposed (weights, caches). */
+/** Runs `body` outside every scope: what it makes lives until it is disposed (weights, caches). Not async, as in {@linkcode scope}. */
 export function unscoped<T>(body: () => T): T {
   const saved = scopes.splice(0);
   try {
-    return body();
+    const result = body();
+    refusePromise("unscoped", result);
+    return result;
   } finally {
     scopes.push(...saved);
   }

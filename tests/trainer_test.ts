@@ -79,6 +79,33 @@ Deno.test("long-context batches have clean long-term frames, and only short-term
   );
 });
 
+Deno.test("prepared batches: the objective's ratio of clean frames and density, other numbers at every position", async () => {
+  const model = farConfig("FAR", { ...TINY, short_term_ctx_winsize: 8 }),
+    positions = 100,
+    count = positions * 32;
+  const given = await madeUp(model, [4, 8, 2, 1, 1]).batch(0);
+  for (const cleanContextRatio of [0.1, 0.4]) {
+    const objective = { ...tinyConfig().objective, cleanContextRatio, weighting: "uniform" } as const;
+    const draws = Array.from(
+      { length: positions },
+      (_, i) => prepareBatch({ model, objective, seed: 3 }, given, i).draw,
+    );
+    const timesteps = draws.flatMap((d) => [...d.timesteps]), noisy = timesteps.filter((t) => t !== -1);
+    // 4.5 standard errors of a share of 3200 frames, and of the mean and the upper half of uniform numbers.
+    const bound = 4.5 * Math.sqrt(cleanContextRatio * (1 - cleanContextRatio) / count);
+    assertAlmostEquals(1 - noisy.length / count, cleanContextRatio, bound);
+    assertAlmostEquals(
+      noisy.filter((t) => t > 500).length / noisy.length,
+      0.5,
+      2.25 / Math.sqrt(noisy.length),
+    );
+    assertEquals(new Set(draws.map((d) => d.noise[0])).size, positions);
+    assertEquals(new Set(draws.map((d) => d.timesteps.join())).size, positions);
+    assertEquals(prepareBatch({ model, objective, seed: 3 }, given, 7).draw, draws[7]);
+    assert(prepareBatch({ model, objective, seed: 4 }, given, 7).draw.noise[0] !== draws[7].noise[0]);
+  }
+});
+
 Deno.test("conditions are dropped frame by frame for actions and clip by clip for labels", () => {
   for (const [type, count] of [["action", 4000], ["label", 500]] as const) {
     const key = type === "action" ? "num_action_classes" : "num_classes";
