@@ -3,7 +3,6 @@
  *
  * @module
  */
-import { ffmpegPath } from "../lib/io/ffmpeg.ts";
 import { type Frames, sliceFrames } from "../lib/io/frames.ts";
 import { stampFrames } from "../lib/io/font.ts";
 import { writePng } from "../lib/io/image.ts";
@@ -14,23 +13,9 @@ import { writeAtomic } from "../lib/io/atomic.ts";
 /** The file with settings and results that every result folder has. */
 export const RESULT_FILE = "result.json";
 
-/** `mp4` where ffmpeg is there, else `gif`, with one line that says so. */
-export async function videoEnding(
-  wanted: "auto" | "mp4" | "gif" | "webm",
-  say: (line: string) => void,
-): Promise<string> {
-  if (wanted !== "auto") {
-    if (wanted !== "gif") await ffmpegPath();
-    return wanted;
-  }
-  try {
-    await ffmpegPath();
-    return "mp4";
-  } catch (error) {
-    say(`videos are written as GIF: ${(error as Error).message}`);
-    return "gif";
-  }
-}
+/** The ending of videos: `mp4` unless another kind is asked for. */
+export const videoEnding = (wanted: "auto" | "mp4" | "gif" | "webm"): string =>
+  wanted === "auto" ? "mp4" : wanted;
 
 /** A mean squared error and the PSNR that follows from it. */
 export interface FrameScore {
