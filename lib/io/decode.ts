@@ -16,8 +16,8 @@ export interface FfmpegTask {
   readonly input: readonly string[];
   /** The input file; what is written to the running ffmpeg when absent. */
   readonly path?: string;
-  /** Arguments of the output, before its name. `version` is what the binary calls itself. */
-  readonly output: (version: string) => readonly string[];
+  /** Arguments of the output, before its name, by the version of ffmpeg and whether it is in-process. */
+  readonly output: (version: string, inProcess: boolean) => readonly string[];
   /** A file for the output that ffmpeg may seek in; what is read from the running ffmpeg when absent. */
   readonly to?: string;
 }
@@ -44,7 +44,7 @@ export async function startFfmpeg(task: FfmpegTask): Promise<{ running: Running;
       ...task.input,
       "-i",
       "file:/input",
-      ...task.output(CORE_VERSION),
+      ...task.output(CORE_VERSION, true),
     ];
     const running = await FfmpegCore.start([...args, "file:/output"], task.path, task.to !== undefined);
     return { running, inProcess: true };
@@ -52,7 +52,7 @@ export async function startFfmpeg(task: FfmpegTask): Promise<{ running: Running;
   const from = task.path === undefined ? "pipe:0" : `file:${task.path}`;
   const to = task.to === undefined ? "pipe:1" : `file:${task.to}`;
   const args = ["-nostdin", "-y", ...LOG_FLAGS, ...whitelist, ...task.input, "-i", from];
-  const all = [...args, ...task.output(binary.version), to];
+  const all = [...args, ...task.output(binary.version, false), to];
   return { running: new FfmpegProcess(binary.path, all, task.path === undefined), inProcess: false };
 }
 

@@ -49,6 +49,7 @@ async function versionOf(path: string): Promise<string | undefined> {
 }
 
 async function find(named: string | undefined): Promise<FfmpegBinary | undefined> {
+  if (named === "none") return undefined;
   if (named !== undefined) {
     const version = await versionOf(named);
     if (version !== undefined) return { path: named, version };
@@ -70,7 +71,7 @@ async function find(named: string | undefined): Promise<FfmpegBinary | undefined
 const found = new Map<string | undefined, Promise<FfmpegBinary | undefined>>();
 
 /**
- * An ffmpeg that may be run: `FAR_FFMPEG` or `FFMPEG_BIN` if set, npm:ffmpeg-static in node_modules if its binary is there,
+ * An ffmpeg that may be run: `FAR_FFMPEG` or `FFMPEG_BIN` if set (`none` for no ffmpeg at all), npm:ffmpeg-static in node_modules if its binary is there,
  * `ffmpeg` on the search path. Never asks for a permission. Looked for once.
  *
  * @returns Undefined if there is none: video is then read and written in-process.

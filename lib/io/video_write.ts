@@ -25,7 +25,7 @@ export interface WriteOptions {
    */
   readonly crf?: number;
   /**
-   * Enlarges frames whose longer side is shorter than this, by the smallest whole factor that reaches it, each pixel becoming a
+   * Enlarges frames whose shorter side is shorter than this, by the smallest whole factor that reaches it, each pixel becoming a
    * square: H.264 and VP9 keep one colour for two by two pixels, which blurs a small picture. No factor when absent.
    */
   readonly least?: number;
@@ -37,7 +37,7 @@ interface Format {
   readonly best: number;
   readonly worst: number;
   /** ffmpeg's arguments; absent for mp4, which needs no ffmpeg. */
-  readonly args?: (crf: number) => string[];
+  readonly args?: (crf: number, inProcess: boolean) => string[];
 }
 
 /**
@@ -59,7 +59,12 @@ const FORMATS: Readonly<Record<string, Format>> = {
     crf: 24,
     best: 0,
     worst: 63,
-    args: (crf) => ["-c:v", "libvpx-vp9", "-crf", String(crf), "-b:v", "0", "-row-mt", "1"],
+    // libvpx's VP9 encoder leaves its memory in npm:@ffmpeg/core 0.12.10 and ends; its VP8 encoder does not. VP8 takes a bit rate
+    // as a ceiling, and about half the factor for the same loss.
+    args: (crf, inProcess) =>
+      inProcess
+        ? ["-c:v", "libvpx", "-crf", String(Math.max(4, crf >> 1)), "-qmin", "0", "-b:v", "50M"]
+        : ["-c:v", "libvpx-vp9", "-crf", String(crf), "-b:v", "0", "-row-mt", "1"],
   },
 };
 
@@ -121,7 +126,7 @@ async function* prepared(
       );
     }
     size ??= { height: part.height, width: part.width };
-    const large = enlarged(part, Math.max(1, Math.ceil(least / Math.max(part.height, part.width))));
+    const large = enlarged(part, Math.max(1, Math.ceil(least / Math.min(part.height, part.width))));
     yield even ? evenSides(large) : large;
   }
   if (size === undefined) throw new RangeError("writeVideo: expected at least one frame, found none");
@@ -129,7 +134,7 @@ async function* prepared(
 
 /**
  * Writes a video; the ending of its name says which kind: `.mp4` (H.264, yuv420p, which every player plays; in-process), `.mov`
- * (H.264), `.webm` (VP9), `.gif`. Frames may come one by one. A side of odd length is one pixel longer in the file, except in a
+ * (H.264), `.webm` (VP9; VP8 where there is no ffmpeg), `.gif`. Frames may come one by one. A side of odd length is one pixel longer in the file, except in a
  * GIF. Compression loses colours: {@linkcode writeFrames} keeps them.
  *
  * @param path The file; replaced if it exists. Nothing is left behind when the frames or the encoder fail.
@@ -159,7 +164,9 @@ export async function writeVideo(
   }
   const frames = prepared(clip, least, true);
   if (format.args === undefined) await writeMp4(path, frames, fps, crf);
-  else await writeAtomicAt(path, (temp) => encode(path, temp, frames, fps, format.name, format.args!(crf)));
+  else {await writeAtomicAt(path, (temp) =>
+      encode(path, temp, frames, fps, format.name, (inProcess) =>
+        format.args!(crf, inProcess)));}
 }
 
 async function writeMp4(
@@ -185,7 +192,7 @@ async function encode(
   frames: AsyncIterable<Frames>,
   fps: number,
   format: string,
-  codec: readonly string[],
+  codec: (inProcess: boolean) => readonly string[],
 ): Promise<void> {
   let ffmpeg: { running: Running; inProcess: boolean } | undefined;
   const failed = async (cause?: unknown) =>
@@ -203,9 +210,9 @@ async function encode(
           "-framerate",
           `${fps}`,
         ],
-        output: () => [
+        output: (_, inProcess) => [
           ...["-an", "-sws_flags", "accurate_rnd+full_chroma_int+bicubic", "-pix_fmt", "yuv420p"],
-          ...[...codec, "-f", format],
+          ...[...codec(inProcess), "-f", format],
         ],
         to: temp,
       });
