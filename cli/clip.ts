@@ -4,11 +4,9 @@
  * @module
  */
 import { ACTION_FILE, namedActions, readActionFile } from "../lib/data/actions.ts";
+import { frameArray } from "../lib/io/frame_array.ts";
 import { type Fit, fitFrames, type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
-import { FileFormatError } from "../lib/io/errors.ts";
-import { elements } from "../lib/io/host.ts";
 import { openTensorFile } from "../lib/io/open.ts";
-import type { TensorFile } from "../lib/io/tensor_file.ts";
 import { collectFrames, probeVideo, readFrames } from "../lib/io/video.ts";
 import { choice, integer, real, text, UsageError } from "./args.ts";
 import { isWorld, readWorldClip } from "./world_clip.ts";
@@ -49,7 +47,6 @@ export interface Clip {
   readonly fps?: number;
 }
 
-const FRAME_NAMES = ["video", "frames", "clip", "images", "arr_0"];
 const TENSOR_ENDING = /\.(npz|npy|safetensors)$/i;
 
 /** What to read. */
@@ -82,14 +79,16 @@ export async function readClip(file: string, flags: ClipFlags, request: ClipRequ
     readFrames(file, { start: flags.start, size, fit: flags.fit, ...rate, ...select }),
   );
   const folder = (await Deno.stat(file)).isDirectory;
-  const found = folder ? undefined : (await probeVideo(file)).fps;
+  // The rate of the frames that are used: what the file declares may be anything, and the rest may be hours long.
+  const seen = request.last || request.count === Infinity ? undefined : flags.start + request.count * every;
+  const found = folder || fps !== undefined ? undefined : (await probeVideo(file, seen)).fps;
   return { path: file, frames, fps: fps ?? (found === undefined ? undefined : found / every) };
 }
 
 function readTensorClip(file: string, flags: ClipFlags, request: ClipRequest): Clip {
   using open = openTensorFile(file);
   const { start, every } = flags;
-  const whole = framesOf(open);
+  const whole = frameArray(open).read();
   const there = Math.max(0, Math.ceil((whole.frames - start) / every));
   const first = start + every * (request.last ? Math.max(0, there - request.count) : 0);
   const count = Math.min(request.count, there);
@@ -108,30 +107,6 @@ function readTensorClip(file: string, flags: ClipFlags, request: ClipRequest): C
     frames: side === undefined ? frames : fitFrames(frames, { height: side, width: side }, flags.fit),
     actions: namedActions(open)?.subarray(first).filter((_, i) => i % every === 0),
   };
-}
-
-function framesOf(file: TensorFile): Frames {
-  const name = FRAME_NAMES.find((n) => file.tensors.has(n)) ?? [...file.tensors.keys()].find((n) => {
-    const { shape } = file.tensors.get(n)!;
-    return shape.length >= 4 && shape.at(-1) === 3;
-  });
-  const found = name === undefined ? undefined : file.tensors.get(name)!;
-  if (found === undefined) {
-    const names = [...file.tensors].map(([n, t]) => `${n} [${t.shape}]`).slice(0, 8).join(", ");
-    throw new FileFormatError(
-      file.path,
-      `expected an array named ${FRAME_NAMES.join(", ")}, found ${names || "none"}`,
-    );
-  }
-  const shape = found.shape.length === 5 && found.shape[0] === 1 ? found.shape.slice(1) : found.shape;
-  if (shape.length !== 4 || shape[3] !== 3 || shape.includes(0) || found.dtype !== "U8") {
-    throw new FileFormatError(
-      file.path,
-      `${name}: expected 8-bit colours [frames, height, width, 3], found ${found.dtype} [${found.shape}]`,
-    );
-  }
-  const values = elements(file.read(name!)) as Uint8Array;
-  return makeFrames(shape[0], shape[1], shape[2], values);
 }
 
 /**

@@ -8,7 +8,7 @@ import { KERNELS } from "../kernels/all.ts";
 import type { Device } from "../kernels/device.ts";
 import { findAdapter } from "../kernels/open.ts";
 import { linear } from "../kernels/linear.ts";
-import { ffmpegPath } from "../lib/io/ffmpeg.ts";
+import { findFfmpeg } from "../lib/io/ffmpeg.ts";
 import { toggle, verb } from "./args.ts";
 import { availableMemory, deviceFlags, openChosen, quietly } from "./flags.ts";
 import { bytes, oneLine } from "./report.ts";
@@ -85,10 +85,9 @@ export async function linearRate(
 }
 
 /** Where ffmpeg is, or why not. */
-async function findFfmpeg(): Promise<{ path?: string; version?: string; error?: string }> {
+async function ffmpegHere(): Promise<{ path?: string; version?: string; error?: string }> {
   try {
-    const { path, version } = await ffmpegPath();
-    return { path, version };
+    return await findFfmpeg() ?? { error: "none that may be run; videos are read and written in-process" };
   } catch (error) {
     return { error: oneLine(error) };
   }
@@ -128,7 +127,7 @@ export const doctor = verb({
       const { info } = device;
       const kernels = await checkKernels(device);
       const gflops = await linearRate(device);
-      const ffmpeg = await findFfmpeg();
+      const ffmpeg = await ffmpegHere();
       const memory = availableMemory();
       const failed = kernels.filter((k) => k.worst === null);
       if (flags.json) {

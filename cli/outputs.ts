@@ -3,34 +3,22 @@
  *
  * @module
  */
-import { ffmpegPath } from "../lib/io/ffmpeg.ts";
 import { type Frames, sliceFrames } from "../lib/io/frames.ts";
 import { stampFrames } from "../lib/io/font.ts";
 import { writePng } from "../lib/io/image.ts";
 import { contactSheet, type Labelled, sideBySide } from "../lib/io/sheet.ts";
-import { writeVideo } from "../lib/io/video_write.ts";
+import { writeFrames, writeVideo } from "../lib/io/video_write.ts";
 import { writeAtomic } from "../lib/io/atomic.ts";
 
 /** The file with settings and results that every result folder has. */
 export const RESULT_FILE = "result.json";
 
-/** `mp4` where ffmpeg is there, else `gif`, with one line that says so. */
-export async function videoEnding(
-  wanted: "auto" | "mp4" | "gif" | "webm",
-  say: (line: string) => void,
-): Promise<string> {
-  if (wanted !== "auto") {
-    if (wanted !== "gif") await ffmpegPath();
-    return wanted;
-  }
-  try {
-    await ffmpegPath();
-    return "mp4";
-  } catch (error) {
-    say(`videos are written as GIF: ${(error as Error).message}`);
-    return "gif";
-  }
-}
+/** The ending of videos: `mp4` unless another kind is asked for. */
+export const videoEnding = (wanted: "auto" | "mp4" | "gif" | "webm"): string =>
+  wanted === "auto" ? "mp4" : wanted;
+
+/** Pixels that the shorter side of a video for viewing has at least. */
+const VIEWED = 256;
 
 /** A mean squared error and the PSNR that follows from it. */
 export interface FrameScore {
@@ -107,14 +95,16 @@ export async function writePictures(folder: string, p: Pictures): Promise<string
     ? [{ label: "truth", frames: joined([context, p.truth]) }]
     : [];
   for (const [i, clip] of clips.entries()) {
-    // Pixels as they are, for other programs; a stamp goes below them.
+    // For viewing; a stamp goes below the pixels. The exact ones, of the prediction alone, go beside it.
     const shown = stamp === undefined ? clip.frames : stampFrames(clip.frames, stamp);
-    await writeVideo(`${folder}/${name(i)}.${ending}`, shown, { fps });
-    names.push(`${name(i)}.${ending}`);
+    await writeVideo(`${folder}/${name(i)}.${ending}`, shown, { fps, least: VIEWED });
+    await writeFrames(`${folder}/${name(i)}.npz`, p.predicted[i]);
+    names.push(`${name(i)}.${ending}`, `${name(i)}.npz`);
   }
   if (truth.length > 0) {
     await writeVideo(`${folder}/side_by_side.${ending}`, sideBySide([...truth, ...clips], { stamp }), {
       fps,
+      least: VIEWED,
     });
     names.push(`side_by_side.${ending}`);
   }

@@ -54,7 +54,7 @@ export const predictFlags = {
     presentation: true,
   }),
   ...restartFlag,
-  format: choice(["auto", "mp4", "gif", "webm"], "kind of video; auto is mp4 with ffmpeg, else gif", {
+  format: choice(["auto", "mp4", "gif", "webm"], "kind of video; auto is mp4", {
     default: "auto",
   }),
   fps: real("frames a second of the videos (default: the clip's, or 10)", { min: 0.1, max: 240 }),

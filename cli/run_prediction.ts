@@ -166,7 +166,7 @@ export async function runPrediction(job: Job, task: Task): Promise<void> {
     );
   }
   latentSize(vae.config, context);
-  const ending = await videoEnding(flags.format, (line) => progress.say(line));
+  const ending = videoEnding(flags.format);
   progress.say(`checking weights`);
   const hashes = { far: fileHash(far.weights.path), vae: fileHash(vae.weights.path) };
   far.weights.verify();

@@ -25,7 +25,7 @@ const flags = {
   ...trainingFlags,
   format: choice(
     ["auto", "mp4", "gif", "webm"],
-    "kind of the sample videos; auto is mp4 with ffmpeg, else gif",
+    "kind of the sample videos; auto is mp4",
     {
       default: "auto",
     },
@@ -94,7 +94,7 @@ async function train(call: Call<Flags>): Promise<void> {
       dtype: config.dtype,
     });
     checkMemory(device, peakBytes, stateBytes(farShapes(config.model), config));
-    const ending = await videoEnding(f.format, (line) => progress.say(line));
+    const ending = videoEnding(f.format);
     const validation = await validationOf(options, config, codec, device, folder, ending);
     return { parameters, shape, run: (loop) => trainRun({ ...loop, config, source, validation }) };
   });

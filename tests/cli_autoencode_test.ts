@@ -10,10 +10,9 @@ import { writeVideo } from "../lib/io/video_write.ts";
 import { randomParams } from "../lib/params.ts";
 import { Tensor } from "../lib/tensor.ts";
 import { drawVideo, exists, far, farArgs, inFolder, TINY_DCAE, tinyWorld } from "./cli_helpers.ts";
-import { needs, toolTest } from "./tools.ts";
+import { needs } from "./tools.ts";
 
-toolTest(
-  ["video"],
+Deno.test(
   "encode writes scaled latents of every frame, decode brings as many frames back",
   async () => {
     await inFolder(async (folder) => {
@@ -58,8 +57,7 @@ toolTest(
   },
 );
 
-toolTest(
-  ["video"],
+Deno.test(
   "a video goes in and as many frames come out, encoded in one go or in batches",
   async () => {
     await inFolder(async (folder) => {

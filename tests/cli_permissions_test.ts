@@ -63,7 +63,7 @@ async function onTerminal(
 const ASKS = /Deno requests|Allow\? \[y\/n/;
 
 toolTest(
-  ["script", "video"],
+  ["script"],
   "no command asks for permission on a terminal, neither with -P nor with its own set",
   async () => {
     await inFolder(async (folder) => {

@@ -6,14 +6,12 @@ import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
 import { LOCK_FILE } from "../lib/io/folder_lock.ts";
 import { MARKER_FILE } from "../lib/io/owned_folder.ts";
 import { far, farArgs, inFolder, TINY_DCAE, tinyWorld } from "./cli_helpers.ts";
-import { toolTest } from "./tools.ts";
 
 // deno-lint-ignore no-explicit-any -- the file as it was written
 const resultOf = (folder: string): any => JSON.parse(Deno.readTextFileSync(`${folder}/result.json`));
 const namesOf = (folder: string) => [...Deno.readDirSync(folder)].map((e) => e.name).sort();
 
-toolTest(
-  ["video"],
+Deno.test(
   "predict writes video, side-by-side, sheet and numbers, and says what it expects and what it took",
   async () => {
     await inFolder(async (folder) => {
@@ -178,8 +176,7 @@ Deno.test("without the cache, and with f16 weights, the prediction is nearly the
   });
 });
 
-toolTest(
-  ["video"],
+Deno.test(
   "a folder of images is a clip, and the context can be shown as the autoencoder gives it back",
   async () => {
     await inFolder(async (folder) => {

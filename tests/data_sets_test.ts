@@ -17,7 +17,6 @@ import { writeNpy, writeNpz } from "../lib/io/npz.ts";
 import { writePth } from "../lib/io/pth_write.ts";
 import { writeVideo } from "../lib/io/video_write.ts";
 import { inFolder } from "./io_helpers.ts";
-import { toolTest } from "./tools.ts";
 
 /** Grey frames that get lighter by 8 a frame. */
 function ramp(frames: number, height: number, width: number, from = 16) {
@@ -48,8 +47,7 @@ const ucf = (data_list: string, data_cfg: object, split = "training", more = {})
     "datasets.train",
   );
 
-toolTest(
-  ["video"],
+Deno.test(
   "UCF-101 is read from the authors' lists and from its own, scaled, cut and padded",
   async () => {
     await inFolder(async (folder) => {
@@ -83,8 +81,7 @@ toolTest(
   },
 );
 
-toolTest(
-  ["video"],
+Deno.test(
   "MCVD takes every tenth clip, Latte as many of each class, and both say when clips are missing",
   async () => {
     await inFolder(async (folder) => {
@@ -118,7 +115,7 @@ toolTest(
   },
 );
 
-toolTest(["video"], "BAIR validates on consecutive frames from the first on", async () => {
+Deno.test("BAIR validates on consecutive frames from the first on", async () => {
   await inFolder(async (folder) => {
     await video(join(folder, "bair/val/0.mp4"), 12, 64, 64);
     const path = join(folder, "bair/bair_val.json");
@@ -136,7 +133,7 @@ toolTest(["video"], "BAIR validates on consecutive frames from the first on", as
   });
 });
 
-toolTest(["video"], "Minecraft reads mp4 with its actions, and latents with the same actions", async () => {
+Deno.test("Minecraft reads mp4 with its actions, and latents with the same actions", async () => {
   await inFolder(async (folder) => {
     await video(join(folder, "mc/a.mp4"), 10, 32, 32);
     await writeNpz(join(folder, "mc/a.npz"), { actions: int64(count(10)) });
@@ -231,7 +228,7 @@ Deno.test("broken clips are named by check and never left out", async () => {
   });
 });
 
-toolTest(["video"], "a video that breaks off is found by check", async () => {
+Deno.test("a video that breaks off is found by check", async () => {
   await inFolder(async (folder) => {
     const path = await video(join(folder, "whole.mp4"), 40), bytes = Deno.readFileSync(path);
     Deno.writeFileSync(join(folder, "cut.mp4"), bytes.subarray(0, bytes.length * 3 / 4));
@@ -241,8 +238,7 @@ toolTest(["video"], "a video that breaks off is found by check", async () => {
   });
 });
 
-toolTest(
-  ["video"],
+Deno.test(
   "one's own folder holds videos, npz archives and folders of images with actions beside them",
   async () => {
     await inFolder(async (folder) => {
@@ -270,7 +266,7 @@ toolTest(
   },
 );
 
-toolTest(["video"], "actions that are not one whole number a frame are refused with their line", async () => {
+Deno.test("actions that are not one whole number a frame are refused with their line", async () => {
   await inFolder(async (folder) => {
     await video(join(folder, "a.mp4"), 3);
     for (
@@ -353,7 +349,7 @@ Deno.test("latents go through shards and come back, with actions and labels", as
   });
 });
 
-toolTest(["video"], "lists that are damaged, incomplete or elsewhere are refused in one line", async () => {
+Deno.test("lists that are damaged, incomplete or elsewhere are refused in one line", async () => {
   await inFolder(async (folder) => {
     const path = join(folder, "list.json"), open = () => ucf(path, { n_frames: 2, resolution: 8 });
     await video(join(folder, "a.mp4"), 2);

@@ -182,3 +182,18 @@ export function png(
     ...chunk("IEND", new Uint8Array(0)),
   ]);
 }
+
+/** Sets FAR_FFMPEG while the body runs. */
+export async function withFfmpeg(path: string, body: () => void | Promise<void>): Promise<void> {
+  const before = Deno.env.get("FAR_FFMPEG");
+  Deno.env.set("FAR_FFMPEG", path);
+  try {
+    await body();
+  } finally {
+    if (before === undefined) Deno.env.delete("FAR_FFMPEG");
+    else Deno.env.set("FAR_FFMPEG", before);
+  }
+}
+
+/** As on a machine without ffmpeg. */
+export const withoutFfmpeg = (body: () => void | Promise<void>): Promise<void> => withFfmpeg("none", body);

@@ -1,15 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { generator } from "../kernels/check.ts";
 import { CELL, drawText, stampFrames, wrapText } from "../lib/io/font.ts";
-import {
-  concatFrames,
-  fitFrames,
-  type Frames,
-  framesIn,
-  makeFrames,
-  planFit,
-  sliceFrames,
-} from "../lib/io/frames.ts";
+import { concatFrames, fitFrames, type Frames, makeFrames, planFit, sliceFrames } from "../lib/io/frames.ts";
 import { fromFloat32 } from "../lib/io/host.ts";
 import { encodePng, readPng, writeGif, writePng } from "../lib/io/image.ts";
 import { fromPlanes, toPlanes, writePlanes } from "../lib/io/planes.ts";
@@ -271,22 +263,6 @@ Deno.test("frames are cut and joined by number", () => {
     RangeError,
     "[1,2,3, 3] needs 18 bytes, found 17",
   );
-});
-
-Deno.test("framesIn() finds the clip of a tensor file, or lists what there is", async () => {
-  const clip = noise(1, 3, 4, 5);
-  const video = { shape: [3, 4, 5, 3], dtype: "U8", data: clip.data } as const;
-  const actions = fromFloat32(new Float32Array(3), [3]);
-  const open = async (tensors: Parameters<typeof encodeSafetensors>[0]) =>
-    openSafetensors(await encodeSafetensors(tensors), "x");
-  assertEquals(framesIn(await open({ video, actions })), { name: "video", clip });
-  const two = await open({ a: video, b: video });
-  assertRefused(() => framesIn(two), "found 2, name one", '"a" U8 [3,4,5,3], "b" U8 [3,4,5,3]');
-  assertEquals(framesIn(two, "b").clip, clip);
-  const none = await open({ actions });
-  assertRefused(() => framesIn(none), 'found none: "actions" F32 [3]');
-  assertRefused(() => framesIn(none, "actions"), '"actions": expected U8 [F, H, W, 3], found F32 [3]');
-  assertRefused(() => framesIn(none, "action"), 'did you mean "actions"?');
 });
 
 Deno.test("frames become planes from -1 to 1 and come back the same; what lies outside is clamped", () => {

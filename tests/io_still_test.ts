@@ -169,7 +169,7 @@ Deno.test("any file name is nothing but a name: no pattern, protocol or option",
     // What the content does not tell is not left to the name.
     Deno.writeFileSync(join(folder, "x%d.tga"), new Uint8Array(99));
     const error = await assertRejects(() => colours(join(folder, "x%d.tga")));
-    assertOneLine(error, "has a name that ffmpeg may take as a pattern");
+    assertOneLine(error, "expected a video");
     await ffmpeg("-f", "lavfi", "-i", "testsrc=s=16x16:d=0.2", join(folder, "a.mp4"));
     Deno.renameSync(join(folder, "a.mp4"), join(folder, "100%d [a].mp4"));
     assertEquals((await collectFrames(readFrames(join(folder, "100%d [a].mp4")))).frames, 5);

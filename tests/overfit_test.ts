@@ -5,7 +5,8 @@ import { assert } from "@std/assert";
 import type { Device } from "../kernels/device.ts";
 import { farConfig, farShapes } from "../lib/far/config.ts";
 import { sample } from "../lib/far/sample.ts";
-import { fitFrames, framesIn, sliceFrames } from "../lib/io/frames.ts";
+import { frameArray } from "../lib/io/frame_array.ts";
+import { fitFrames, sliceFrames } from "../lib/io/frames.ts";
 import { toInt32 } from "../lib/io/host.ts";
 import { openNpz } from "../lib/io/npz.ts";
 import { toPlanes } from "../lib/io/planes.ts";
@@ -44,7 +45,11 @@ const MODEL = farConfig("FAR", {
 
 function clip(): { readonly latents: Float32Array; readonly actions: Int32Array } {
   using file = openNpz(CLIP);
-  const frames = fitFrames(sliceFrames(framesIn(file).clip, 0, F), { height: SIDE, width: SIDE }, "stretch");
+  const frames = fitFrames(
+    sliceFrames(frameArray(file).read(), 0, F),
+    { height: SIDE, width: SIDE },
+    "stretch",
+  );
   return { latents: toPlanes(frames), actions: toInt32(file.read("actions")).slice(0, F) };
 }
 

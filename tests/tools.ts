@@ -4,13 +4,8 @@
  *
  * @module
  */
-import { ffmpegPath } from "../lib/io/ffmpeg.ts";
-import { makeFrames } from "../lib/io/frames.ts";
-import { writeVideo } from "../lib/io/video_write.ts";
-import { inFolder } from "./io_helpers.ts";
-
-/** `video` is writing and reading mp4, with whatever does it; the others are programs. */
-export type Tool = "video" | "ffmpeg" | "script" | "git" | "bash" | "sh" | "mount";
+/** A program. */
+export type Tool = "ffmpeg" | "script" | "git" | "bash" | "sh" | "mount";
 
 /** Whether tests run whose tools are missing. */
 const REQUIRED = Deno.env.get("FAR_REQUIRE_TOOLS") === "1";
@@ -23,18 +18,8 @@ const starts = (program: string) =>
     await new Deno.Command(program, { args: ["--version"], stdout: "null", stderr: "null" }).output()
   );
 
-const ffmpeg = await holds(async () => {
-  if (!await starts("ffmpeg")) await ffmpegPath();
-});
-
 const THERE: Readonly<Record<Tool, boolean>> = {
-  ffmpeg,
-  video: ffmpeg ||
-    await holds(() =>
-      inFolder((folder) =>
-        writeVideo(`${folder}/probe.mp4`, makeFrames(2, 16, 16), { fps: 10 }).then(() => {})
-      )
-    ),
+  ffmpeg: await starts("ffmpeg"),
   script: await starts("script"),
   git: await starts("git"),
   bash: await starts("bash"),

@@ -18,6 +18,9 @@ export const ACTION_FILE = /\.(csv|json|npy|npz|safetensors|txt)$/i;
 /** Endings of files that hold actions when they stand beside a clip under its name. */
 export const ACTION_ENDINGS: readonly string[] = [".csv", ".npy", ".npz", ".txt"];
 
+/** Whether an open archive holds actions beside other arrays. */
+export const hasActions = (file: TensorFile): boolean => NAMES.some((name) => file.tensors.has(name));
+
 /**
  * The actions that lie in an open archive beside other arrays, or undefined when it has none.
  *

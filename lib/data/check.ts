@@ -61,7 +61,8 @@ function checkClip(set: DataSet, clip: Clip, frames: number): void {
 
 /** Reads one clip in full. */
 async function readWhole(set: DataSet, index: number): Promise<Clip> {
-  const frames = await set.frames(index), clip = await set.read(index);
+  // In this order a video is decoded once: reading all of it counts its frames as well.
+  const clip = await set.read(index), frames = await set.frames(index);
   checkClip(set, clip, frames);
   return clip;
 }

@@ -7,12 +7,13 @@ import { basename, extname, join } from "node:path";
 import { streamOf, uniform } from "../random.ts";
 import { accessError, FileFormatError } from "../io/errors.ts";
 import { isFile } from "../io/paths.ts";
-import { ACTION_ENDINGS } from "./actions.ts";
+import { openTensorFile } from "../io/open.ts";
+import { ACTION_ENDINGS, hasActions } from "./actions.ts";
 import type { DataSet } from "./clip.ts";
 import { type Item, itemSet, npzItem, videoItem } from "./items.ts";
 import { type Split, SPLITS } from "./world/world.ts";
 
-const VIDEO = /\.(mp4|avi|mov|mkv|webm|mpe?g|m4v|gif)$/i;
+const VIDEO = /\.(mp4|m4v|mov|3gp|mkv|webm|avi|ogv|mpe?g|vob|mts|m2ts|flv|wmv|y4m|gif)$/i;
 const IMAGE = /\.(png|jpe?g|webp|bmp|tiff?)$/i;
 
 /** What to make of a folder. */
@@ -83,7 +84,8 @@ function* search(folder: string, below: string): Generator<Found> {
   for (const { name, isFile } of entries) {
     // An npz beside a video holds its actions.
     if (isFile && name.endsWith(".npz") && !stems.has(basename(name, ".npz"))) {
-      yield { name: path(name), kind: "npz" };
+      const actions = beside(new Set([...files].filter((file) => file !== name)), basename(name, ".npz"));
+      yield { name: path(name), kind: "npz", actions: actions && join(folder, path(actions)) };
     }
   }
   for (const { name, isDirectory } of entries) {
@@ -114,8 +116,18 @@ export function splitOf(
   return place < test ? "test" : place < test + validation ? "validation" : "train";
 }
 
+/** Whether an archive holds actions. One that cannot be opened counts as if it did: reading it will say what is wrong. */
+function holdsActions(npz: string): boolean {
+  try {
+    using file = openTensorFile(npz);
+    return hasActions(file);
+  } catch {
+    return true;
+  }
+}
+
 /**
- * A folder as a data set. Every video, every npz with an array `video` (in DMLab's layout) and every folder of images is a
+ * A folder as a data set. Every video, every npz with an array of frames (`video` in DMLab's layout) and every folder of images is a
  * clip, at any depth, in the order of their names. Actions stand in a file of the same name (`walk.mp4` and `walk.csv`,
  * `.npy`, `.npz` or `.txt`; `actions.csv` inside a folder of images); either all clips have them or none.
  *
@@ -146,18 +158,19 @@ export function folderSet(options: FolderOptions): DataSet {
       }`,
     );
   }
-  const has = (clip: Found) => clip.kind === "npz" || clip.actions !== undefined;
+  const has = ({ name, kind, actions }: Found) =>
+    actions !== undefined || (kind === "npz" && holdsActions(join(folder, name)));
   const [some, none] = [chosen.find(has), chosen.find((clip) => !has(clip))];
   if (some && none) {
     throw new FileFormatError(
       join(folder, none.name),
-      `has no actions beside it (${
+      `has no actions in it or beside it (${
         ACTION_ENDINGS.join(", ")
       }), but ${some.name} has: either all clips have them or none`,
     );
   }
   const items = chosen.map(({ name, kind, actions }): Item =>
-    kind === "npz" ? npzItem(join(folder, name)) : videoItem(join(folder, name), { actions })
+    (kind === "npz" ? npzItem : videoItem)(join(folder, name), { actions })
   );
   return itemSet({
     name: `folder ${folder}${split ? ` (${split})` : ""}`,

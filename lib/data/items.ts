@@ -4,8 +4,9 @@
  * @module
  */
 import { FileFormatError } from "../io/errors.ts";
+import { frameArray } from "../io/frame_array.ts";
 import { type Frames, makeFrames } from "../io/frames.ts";
-import { elements, toFloat32 } from "../io/host.ts";
+import { toFloat32 } from "../io/host.ts";
 import { openTensorFile } from "../io/open.ts";
 import type { FileTensor, TensorFile } from "../io/tensor_file.ts";
 import { collectFrames, imageNames, probeVideo, readFrames } from "../io/video.ts";
@@ -55,21 +56,16 @@ function padded(frames: Frames, count: number): Frames {
 }
 
 /**
- * A video file or a folder of images.
+ * A video file or a folder of images. A video's frames are counted by decoding it, once: headers are wrong where the rate
+ * varies, where an edit list hides frames, and where the file is damaged.
  *
  * @param path The file or folder.
  * @param beside Actions and class.
  */
 export function videoItem(path: string, beside: Beside = {}): Item {
   let known: Promise<number> | undefined;
-  const count = async () => {
-    if (Deno.statSync(path).isDirectory) return imageNames(path).length;
-    const declared = (await probeVideo(path)).frames;
-    if (declared !== undefined) return declared;
-    let frames = 0;
-    for await (const part of readFrames(path)) frames += part.frames;
-    return frames;
-  };
+  const count = async () =>
+    Deno.statSync(path).isDirectory ? imageNames(path).length : (await probeVideo(path)).frames;
   const frames = () => known ??= count();
   return {
     source: path,
@@ -77,16 +73,17 @@ export function videoItem(path: string, beside: Beside = {}): Item {
     label: beside.label,
     frames,
     async read(asked) {
-      // All frames are what decodes, a range is what the file's head promises: check tells where they differ.
-      const total = await frames(), range = asked ?? whole(total), there = framesThere(range, total);
-      const select = asked ? { start: range.start, every: range.interval, count: there } : {};
+      const there = asked && framesThere(asked, await frames());
+      const select = asked ? { start: asked.start, every: asked.interval, count: there } : {};
       const found = await collectFrames(readFrames(path, select));
-      if (found.frames !== there) {
+      if (there !== undefined && found.frames !== there) {
         throw new FileFormatError(
           path,
-          `expected ${there} frames from ${range.start} on, found ${found.frames}`,
+          `expected ${there} frames from ${asked!.start} on, found ${found.frames}: it has changed`,
         );
       }
+      const total = await (asked ? frames() : known ??= Promise.resolve(found.frames));
+      const range = asked ?? whole(total);
       const actions = beside.actions === undefined
         ? undefined
         : actionsIn(beside.actions, readActionFile(beside.actions), total, range);
@@ -95,12 +92,17 @@ export function videoItem(path: string, beside: Beside = {}): Item {
   };
 }
 
+/** What a file of arrays holds: so many frames or latents, which are read on demand. */
+interface Content {
+  readonly total: number;
+  read(range: ClipRange): Pick<Clip, "frames" | "latents">;
+}
+
 /** A clip in a file of arrays: frames or latents in one, actions in another or in a file beside it. */
 function arrayItem(
   path: string,
   beside: Beside,
-  arrayOf: (file: TensorFile) => FileTensor,
-  contentOf: (array: FileTensor, range: ClipRange) => Pick<Clip, "frames" | "latents">,
+  contentOf: (file: TensorFile) => Content,
 ): Item {
   const opened = <T>(body: (file: TensorFile) => T): Promise<T> =>
     Promise.try(() => {
@@ -111,15 +113,15 @@ function arrayItem(
     source: path,
     files: filesOf(path, beside),
     label: beside.label,
-    frames: () => opened((file) => arrayOf(file).shape[0]),
+    frames: () => opened((file) => contentOf(file).total),
     read: (asked) =>
       opened((file) => {
-        const array = arrayOf(file), total = array.shape[0], range = asked ?? whole(total);
-        const content = contentOf(array, range), own = namedActions(file);
+        const content = contentOf(file), { total } = content, range = asked ?? whole(total);
+        const own = namedActions(file);
         const from = own || beside.actions === undefined ? path : beside.actions;
         const actions = own ?? (beside.actions === undefined ? undefined : readActionFile(beside.actions));
         return {
-          ...content,
+          ...content.read(range),
           actions: actions && actionsIn(from, actions, total, range),
           label: beside.label,
           source: path,
@@ -128,30 +130,23 @@ function arrayItem(
   };
 }
 
-/** The array of frames in an npz, as the DMLab files hold it. */
-function videoArray(file: TensorFile): FileTensor {
-  const tensor = file.tensors.get("video"), shape = tensor?.shape ?? [];
-  if (tensor?.dtype !== "U8" || shape.length !== 4 || shape[3] !== 3 || shape.includes(0)) {
-    const found = tensor ? `${tensor.dtype} [${shape}]` : [...file.tensors.keys()].join(", ") || "no array";
-    throw new FileFormatError(
-      file.path,
-      `expected "video" as 8-bit [frames, height, width, 3], found ${found}`,
-    );
-  }
-  return tensor;
-}
-
 /**
  * An npz archive in DMLab's layout: `video` as 8-bit `[F, H, W, 3]` and `actions` as integers `[F]`; the action of frame f
- * leads from frame f to frame f + 1.
+ * leads from frame f to frame f + 1. {@linkcode frameArray} says what else is taken.
  *
  * @param path The file.
  * @param beside Class; a file of actions, where the archive has none.
  */
 export const npzItem = (path: string, beside: Beside = {}): Item =>
-  arrayItem(path, beside, videoArray, (array, range) => {
-    const [, height, width] = array.shape, values = elements(array.read()) as Uint8Array;
-    return { frames: makeFrames(range.count, height, width, takeRange(values, height * width * 3, range)) };
+  arrayItem(path, beside, (file) => {
+    const array = frameArray(file);
+    return {
+      total: array.frames,
+      read(range) {
+        const { height, width, data } = array.read();
+        return { frames: makeFrames(range.count, height, width, takeRange(data, height * width * 3, range)) };
+      },
+    };
   });
 
 /** The array of latents in a file: the only one besides actions and label, whatever its name. */
@@ -172,9 +167,15 @@ function latentArray(file: TensorFile): FileTensor {
  * @param beside Class; a file of actions, where the file of latents has none.
  */
 export const latentItem = (path: string, beside: Beside = {}): Item =>
-  arrayItem(path, beside, latentArray, (array, range) => {
-    const [, C, H, W] = array.shape, data = takeRange(toFloat32(array.read()), C * H * W, range);
-    return { latents: { shape: [range.count, C, H, W], data } };
+  arrayItem(path, beside, (file) => {
+    const array = latentArray(file), [F, C, H, W] = array.shape;
+    return {
+      total: F,
+      read(range) {
+        const data = takeRange(toFloat32(array.read()), C * H * W, range);
+        return { latents: { shape: [range.count, C, H, W], data } };
+      },
+    };
   });
 
 /**

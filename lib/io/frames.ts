@@ -4,10 +4,6 @@
  * @module
  */
 
-import { FileFormatError, quote } from "./errors.ts";
-import type { HostTensor } from "./host.ts";
-import type { TensorFile } from "./tensor_file.ts";
-
 /** Frames of 8-bit RGB. */
 export interface Frames {
   /** Number of frames. */
@@ -39,42 +35,6 @@ export function makeFrames(frames: number, height: number, width: number, data?:
     throw new RangeError(`frames: [${sizes}, 3] needs ${expected} bytes, found ${data.byteLength}`);
   }
   return { frames, height, width, data: data ?? new Uint8Array(expected) };
-}
-
-/**
- * The frames in a tensor file (`.npz`, `.npy`, safetensors): the tensor called `name`, or else the only one that holds
- * 8-bit `[F, H, W, 3]`.
- *
- * @param file An open file.
- * @param name The tensor, where there are several.
- * @returns The tensor's name with its frames, as a view of its memory.
- * @throws {FileFormatError} If there is no such tensor, or several: all are listed with type and shape.
- */
-export function framesIn(file: TensorFile, name?: string): { readonly name: string; readonly clip: Frames } {
-  const holds = ({ dtype, shape }: Pick<HostTensor, "dtype" | "shape">) =>
-    dtype === "U8" && shape.length === 4 && shape[3] === 3 && shape[1] > 0 && shape[2] > 0;
-  const listed = () =>
-    [...file.tensors].slice(0, 12).map(([name, { dtype, shape }]) => `${quote(name)} ${dtype} [${shape}]`)
-      .join(", ");
-  if (name === undefined) {
-    const fitting = [...file.tensors].filter(([, tensor]) => holds(tensor)).map(([name]) => name);
-    if (fitting.length !== 1) {
-      const count = fitting.length === 0 ? "none" : `${fitting.length}, name one`;
-      throw new FileFormatError(
-        file.path,
-        `expected one U8 tensor [F, H, W, 3], found ${count}: ${listed() || "empty"}`,
-      );
-    }
-    name = fitting[0];
-  }
-  const { dtype, shape, data } = file.read(name);
-  if (!holds({ dtype, shape })) {
-    throw new FileFormatError(
-      file.path,
-      `${quote(name)}: expected U8 [F, H, W, 3], found ${dtype} [${shape}]`,
-    );
-  }
-  return { name, clip: makeFrames(shape[0], shape[1], shape[2], data) };
 }
 
 /**

@@ -1,13 +1,13 @@
 /**
- * Single images of every kind: PNG here, JPEG, WebP, BMP and TIFF through ffmpeg. An image is told by its content and comes
- * to ffmpeg through a pipe, so that no part of its name is taken as a pattern (`shot%d.bmp`), a protocol or an option.
+ * Single images of every kind: PNG here, JPEG, WebP, BMP and TIFF through ffmpeg, in-process where there is none. An image is told
+ * by its content and comes to ffmpeg as bytes, so that no part of its name is taken as a pattern (`shot%d.bmp`), a protocol or an option.
  *
  * Transparency has one rule, whatever the format: the picture is laid over black.
  *
  * @module
  */
 import { FileFormatError } from "./errors.ts";
-import { ffmpegPath, RunningFfmpeg } from "./ffmpeg.ts";
+import { startFfmpeg } from "./decode.ts";
 import { type Frames, makeFrames } from "./frames.ts";
 import { MOST_PIXELS, overBlack, readPng } from "./image.ts";
 import { openSource } from "./source.ts";
@@ -50,41 +50,6 @@ export function isStill(path: string): boolean {
   return format !== undefined && format !== "gif" && format !== "apng" && !/\.mjpe?g$/i.test(path);
 }
 
-/** Names that ffmpeg might take as a pattern for other files, unless the ending is one that it never does that for. */
-const PATTERN = /[%*?{}[\]]/;
-const VIDEO =
-  /\.(mp4|m4v|mov|qt|mkv|webm|avi|mpe?g|m2?ts|mts|vob|flv|f4v|wmv|asf|og[gvm]|3g[p2]|mxf|nut|y4m|ivf|mjpe?g|h26[45]|hevc|av1)$/i;
-
-/** How ffmpeg has to open a file that holds many frames. */
-export interface LiteralInput {
-  /** Arguments up to the input's name. */
-  readonly args: readonly string[];
-  /** Filters that lay transparent frames over black; exact where transparency is all or nothing, as in a GIF. */
-  readonly filters: readonly string[];
-}
-
-/**
- * What makes ffmpeg take a name as nothing but a name: animated images get their demuxer said, because the one that ffmpeg
- * would choose for a name like `walk%d.gif` reads other files.
- *
- * @param path The file.
- * @throws {FileFormatError} If the name might be a pattern and the content does not say what it is.
- * @throws {FileAccessError} If it cannot be opened.
- */
-export function literalInput(path: string): LiteralInput {
-  const format = imageFormat(path);
-  if (format !== undefined) {
-    return { args: ["-f", format], filters: ["format=gbrap", "premultiply=inplace=1"] };
-  }
-  if (PATTERN.test(path) && !VIDEO.test(path)) {
-    throw new FileFormatError(
-      path,
-      "has a name that ffmpeg may take as a pattern (% * ? { } [ ]): rename it",
-    );
-  }
-  return { args: [], filters: [] };
-}
-
 /**
  * Reads one image: PNG, JPEG, WebP, BMP or TIFF, whatever its name. What is transparent is laid over black.
  *
@@ -92,7 +57,7 @@ export function literalInput(path: string): LiteralInput {
  * @param stallSeconds Give up when ffmpeg has not brought the picture after so long.
  * @returns A single RGB frame.
  * @throws {FileFormatError} If it is none of these, or damaged.
- * @throws {FileAccessError} If the file cannot be opened, or ffmpeg is needed and missing or not permitted.
+ * @throws {FileAccessError} If the file cannot be opened, or `FAR_FFMPEG` names no ffmpeg.
  */
 export async function readStill(path: string, stallSeconds = 120): Promise<Frames> {
   using source = openSource(path);
@@ -124,27 +89,31 @@ async function decodeStill(
   format: ImageFormat,
   stallSeconds: number,
 ): Promise<Frames> {
-  const { path: binary } = await ffmpegPath();
-  const args = [
-    ...["-hide_banner", "-v", "error", "-max_pixels", String(MOST_PIXELS)],
-    ...format === "jpeg_pipe" ? ["-err_detect", "explode"] : [], // damage inside is an error, not a gray area
-    // All bytes are one picture: ffmpeg cannot ask a pipe for its length.
-    ...["-protocol_whitelist", "pipe", "-f", format, "-frame_size", String(bytes.byteLength), "-i", "pipe:0"],
-    ...["-map", "0:v:0", "-frames:v", "1"],
-    ...["-sws_flags", "accurate_rnd+full_chroma_int+bicubic", "-pix_fmt", "rgba", "-c:v", "pam"],
-    ...["-f", "image2pipe", "pipe:1"],
-  ];
-  const process = new RunningFfmpeg(binary, args, true);
+  const { running } = await startFfmpeg({
+    input: [
+      ...["-max_pixels", String(MOST_PIXELS)],
+      ...format === "jpeg_pipe" ? ["-err_detect", "explode"] : [], // damage inside is an error, not a gray area
+      // All bytes are one picture: ffmpeg cannot ask a pipe for its length.
+      ...["-f", format, "-frame_size", String(bytes.byteLength)],
+    ],
+    output: () => [
+      ...["-map", "0:v:0", "-frames:v", "1"],
+      ...["-sws_flags", "accurate_rnd+full_chroma_int+bicubic", "-pix_fmt", "rgba", "-c:v", "pam"],
+      ...["-f", "image2pipe"],
+    ],
+  });
   let late = false;
   const alarm = setTimeout(() => {
     late = true;
-    process.stop();
+    running.stop();
   }, stallSeconds * 1000);
   try {
-    const feeding = new Blob([bytes]).stream().pipeTo(process.stdin).catch(() => {}); // it may have read enough
-    const pam = new Uint8Array(await new Response(process.stdout).arrayBuffer());
+    const feeding = running.write(bytes).then(() => running.close()).catch(() => {}); // it may have read enough
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    for (let part; (part = await running.read());) parts.push(part);
     await feeding;
-    const { success, said } = await process.end();
+    const pam = new Uint8Array(await new Blob(parts).arrayBuffer());
+    const { success, said } = await running.end();
     const picture = success ? fromPam(pam, format === "tiff_pipe" && isPremultiplied(bytes)) : undefined;
     if (picture !== undefined) return picture;
     if (late) throw new FileFormatError(path, `ffmpeg brought nothing for ${stallSeconds} seconds`);
@@ -154,7 +123,7 @@ async function decodeStill(
     );
   } finally {
     clearTimeout(alarm);
-    await process.stop();
+    await running.stop();
   }
 }
 

@@ -1,14 +1,16 @@
 /**
- * Frames out of videos, animated images and folders of images: streamed from ffmpeg with bounded memory.
+ * Frames out of videos, animated images and folders of images, one by one in bounded memory: by an ffmpeg that may be run,
+ * else in-process.
  *
  * @module
  */
 import { join } from "node:path";
-import { accessError, FileAccessError, FileFormatError } from "./errors.ts";
-import { ffmpegPath, ffprobePath, RunningFfmpeg } from "./ffmpeg.ts";
+import { Complaint, damaged, openContainer, outputOf, stampOf } from "./decode.ts";
+import { accessError, FileFormatError } from "./errors.ts";
 import { type Fit, fitFrames, type Frames, makeFrames, sliceFrames } from "./frames.ts";
+import { gifFrames } from "./gif.ts";
 import { PpmReader } from "./ppm.ts";
-import { isStill, literalInput, readStill } from "./still.ts";
+import { isStill, readStill } from "./still.ts";
 
 /** Which frames to read, and at which size. */
 export interface ReadOptions {
@@ -28,138 +30,31 @@ export interface ReadOptions {
   readonly fit?: Fit;
   /** Give up when ffmpeg brings nothing for so long; 120 seconds when absent. */
   readonly stallSeconds?: number;
-  /** Told what ffmpeg said about a file that it could read in full all the same. */
-  readonly onWarning?: (line: string) => void;
 }
 
-/** What a video says about itself. */
+/** What a video is, by its frames. */
 export interface VideoInfo {
   /** Rows as shown, after rotation. */
   readonly height: number;
   /** Columns as shown, after rotation. */
   readonly width: number;
-  /** Frames a second, averaged. */
+  /** Frames that were found. */
+  readonly frames: number;
+  /** When each of them is shown, in seconds from the first one. */
+  readonly times: Float64Array;
+  /** Frames a second, averaged over these times; 25 for a single frame. */
   readonly fps: number;
-  /** Frames as the container counts them, or else duration times rate; undefined if neither is known. */
-  readonly frames: number | undefined;
-  /** Seconds. */
-  readonly duration: number | undefined;
-  /** Codec, in ffmpeg's words. */
-  readonly codec: string;
 }
 
-/** A path as ffmpeg takes it: a file, never an option, a pattern or another protocol. */
-function inputArgs(path: string): string[] {
-  return ["-protocol_whitelist", "file,pipe", ...literalInput(path).args, "-i", `file:${path}`];
-}
-
-function checkFile(path: string): void {
-  let info: Deno.FileInfo;
-  try {
-    info = Deno.statSync(path);
-  } catch (error) {
-    throw accessError(path, "cannot open", error);
-  }
-  if (!info.isFile) throw new FileAccessError(path, "expected a regular file");
-  if (info.size === 0) throw new FileFormatError(path, "expected a video, found an empty file");
-}
-
-async function output(
-  binary: string,
-  args: string[],
-): Promise<{ code: number; stdout: string; stderr: string }> {
-  const { code, stdout, stderr } = await new Deno.Command(binary, { args, stdin: "null" }).output();
-  const decoder = new TextDecoder();
-  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
-}
-
-function ratio(text: unknown): number {
-  const [over, under = 1] = String(text).split("/").map(Number);
-  return over / under;
-}
-
-function positive(value: number): number | undefined {
-  return Number.isFinite(value) && value > 0 ? value : undefined;
-}
-
-/** What ffprobe knows; undefined if there is no ffprobe or it may not run. */
-async function probeWithFfprobe(path: string, ffmpeg: string): Promise<VideoInfo | undefined> {
-  const fields =
-    "stream=width,height,avg_frame_rate,r_frame_rate,nb_frames,duration,codec_name:stream_tags=rotate:" +
-    "stream_side_data=rotation:format=duration";
-  const args = [
-    "-v",
-    "error",
-    "-select_streams",
-    "v:0",
-    "-show_entries",
-    fields,
-    "-of",
-    "json",
-    ...inputArgs(path),
-  ];
-  let text: string;
-  try {
-    text = (await output(ffprobePath(ffmpeg), args)).stdout;
-  } catch {
-    return undefined;
-  }
-  const { streams: [stream] = [], format = {} } = JSON.parse(text || "{}");
-  if (stream === undefined || !positive(stream.width) || !positive(stream.height)) return undefined;
-  const rotation = Number(stream.side_data_list?.[0]?.rotation ?? stream.tags?.rotate ?? 0);
-  const sides = [stream.height, stream.width];
-  const [height, width] = Math.abs(rotation) % 180 === 90 ? sides.reverse() : sides;
-  const fps = positive(ratio(stream.avg_frame_rate)) ?? positive(ratio(stream.r_frame_rate)) ?? 25;
-  const duration = positive(Number(stream.duration)) ?? positive(Number(format.duration));
-  const frames = positive(Number(stream.nb_frames)) ?? (duration && Math.round(duration * fps));
-  return { height, width, fps, frames, duration, codec: String(stream.codec_name) };
-}
-
-/** What ffmpeg prints about its input. */
-async function probeWithFfmpeg(path: string, ffmpeg: string): Promise<VideoInfo> {
-  const { stderr } = await output(ffmpeg, ["-nostdin", "-hide_banner", ...inputArgs(path)]);
-  const stream = /Stream #.*?: Video: (\w+).*?, (\d+)x(\d+)/.exec(stderr);
-  if (stream === null) {
-    const line = stderr.trim().split("\n").findLast((text) => !text.startsWith("At least one output")) ?? "";
-    throw new FileFormatError(path, `expected a video, found none: ffmpeg says "${line.trim()}"`);
-  }
-  const sides = [Number(stream[3]), Number(stream[2])];
-  const turned = /rotat(?:e|ion)\D*?(-?\d+)/.exec(stderr);
-  const [height, width] = Math.abs(Number(turned?.[1] ?? 0)) % 180 === 90 ? sides.reverse() : sides;
-  const fps = positive(Number(/([\d.]+) fps/.exec(stderr)?.[1])) ?? 25;
-  const clock = /Duration: (\d+):(\d+):([\d.]+)/.exec(stderr);
-  const duration = clock
-    ? positive(Number(clock[1]) * 3600 + Number(clock[2]) * 60 + Number(clock[3]))
-    : undefined;
-  return { height, width, fps, frames: duration && Math.round(duration * fps), duration, codec: stream[1] };
-}
-
-/**
- * Size, rate and length of a video, as its header says.
- *
- * @param path The file.
- * @throws {FileFormatError} If ffmpeg finds no video in it.
- * @throws {FileAccessError} If the file or ffmpeg is missing or not permitted.
- */
-export async function probeVideo(path: string): Promise<VideoInfo> {
-  checkFile(path);
-  if (isStill(path)) {
-    const { height, width } = await readStill(path);
-    return { height, width, fps: 25, frames: 1, duration: undefined, codec: "image" };
-  }
-  const { path: ffmpeg } = await ffmpegPath();
-  return await probeWithFfprobe(path, ffmpeg) ?? await probeWithFfmpeg(path, ffmpeg);
-}
-
-function checkOptions({ start = 0, every = 1, count = 1, last = 1, fps = 1, ...options }: ReadOptions): void {
+function checkOptions({ start = 0, every = 1, count = 1, last = 1, fps, ...options }: ReadOptions): void {
   const whole = { start: [start, 0], every: [every, 1], count: [count, 1], last: [last, 1] };
   for (const [name, [value, least]] of Object.entries(whole)) {
     if (!Number.isSafeInteger(value) || value < least) {
       throw new RangeError(`readFrames: ${name} must be a whole number of at least ${least}, found ${value}`);
     }
   }
-  if (!(fps > 0)) throw new RangeError(`readFrames: fps must be above 0, found ${fps}`);
-  if (fps !== 1 && every !== 1) throw new RangeError("readFrames: every and fps exclude each other");
+  if (fps !== undefined && !(fps > 0)) throw new RangeError(`readFrames: fps must be above 0, found ${fps}`);
+  if (fps !== undefined && every !== 1) throw new RangeError("readFrames: every and fps exclude each other");
   const sides = Object.values(options.size ?? {});
   if (!sides.every((side) => Number.isSafeInteger(side) && side > 0)) {
     throw new RangeError(`readFrames: size must be positive whole numbers, found ${sides.join("x")}`);
@@ -176,14 +71,15 @@ function everyFrameOnce(version: string): string[] {
   return old || /^20\d{6}/.test(version) ? ["-vsync", "0"] : ["-fps_mode", "passthrough"];
 }
 
-function decodeArgs(path: string, version: string, options: ReadOptions): string[] {
+/** Every frame of the file once, and bytes that are its pixels. */
+function frameArgs(demuxer: string, version: string, options: ReadOptions): string[] {
   const { start = 0, every = 1, fps, count } = options;
   const filters: string[] = [];
   if (start > 0 || every > 1) filters.push(`select=gte(n\\,${start})*not(mod(n-${start}\\,${every}))`);
   if (fps !== undefined) filters.push(`fps=${fps}`);
-  filters.push(...literalInput(path).filters);
+  if (demuxer === "apng") filters.push("format=gbrap", "premultiply=inplace=1"); // transparency over black
   return [
-    ...["-nostdin", "-hide_banner", "-v", "error", ...inputArgs(path), "-map", "0:v:0"],
+    ...["-map", "0:V:0"],
     ...filters.length > 0 ? ["-vf", filters.join(",")] : [],
     ...fps === undefined ? everyFrameOnce(version) : [],
     ...count !== undefined ? ["-frames:v", String(count)] : [],
@@ -199,87 +95,130 @@ function decodeArgs(path: string, version: string, options: ReadOptions): string
       "-f",
       "image2pipe",
     ],
-    "pipe:1",
   ];
 }
 
-/** Waits for a promise, but not for ever. */
-async function within<T>(promise: Promise<T>, seconds: number, late: () => Error): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const alarm = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(late()), seconds * 1000);
-  });
+/** Frames of a file that ffmpeg reads; refuses one that is not intact, when it has come to the end of what is asked. */
+async function* decode(path: string, demuxer: string, options: ReadOptions): AsyncGenerator<Frames> {
+  const task = { input: ["-f", demuxer], output: (version: string) => frameArgs(demuxer, version, options) };
+  const frames = new PpmReader(path);
+  let count = 0;
   try {
-    return await Promise.race([promise, alarm]);
-  } finally {
-    clearTimeout(timer);
+    for await (const bytes of outputOf(path, task, options.stallSeconds)) {
+      for (const frame of frames.push(bytes)) {
+        count++;
+        yield frame;
+      }
+    }
+  } catch (error) {
+    if (error instanceof Complaint) throw await damaged(path, demuxer, count, error.said);
+    throw error;
+  }
+  if (frames.pending > 0) throw await damaged(path, demuxer, count, "");
+  if (count === 0) {
+    throw new FileFormatError(path, `expected a video, found no frame from ${options.start ?? 0} on`);
   }
 }
 
-async function* decode(path: string, options: ReadOptions): AsyncGenerator<Frames> {
-  checkFile(path);
+/** Frames of a GIF, chosen as ffmpeg's filters would. */
+async function* readGif(path: string, options: ReadOptions): AsyncGenerator<Frames> {
+  const { start = 0, every = 1, fps, count = Infinity } = options;
+  let index = 0, found = 0;
+  for (const { image, time, duration } of gifFrames(path)) {
+    const chosen = index >= start && (index - start) % every === 0;
+    const repeats = fps === undefined ? 1 : Math.round((time + duration) * fps) - Math.round(time * fps);
+    for (let i = 0; chosen && i < repeats && found < count; i++, found++) yield await Promise.resolve(image);
+    if (found === count) return;
+    index++;
+  }
+  if (found === 0) throw new FileFormatError(path, `expected a video, found no frame from ${start} on`);
+}
+
+async function* readVideo(path: string, options: ReadOptions): AsyncGenerator<Frames> {
+  stampOf(path); // refuses what is no file
   if (isStill(path)) {
     const { start = 0 } = options;
     if (start > 0) throw new FileFormatError(path, `is a single image, expected a frame number ${start}`);
     return yield await readStill(path, options.stallSeconds);
   }
-  const { path: binary, version } = await ffmpegPath();
-  const process = new RunningFfmpeg(binary, decodeArgs(path, version, options));
-  const stall = options.stallSeconds ?? 120;
-  const reader = process.stdout.getReader();
-  const frames = new PpmReader(path);
-  let count = 0;
-  try {
-    for (;;) {
-      const { done, value } = await within(
-        reader.read(),
-        stall,
-        () => new FileFormatError(path, `ffmpeg brought nothing for ${stall} seconds after frame ${count}`),
-      );
-      if (done) break;
-      for (const frame of frames.push(value)) {
-        count++;
-        yield frame;
-      }
-    }
-    const { success, said } = await process.end();
-    await checkEnd(path, options, count, frames.pending, success, said);
-  } finally {
-    await process.stop();
-    await reader.cancel().catch(() => {});
-  }
+  const { demuxer } = openContainer(path);
+  yield* demuxer === "gif" ? readGif(path, options) : decode(path, demuxer, options);
 }
 
-/** Whether ffmpeg read all that there is to read. */
-async function checkEnd(
-  path: string,
-  options: ReadOptions,
-  count: number,
-  pending: number,
-  success: boolean,
-  said: string,
-): Promise<void> {
-  const quoted = said === "" ? "" : `: ffmpeg says "${said}"`;
-  if (!success || pending > 0) {
-    throw new FileFormatError(path, `cannot be decoded beyond frame ${count}${quoted}`);
+/** What was found out by decoding, for as long as the file stays the same. */
+const probed = new Map<string, { readonly stamp: string; readonly info: Promise<VideoInfo> }>();
+
+/**
+ * Size, number and times of a video's frames, found by decoding it: what a header says is not believed, because variable frame
+ * rates, edit lists and damage make it wrong. The result is kept in memory while the process runs.
+ *
+ * @param path The file.
+ * @param most Looks at so many frames only, where their rate is all that is wanted; all when absent.
+ * @throws {FileFormatError} If it is no video, ends early or does not decode.
+ * @throws {FileAccessError} If the file is missing or not permitted.
+ */
+export function probeVideo(path: string, most?: number): Promise<VideoInfo> {
+  return Promise.try(() => {
+    const stamp = stampOf(path), key = `${most ?? "all"} ${path}`, before = probed.get(key);
+    if (before?.stamp === stamp) return before.info;
+    const info = probe(path, most);
+    probed.set(key, { stamp, info });
+    info.catch(() => probed.delete(key));
+    return info;
+  });
+}
+
+async function probe(path: string, most?: number): Promise<VideoInfo> {
+  if (isStill(path)) {
+    const { height, width } = await readStill(path);
+    return { height, width, frames: 1, times: new Float64Array(1), fps: 25 };
   }
-  const { start = 0, every = 1 } = options;
-  const whole = options.fps === undefined && options.count === undefined;
-  if (said !== "" && whole && count > 0) {
-    // Some damage costs frames, some does not: only the container's own count can tell.
-    const declared = (await probeVideo(path).catch(() => undefined))?.frames ?? 0;
-    const expected = Math.max(0, Math.ceil((declared - start) / every));
-    if (count < expected) {
-      throw new FileFormatError(
-        path,
-        `expected ${expected} frames, found ${count} (truncated or damaged)${quoted}`,
-      );
+  const { demuxer } = openContainer(path), times: number[] = [];
+  let size = [0, 0];
+  if (demuxer === "gif") {
+    for (const { image, time } of gifFrames(path)) {
+      size = [image.width, image.height];
+      if (times.push(time) === most) break;
+    }
+  } else {
+    const output = (version: string) => [
+      ...[
+        "-map",
+        "0:V:0",
+        ...everyFrameOnce(version),
+        ...most === undefined ? [] : ["-frames:v", String(most)],
+      ],
+      // Frames go nowhere, their times come out in the container's own clock.
+      ...["-c:v", "wrapped_avframe", "-enc_time_base", "-1", "-f", "framecrc"],
+    ];
+    const decoder = new TextDecoder();
+    let text = "", clock = NaN;
+    try {
+      for await (const bytes of outputOf(path, { input: ["-f", demuxer], output })) {
+        const lines = (text + decoder.decode(bytes, { stream: true })).split("\n");
+        text = lines.pop()!;
+        for (const line of lines) {
+          const head = /^#(tb|dimensions) 0: (\d+)[/x](\d+)/.exec(line);
+          if (head?.[1] === "tb") clock = Number(head[2]) / Number(head[3]);
+          else if (head) size = [Number(head[2]), Number(head[3])];
+          else if (!line.startsWith("#")) times.push(Number(line.split(",")[2]) * clock);
+        }
+      }
+    } catch (error) {
+      if (error instanceof Complaint) throw await damaged(path, demuxer, times.length, error.said);
+      throw error;
     }
   }
-  if (count === 0) {
-    throw new FileFormatError(path, `expected a video, found no frame from ${start} on${quoted}`);
-  }
-  if (said !== "") options.onWarning?.(`${path}: ffmpeg says "${said}"`);
+  if (times.length === 0) throw new FileFormatError(path, "expected a video, found no frame");
+  const first = times[0], last = times[times.length - 1], frames = times.length;
+  const fps = frames > 1 && last > first ? (frames - 1) / (last - first) : 25;
+  return {
+    height: size[1],
+    width: size[0],
+    frames,
+    times: Float64Array.from(times, (time) => time - first),
+    fps,
+  };
 }
 
 /**
@@ -330,17 +269,18 @@ async function* lastOf(frames: AsyncIterable<Frames>, last: number): AsyncGenera
 }
 
 /**
- * Reads frames one by one, as many as there are, in memory for a few of them: of a video (whatever ffmpeg reads), an
- * animated GIF, or a folder of images in the natural order of their names.
+ * Reads frames one by one, in memory for a few of them: of a video, an animated GIF, or a folder of images in the natural
+ * order of their names.
  *
- * A file that breaks off is an error, at its end at the latest: when ffmpeg fails, and when it complains and brings fewer
- * frames than the file's own header counts.
+ * Each stored frame that a player would show comes once, in the order in which it is shown, turned as the file says; with a
+ * variable frame rate, neighbours may be any time apart (`fps` resamples). A file that is cut off or damaged is an error:
+ * before the first frame where the container tells, at the end of what is read where only decoding tells.
  *
  * @param path The file or folder.
  * @param options Which frames, and at which size.
- * @returns Single frames. Ending the loop early ends ffmpeg.
+ * @returns Single frames. Ending the loop early ends the decoder.
  * @throws {FileFormatError} If the file is damaged or holds no such frame; sizes that change without `size` being given.
- * @throws {FileAccessError} If the file or ffmpeg is missing or not permitted.
+ * @throws {FileAccessError} If the file is missing or not permitted, or `FAR_FFMPEG` names no ffmpeg.
  * @throws {RangeError} If the options contradict each other.
  */
 export async function* readFrames(path: string, options: ReadOptions = {}): AsyncGenerator<Frames> {
@@ -351,7 +291,7 @@ export async function* readFrames(path: string, options: ReadOptions = {}): Asyn
   } catch (error) {
     throw accessError(path, "cannot open", error);
   }
-  const all = folder ? readFolder(path, options) : decode(path, options);
+  const all = folder ? readFolder(path, options) : readVideo(path, options);
   let first: Frames | undefined;
   for await (const frame of options.last !== undefined && !folder ? lastOf(all, options.last) : all) {
     if (options.size !== undefined) {
