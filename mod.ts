@@ -42,6 +42,27 @@ export type { HostDType, HostTensor, LazyTensor } from "./lib/io/host.ts";
 export type { FileTensor, TensorFile, TensorFormat } from "./lib/io/tensor_file.ts";
 export { type Key, normal, streamOf, uniform } from "./lib/random.ts";
 
+// From a clip to what follows it.
+export {
+  decodeClip,
+  encodeClip,
+  loadModel,
+  type LoadOptions,
+  Model,
+  type Prediction,
+  type PredictOptions,
+  rollout,
+} from "./lib/pipeline/model.ts";
+export { type Clip, type ClipOptions, readClip } from "./lib/pipeline/clip.ts";
+export type { Decoded, Latents } from "./lib/pipeline/codec.ts";
+export type { Autoencoder, ModelChoice } from "./lib/pipeline/models.ts";
+export type { Card, KindBound } from "./lib/pipeline/bundled.ts";
+export type { Part, Weights, WeightType } from "./lib/pipeline/weights.ts";
+export { type LoadedTransformer, Rollout, type RolloutOptions } from "./lib/pipeline/rollout.ts";
+export { ChoiceError } from "./lib/pipeline/choice.ts";
+export type { Fit, Frames } from "./lib/io/frames.ts";
+export type { DcaeConfig, DcaeStage } from "./lib/dcae/config.ts";
+
 // The model.
 export { type FarConfig, farConfig, farShapes } from "./lib/far/config.ts";
 export { far, type FarInput, type FarOptions } from "./lib/far/transformer.ts";

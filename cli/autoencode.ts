@@ -15,14 +15,15 @@ import { isThere } from "../lib/io/paths.ts";
 import { probeVideo, readFrames } from "../lib/io/video.ts";
 import { VIDEO_ENDINGS, writeVideo } from "../lib/io/video_write.ts";
 import { choice, integer, path, real, texts, UsageError, type Values, verb } from "./args.ts";
-import { clipFlags, readClip } from "./clip.ts";
+import { isWorld, readClip } from "../lib/pipeline/clip.ts";
+import { clipFlags, clipOptions } from "./clip_flags.ts";
 import { dcaeCost, measureRates, refuseTooLarge, secondsAt } from "./estimate.ts";
 import { encodeSet, setToEncode } from "./encode_set.ts";
 import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { type Run, runAlone, runJob } from "./job.ts";
-import { chooseDcae, modelFlags } from "./models.ts";
+import { chooseDcae } from "../lib/pipeline/models.ts";
+import { modelChoice, modelFlags } from "./model_flags.ts";
 import { bytes, duration } from "./report.ts";
-import { isWorld } from "./world_clip.ts";
 import { batchesOf, decodeStream, encodeStream, framesPerBatch, latentSize } from "../lib/pipeline/codec.ts";
 
 const vaeFlags = {
@@ -113,17 +114,14 @@ async function encodeClip(file: string, f: Values<typeof encodeFlags>): Promise<
   if (!/\.(safetensors|npz)$/i.test(f.to)) {
     throw new UsageError(`--to: expected a name ending in .safetensors or .npz, found ${f.to}`);
   }
-  const vae = chooseDcae(f), side = f.size ?? vae.side;
+  const vae = chooseDcae(modelChoice(f)), side = f.size ?? vae.side;
   vae.weights.verify();
   await runAlone(f, "stopping", async (at) => {
     const device = await at.openDevice();
     let batches: Iterable<Frames> | AsyncIterable<Frames>, total: number | undefined, fps: number | undefined;
     let size: readonly [number, number] = [side, side];
     if (isWorld(file) || /\.(npz|npy|safetensors)$/i.test(file)) {
-      const { frames } = await readClip(file, { ...f, actions: undefined }, {
-        count: f.count ?? Infinity,
-        side,
-      });
+      const { frames } = await readClip(file, { ...clipOptions(f), frames: f.count, side });
       [batches, total, size] = [batchesOf(frames), frames.frames, [frames.height, frames.width]];
     } else {
       const select = f["from-fps"] === undefined ? { every: f.every } : { fps: f["from-fps"] };
@@ -187,7 +185,7 @@ async function decodeClip(file: string, f: Values<typeof decodeFlags>): Promise<
       `--to: expected a name ending in ${VIDEO_ENDINGS.join(", ")} or .npz, found ${f.to}`,
     );
   }
-  const vae = chooseDcae(f);
+  const vae = chooseDcae(modelChoice(f));
   const { latents, metadata } = readLatents(file, vae.config.latentChannels);
   vae.weights.verify();
   await runAlone(f, "stopping", async (at) => {
@@ -278,7 +276,7 @@ export const encodeVerb = verb({
       out: { path: f.to, flag: "--to" },
       sources,
       stopping: "stopping after this clip",
-    }, (job) => encodeSet(job, chooseDcae(flags), set));
+    }, (job) => encodeSet(job, chooseDcae(modelChoice(f)), set));
   },
 });
 

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { environment } from "../lib/io/environment.ts";
 
 /** What a piece of text is. */
 export type Tone = "heading" | "name" | "warning" | "error";
@@ -13,12 +14,6 @@ const CODES: Readonly<Record<Tone, readonly [number, number]>> = {
   warning: [33, 39],
   error: [31, 39],
 };
-
-/** One environment variable, or undefined where it is not there or may not be read. Never asks for permission. */
-export function environment(name: string): string | undefined {
-  const { state } = Deno.permissions.querySync({ name: "env", variable: name });
-  return state === "granted" ? Deno.env.get(name) : undefined;
-}
 
 /**
  * Whether a stream gets colours: FORCE_COLOR asks for them (0 forbids them), then

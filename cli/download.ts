@@ -6,16 +6,8 @@
 import { accessError, FileAccessError } from "../lib/io/errors.ts";
 import { UsageError } from "./args.ts";
 import type { Progress } from "./progress.ts";
+import type { ServerToken } from "../lib/pipeline/zoo.ts";
 import { bytes } from "./report.ts";
-
-/** A token, and the only server that it may be sent to. */
-export interface ServerToken {
-  /** Variable that it comes from, for messages. */
-  readonly variable: string;
-  readonly value: string;
-  /** Scheme, host and port. */
-  readonly origin: string;
-}
 
 /** What to download and how. */
 export interface Download {

@@ -14,9 +14,9 @@ import { readOptions } from "../lib/train/options.ts";
 import { UsageError } from "./args.ts";
 import { WORKING, writeInParts } from "./clip_parts.ts";
 import { encodeImages } from "../lib/pipeline/codec.ts";
-import { fileHash } from "./hash.ts";
+import { fileHash } from "../lib/io/hash.ts";
 import type { Job } from "./job.ts";
-import type { chooseDcae } from "./models.ts";
+import type { chooseDcae } from "../lib/pipeline/models.ts";
 
 /** What to encode. */
 export interface SetToEncode {

@@ -32,10 +32,11 @@ import {
 } from "./evaluation.ts";
 import { refuseTooLarge } from "./estimate.ts";
 import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
-import { fileHash } from "./hash.ts";
+import { fileHash } from "../lib/io/hash.ts";
 import { deviceOf, type Job, runJob } from "./job.ts";
-import { withCard } from "./bundled.ts";
-import { chooseDcae, chooseFar, modelFlags, requireWeights } from "./models.ts";
+import { withCard } from "./card.ts";
+import { chooseDcae, chooseFar, requireWeights } from "../lib/pipeline/models.ts";
+import { modelChoice, modelFlags } from "./model_flags.ts";
 import { RESULT_FILE, SCORE_PROTOCOL, writeResult } from "./outputs.ts";
 import { bytes, duration } from "./report.ts";
 
@@ -127,7 +128,7 @@ async function evaluate(call: Call<Flags>): Promise<void> {
   const { flags, operands: [what = "world"] } = withCard("evaluate", call);
   const f = flags as EvaluateFlags;
   if (f.short > f.ctx) throw new UsageError(`--short: expected at most --ctx ${f.ctx}, found ${f.short}`);
-  requireWeights(f);
+  requireWeights(modelChoice(f));
   await runJob({
     verb: "evaluate",
     declared: evaluateFlags,
@@ -140,7 +141,8 @@ async function evaluate(call: Call<Flags>): Promise<void> {
 
 async function evaluateSet(job: Job, f: EvaluateFlags, what: string): Promise<void> {
   const { progress, folder } = job;
-  const far = chooseFar(f), vae = chooseDcae(f), { set, interval, memory } = clipsOf(what, f, vae.side);
+  const chosen = modelChoice(f), far = chooseFar(chosen), vae = chooseDcae(chosen);
+  const { set, interval, memory } = clipsOf(what, f, vae.side);
   const count = Math.min(f.clips, set.length), frames = f.ctx + f.pred;
   if (far.config.condition?.type === "action" && !set.actions) {
     throw new UsageError(`${set.name}: has no actions and ${far.name} needs one per frame`);

@@ -6,7 +6,7 @@
 import type { DeviceName } from "../kernels/device.ts";
 import { openDevice, type Opened } from "../kernels/open.ts";
 import { choice, integer, toggle, UsageError } from "./args.ts";
-import { environment } from "./report.ts";
+import { environment } from "../lib/io/environment.ts";
 
 const DEVICES = ["auto", "webgpu", "cpu"] as const;
 

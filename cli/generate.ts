@@ -5,10 +5,11 @@
  */
 import { makeFrames } from "../lib/io/frames.ts";
 import { type Call, type Flags, integer, path, UsageError, type Values, verb } from "./args.ts";
-import { checkActions, readActions } from "./clip.ts";
-import { labelNumber } from "./labels.ts";
-import { chooseDcae, chooseFar, requireWeights } from "./models.ts";
-import { withCard } from "./bundled.ts";
+import { checkActions, readActions } from "../lib/pipeline/clip.ts";
+import { labelNumber } from "../lib/pipeline/labels.ts";
+import { chooseDcae, chooseFar, requireWeights } from "../lib/pipeline/models.ts";
+import { modelChoice } from "./model_flags.ts";
+import { withCard } from "./card.ts";
 import { predictFlags } from "./predict.ts";
 import { type Job, runJob } from "./job.ts";
 import { runPrediction } from "./run_prediction.ts";
@@ -37,7 +38,7 @@ const flags = {
 
 async function generate(call: Call<Flags>): Promise<void> {
   const f = readSettings("generate", flags, withCard("generate", call)).flags as Values<typeof flags>;
-  requireWeights(f);
+  requireWeights(modelChoice(f));
   await runJob({
     verb: "generate",
     declared: flags,
@@ -49,7 +50,10 @@ async function generate(call: Call<Flags>): Promise<void> {
 }
 
 async function generateClip(job: Job, f: Values<typeof flags>): Promise<void> {
-  const vae = chooseDcae(f), far = chooseFar(f), { condition } = far.config;
+  const chosen = modelChoice(f),
+    vae = chooseDcae(chosen),
+    far = chooseFar(chosen),
+    { condition } = far.config;
   const side = f.size ?? vae.side;
   if (condition?.type !== "label" && f.label !== undefined) {
     throw new UsageError(

@@ -4,7 +4,7 @@
  * @module
  */
 import { type Flag, UsageError, type Verb } from "./args.ts";
-import { cardNote } from "./bundled.ts";
+import { cardNote } from "./card.ts";
 import { type Paint, plain } from "./colour.ts";
 
 /** How every line of far.ts begins in help and examples. */

@@ -17,7 +17,7 @@ import { toPixels, toSvg } from "./drawing.ts";
 import { framesPerBatch } from "../lib/pipeline/codec.ts";
 import { dcaeCost, flopsOf, sampleCost } from "./estimate.ts";
 import { budgetDrawing, cacheDrawing, maskDrawing, tokensOf } from "./info_drawings.ts";
-import { resolveFar } from "./models.ts";
+import { resolveFar } from "../lib/pipeline/models.ts";
 import { bytes } from "./report.ts";
 
 const flags = {

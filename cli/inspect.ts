@@ -10,8 +10,8 @@ import { openTensorFile } from "../lib/io/open.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
 import type { FileTensor } from "../lib/io/tensor_file.ts";
 import type { Shape } from "../lib/tensor.ts";
-import { BUNDLED } from "./bundled.ts";
-import { resolveDcae, resolveFar } from "./models.ts";
+import { BUNDLED } from "../lib/pipeline/bundled.ts";
+import { resolveDcae, resolveFar } from "../lib/pipeline/models.ts";
 
 /** One tensor of a checkpoint. */
 export interface TensorReport {

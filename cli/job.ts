@@ -11,7 +11,7 @@ import { OwnedFolder } from "../lib/io/owned_folder.ts";
 import type { DeviceName } from "../kernels/device.ts";
 import type { Flags } from "./args.ts";
 import { openChosen } from "./flags.ts";
-import { fileHash } from "./hash.ts";
+import { fileHash } from "../lib/io/hash.ts";
 import { InterruptListener } from "./interrupt.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { Interrupted } from "./report.ts";

@@ -15,12 +15,14 @@ import {
   type Values,
   verb,
 } from "./args.ts";
-import { withCard } from "./bundled.ts";
-import { checkActions, type Clip, clipFlags, readActions, readClip } from "./clip.ts";
+import { withCard } from "./card.ts";
+import { checkActions, type Clip, readActions, readClip } from "../lib/pipeline/clip.ts";
+import { clipFlags, clipOptions } from "./clip_flags.ts";
 import { deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { type Job, runJob } from "./job.ts";
-import { chooseDcae, chooseFar, modelFlags, requireWeights } from "./models.ts";
-import { labelNumber } from "./labels.ts";
+import { chooseDcae, chooseFar, requireWeights } from "../lib/pipeline/models.ts";
+import { modelChoice, modelFlags } from "./model_flags.ts";
+import { labelNumber } from "../lib/pipeline/labels.ts";
 import { sliceFrames } from "../lib/io/frames.ts";
 import { runPrediction } from "./run_prediction.ts";
 import { readSettings } from "./settings.ts";
@@ -73,7 +75,7 @@ async function predict(call: Call<Flags>): Promise<void> {
   );
   const flags = raw as Values<typeof predictFlags>;
   if (operand === undefined) throw new UsageError("far.ts predict: expected CLIP (a clip), found nothing");
-  requireWeights(flags);
+  requireWeights(modelChoice(flags));
   await runJob({
     verb: "predict",
     declared: predictFlags,
@@ -89,20 +91,20 @@ async function predictClip(
   flags: Values<typeof predictFlags>,
   operand: string,
 ): Promise<void> {
-  const vae = chooseDcae(flags);
-  chooseFar(flags); // a model that is not there is said before a long video is read
-  const request = {
-    count: flags.take === "end" ? flags.ctx : flags.ctx + flags.pred,
+  const chosen = modelChoice(flags), vae = chooseDcae(chosen);
+  chooseFar(chosen); // a model that is not there is said before a long video is read
+  const clip = await readClip(operand, {
+    ...clipOptions(flags),
+    frames: flags.take === "end" ? flags.ctx : flags.ctx + flags.pred,
     last: flags.take === "end",
     side: vae.side,
-  };
-  const clip = await readClip(operand, flags, request);
+  });
   if (clip.frames.frames < flags.ctx) {
     throw new RangeError(
       `${operand}: has ${clip.frames.frames} frames to give, expected at least --ctx ${flags.ctx}`,
     );
   }
-  const far = chooseFar(flags, clip.actions?.reduce((a, b) => Math.max(a, b), 0));
+  const far = chooseFar(chosen, clip.actions?.reduce((a, b) => Math.max(a, b), 0));
   await runPrediction(job, {
     verb: "predict",
     flags,

@@ -7,10 +7,10 @@ import { FolderLockedError } from "../lib/io/folder_lock.ts";
 import { OwnershipError } from "../lib/io/owned_folder.ts";
 import { printable } from "../lib/io/errors.ts";
 import { UsageError } from "./args.ts";
-import { environment, paintFor } from "./colour.ts";
+import { environment } from "../lib/io/environment.ts";
+import { ChoiceError } from "../lib/pipeline/choice.ts";
+import { paintFor } from "./colour.ts";
 import { STOP_SIGNALS, type StopSignal } from "./interrupt.ts";
-
-export { environment };
 
 /** The user pressed Ctrl-C (130), the system asked to stop (143), or the terminal went away (129). What was finished is kept. */
 export class Interrupted extends Error {
@@ -40,7 +40,11 @@ function reasonOf(error: unknown): string {
     const what = asked ? `${asked[1]} access${asked[2] ? ` to ${asked[2]}` : ""}` : error.message;
     return `permission: no ${what}; run as: deno run -P far.ts ...`;
   }
-  const message = error instanceof Error ? error.message || error.name : String(error);
+  const message = error instanceof ChoiceError
+    ? error.forCommandLine
+    : error instanceof Error
+    ? error.message || error.name
+    : String(error);
   const line = message.split("\n").map((s) => s.trim()).filter((s) => s !== "").join(" ");
   // Our own errors name who failed; an error of the runtime does not, so its kind is of use.
   const native = error instanceof TypeError || error instanceof ReferenceError;
@@ -55,7 +59,9 @@ export function report(error: unknown): number {
   if (stack) console.error(error.stack?.split("\n").map(printable).join("\n"));
   if (error instanceof Interrupted) return error.code;
   // A folder that must not be written into is a value that the flag does not take.
-  const usage = [UsageError, OwnershipError, FolderLockedError].some((kind) => error instanceof kind);
+  const usage = [UsageError, ChoiceError, OwnershipError, FolderLockedError].some((kind) =>
+    error instanceof kind
+  );
   return usage ? 2 : 1;
 }
 

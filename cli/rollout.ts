@@ -15,9 +15,10 @@ import { type Call, type Flags, integer, path, UsageError, type Values, verb } f
 import { WORKING, writeInParts } from "./clip_parts.ts";
 import { measureRates, refuseTooLarge, sampleCost, sampleSeconds, totalCost } from "./estimate.ts";
 import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
-import { fileHash } from "./hash.ts";
+import { fileHash } from "../lib/io/hash.ts";
 import { type Job, runJob } from "./job.ts";
-import { chooseDcae, chooseFar, modelFlags } from "./models.ts";
+import { chooseDcae, chooseFar } from "../lib/pipeline/models.ts";
+import { modelChoice, modelFlags } from "./model_flags.ts";
 import { bytes, duration } from "./report.ts";
 
 const flags = {
@@ -128,7 +129,7 @@ async function rollOutSet(
   set: DataSet,
   chosen: (index: number) => boolean,
 ): Promise<void> {
-  const far = chooseFar(f), { condition } = far.config, { progress } = job;
+  const models = modelChoice(f), far = chooseFar(models), { condition } = far.config, { progress } = job;
   const count = f.clips ?? set.length - f.first, frames = await set.frames(f.first);
   for (let i = f.first; i < f.first + count; i++) {
     const there = await set.frames(i);
@@ -142,7 +143,7 @@ async function rollOutSet(
     throw new UsageError(`${set.name}: has no ${condition.type}s and ${far.name} needs them`);
   }
   far.weights.verify();
-  const vae = chooseDcae({ ...f, "random-weights": true }).config, scale = vae.scalingFactor;
+  const vae = chooseDcae({ ...models, randomWeights: true }).config, scale = vae.scalingFactor;
   const device = await job.openDevice();
   const { shape: [, , height, width] } = (await set.read(f.first)).latents!;
   const together = Math.min(f.batch, count);

@@ -28,7 +28,7 @@ import {
   totalCost,
 } from "./estimate.ts";
 import { availableMemory } from "./flags.ts";
-import { bytesHash, fileHash } from "./hash.ts";
+import { bytesHash, fileHash } from "../lib/io/hash.ts";
 import type { Job, JobFlags } from "./job.ts";
 import type { Part } from "../lib/pipeline/weights.ts";
 import { bytes, duration } from "./report.ts";

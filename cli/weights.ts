@@ -17,7 +17,8 @@ import { download } from "./download.ts";
 import { progressFlags } from "./flags.ts";
 import { inspectCheckpoint } from "./inspect.ts";
 import { Progress, progressMode } from "./progress.ts";
-import { bytes, environment, printJson } from "./report.ts";
+import { environment } from "../lib/io/environment.ts";
+import { bytes, printJson } from "./report.ts";
 import {
   cachedPath,
   cacheFolder,
@@ -28,7 +29,7 @@ import {
   ZOO,
   ZOO_URL,
   type ZooModel,
-} from "./zoo.ts";
+} from "../lib/pipeline/zoo.ts";
 
 const flags = {
   into: path("folder of pulled checkpoints (default: FAR_CACHE, else the user's cache folder)"),

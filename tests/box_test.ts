@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { BUNDLED, bundledFile } from "../cli/bundled.ts";
+import { BUNDLED, bundledFile } from "../lib/pipeline/bundled.ts";
 import { openSafetensors } from "../lib/io/safetensors.ts";
 import { far, inFolder } from "./cli_helpers.ts";
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { readActions } from "../cli/clip.ts";
-import { labelNumber, UCF101_CLASSES } from "../cli/labels.ts";
+import { readActions } from "../lib/pipeline/clip.ts";
+import { labelNumber, UCF101_CLASSES } from "../lib/pipeline/labels.ts";
 import { far, inFolder, TINY_FAR, tinyWorld } from "./cli_helpers.ts";
 
 Deno.test("generate makes clips from noise, and each label and action pattern its own", async () => {

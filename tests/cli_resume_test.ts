@@ -11,7 +11,7 @@ import { predictFlags } from "../cli/predict.ts";
 import { VERBS } from "../cli/main.ts";
 import { LOCK_FILE } from "../lib/io/folder_lock.ts";
 import { MARKER_FILE } from "../lib/io/owned_folder.ts";
-import { environment } from "../cli/report.ts";
+import { environment } from "../lib/io/environment.ts";
 import { farArgs, farHere, inFolder, killedEarly, TINY_DCAE, TINY_FAR, tinyWorld } from "./cli_helpers.ts";
 import { cases, OPTIONS, resultOf } from "./resume_cases.ts";
 import { hiddenIn, killedAt, killPoints, tellingPoints, treeOf } from "./kill_helpers.ts";

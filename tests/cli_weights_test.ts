@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "
 import { createHash } from "node:crypto";
 import { download } from "../cli/download.ts";
 import { Progress } from "../cli/progress.ts";
-import { ZOO } from "../cli/zoo.ts";
+import { ZOO } from "../lib/pipeline/zoo.ts";
 import { fromFloat32, toFloat32 } from "../lib/io/host.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { openPth } from "../lib/io/pth.ts";

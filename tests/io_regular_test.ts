@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { join } from "node:path";
-import { fileHash } from "../cli/hash.ts";
+import { fileHash } from "../lib/io/hash.ts";
 import { readActionFile } from "../lib/data/actions.ts";
 import { latentSet, writeLatents } from "../lib/data/latents.ts";
 import { readList } from "../lib/data/lists.ts";

@@ -50,13 +50,16 @@ export class Rollout implements Disposable {
   /** `[predict, B, C, H, W]`. */
   readonly #made: Float32Array;
   readonly #first: number;
+  readonly #onDispose?: () => void;
 
   /**
    * @param model The transformer.
    * @param options What to predict.
+   * @param onDispose Called when the roll-out is disposed of.
    * @throws {RangeError} If shapes, conditions or guidance do not fit the model.
    */
-  constructor(model: LoadedTransformer, options: RolloutOptions) {
+  constructor(model: LoadedTransformer, options: RolloutOptions, onDispose?: () => void) {
+    this.#onDispose = onDispose;
     const { frameShape: [B, C, H, W], predict, made, signal, onStep } = options;
     this.#clips = B;
     this.#perFrame = C * H * W;
@@ -130,5 +133,6 @@ export class Rollout implements Disposable {
   /** Gives the key-value cache back. */
   [Symbol.dispose](): void {
     this.#sampler.dispose();
+    this.#onDispose?.();
   }
 }

@@ -5,9 +5,8 @@
  * @module
  */
 import { fileURLToPath } from "node:url";
-import world from "../models/world/card.json" with { type: "json" };
-import type { Call, Flags } from "./args.ts";
-import { named } from "../lib/nearest.ts";
+import world from "../../models/world/card.json" with { type: "json" };
+import { named } from "../nearest.ts";
 
 /** Limits within which frames of the model's own kind were found to be. */
 export interface KindBound {
@@ -52,25 +51,5 @@ export type BundledPart = "far" | "dcae";
  */
 export function bundledFile(name: string, part: BundledPart, kind: "config" | "weights"): string {
   const ending = kind === "config" ? "json" : "safetensors";
-  return fileURLToPath(new URL(`../models/${name}/${part}.${ending}`, import.meta.url));
-}
-
-/**
- * A call whose flags have the values of the model's card where they were not given. A call that repeats an earlier run
- * (`--from`) has all its values from there.
- */
-export function withCard(verb: string, call: Call<Flags>): Call<Flags> {
-  const { clip, ...defaults } = BUNDLED[call.flags.model as string]?.defaults[verb] ?? {};
-  if (call.flags.from !== undefined) return call;
-  const chosen = Object.entries(defaults).filter(([name]) => !call.given.has(name));
-  const operands = call.operands.length === 0 && clip !== undefined ? [String(clip)] : call.operands;
-  return { ...call, operands, flags: { ...call.flags, ...Object.fromEntries(chosen) } };
-}
-
-/** What `--help` says beside a flag's default: the values that cards have for it. */
-export function cardNote(verb: string, flag: string): string {
-  return Object.entries(BUNDLED).flatMap(([name, { defaults }]) => {
-    const value = defaults[verb]?.[flag];
-    return value === undefined ? [] : [`${value} for ${name}`];
-  }).join(", ");
+  return fileURLToPath(new URL(`../../models/${name}/${part}.${ending}`, import.meta.url));
 }

@@ -4,8 +4,8 @@
  * @module
  */
 import { createHash } from "node:crypto";
-import { accessError } from "../lib/io/errors.ts";
-import { openFile } from "../lib/io/source.ts";
+import { accessError } from "./errors.ts";
+import { openFile } from "./source.ts";
 
 /** SHA-256 of bytes in hex. */
 export const bytesHash = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");

@@ -5,9 +5,17 @@
  * @module
  */
 import { join } from "node:path";
-import type { ServerToken } from "./download.ts";
-import { fileHash } from "./hash.ts";
-import { environment } from "./report.ts";
+import { environment } from "../io/environment.ts";
+import { fileHash } from "../io/hash.ts";
+
+/** A token, and the only server that it may be sent to. */
+export interface ServerToken {
+  /** Variable that it comes from, for messages. */
+  readonly variable: string;
+  readonly value: string;
+  /** Scheme, host and port. */
+  readonly origin: string;
+}
 
 /** One published checkpoint. */
 export interface ZooModel {

@@ -3,14 +3,14 @@
  *
  * @module
  */
-import type { DcaeConfig } from "../lib/dcae/config.ts";
-import { type FarConfig, farConfig } from "../lib/far/config.ts";
-import { isFile, isFolder } from "../lib/io/paths.ts";
-import { readJsonObject } from "../lib/io/text.ts";
-import { listSteps } from "../lib/io/run_folder.ts";
-import type { YamlValue } from "../lib/io/yaml.ts";
-import { optionsDcaeConfig, parseOptions, readOptions, type TrainOptions } from "../lib/train/options.ts";
-import { UsageError } from "./args.ts";
+import type { DcaeConfig } from "../dcae/config.ts";
+import { type FarConfig, farConfig } from "../far/config.ts";
+import { isFile, isFolder } from "../io/paths.ts";
+import { readJsonObject } from "../io/text.ts";
+import { listSteps } from "../io/run_folder.ts";
+import type { YamlValue } from "../io/yaml.ts";
+import { optionsDcaeConfig, parseOptions, readOptions, type TrainOptions } from "../train/options.ts";
+import { ChoiceError } from "./choice.ts";
 
 const OPTION_FILE = /\.ya?ml$/i;
 
@@ -29,7 +29,7 @@ export interface TrainedRun {
 function optionsOf(folder: string): TrainOptions {
   const file = `${folder}/options.json`;
   if (!isFile(file)) {
-    throw new UsageError(
+    throw new ChoiceError(
       `${folder}: is a folder without options.json, expected the folder of a training run (far.ts train)`,
     );
   }
@@ -44,28 +44,28 @@ function optionsOf(folder: string): TrainOptions {
  *
  * @param given Its folder, or an option file, whose run is looked for in `out/train/NAME`.
  * @param pipeline What it must have trained.
- * @throws {UsageError} If it is no run, trained something else, or has no checkpoint yet.
+ * @throws {ChoiceError} If it is no run, trained something else, or has no checkpoint yet.
  */
 export function openRun(given: string, pipeline: TrainOptions["train"]["train_pipeline"]): TrainedRun {
   const folder = OPTION_FILE.test(given)
     ? `out/train/${readOptions(given).name}`
     : given.replace(/[/\\]+$/, "");
   if (OPTION_FILE.test(given) && !isFolder(folder)) {
-    throw new UsageError(
+    throw new ChoiceError(
       `${given}: its run is not at ${folder}; train it first (far.ts train --config ${given}), or name the run's folder`,
     );
   }
   const options = optionsOf(folder), found = options.train.train_pipeline;
   if (found !== pipeline) {
-    throw new UsageError(
+    throw new ChoiceError(
       pipeline === "FARTrainer"
-        ? `${folder}: is the run of an autoencoder, expected one of a transformer; --vae takes it`
-        : `${folder}: is the run of a transformer, expected one of an autoencoder; --model takes it`,
+        ? `${folder}: is the run of an autoencoder, expected one of a transformer; {vae} takes it`
+        : `${folder}: is the run of a transformer, expected one of an autoencoder; {model} takes it`,
     );
   }
   const newest = listSteps(`${folder}/checkpoints`).at(-1);
   if (newest === undefined) {
-    throw new UsageError(
+    throw new ChoiceError(
       `${folder}: has no checkpoint yet; far.ts train writes one every logger.save_checkpoint_freq ` +
         `(${options.logger.save_checkpoint_freq}) steps and at the end`,
     );
@@ -88,7 +88,7 @@ export function runFarConfig({ options }: TrainedRun, more: Record<string, unkno
 /**
  * The autoencoder that a run of a transformer was trained with.
  *
- * @throws {UsageError} If it was trained on pixels.
+ * @throws {ChoiceError} If it was trained on pixels.
  */
 export function runAutoencoder(
   given: string,
@@ -96,7 +96,7 @@ export function runAutoencoder(
 ): { readonly config: DcaeConfig; readonly weights: string | undefined } {
   const config = optionsDcaeConfig(options);
   if (config === null) {
-    throw new UsageError(
+    throw new ChoiceError(
       `${given}: was trained on pixels (models.model_cfg.vae is null), expected a run on latents of an autoencoder; ` +
         "samples of a run on pixels are in its folder samples/",
     );

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { didYouMean, nearest } from "../lib/nearest.ts";
-import { UsageError } from "./args.ts";
+import { didYouMean, nearest } from "../nearest.ts";
+import { ChoiceError } from "./choice.ts";
 
 /** The classes of UCF-101 in the order of its class index file; label 0 is the first. */
 export const UCF101_CLASSES: readonly string[] = (
@@ -26,17 +26,17 @@ export const UCF101_CLASSES: readonly string[] = (
  *
  * @param given A number, or a name of UCF-101 where the model has 101 classes.
  * @param classes Classes that the model knows.
- * @throws {UsageError} If there is no such class.
+ * @throws {ChoiceError} If there is no such class.
  */
 export function labelNumber(given: string, classes: number): number {
   if (/^\d+$/.test(given)) {
     const number = Number(given);
     if (number < classes) return number;
-    throw new UsageError(`--label: expected 0 to ${classes - 1}, found ${given}`);
+    throw new ChoiceError(`{label}: expected 0 to ${classes - 1}, found ${given}`);
   }
   if (classes !== UCF101_CLASSES.length) {
-    throw new UsageError(
-      `--label: expected a number from 0 to ${
+    throw new ChoiceError(
+      `{label}: expected a number from 0 to ${
         classes - 1
       }, found ${given} (names are known for UCF-101 only)`,
     );
@@ -44,8 +44,8 @@ export function labelNumber(given: string, classes: number): number {
   const plain = (name: string) => name.toLowerCase().replace(/[-_ ]/g, "");
   const found = UCF101_CLASSES.findIndex((name) => plain(name) === plain(given));
   if (found >= 0) return found;
-  throw new UsageError(
-    `--label: there is no UCF-101 class ${given}${didYouMean(given, UCF101_CLASSES)}` +
+  throw new ChoiceError(
+    `{label}: there is no UCF-101 class ${given}${didYouMean(given, UCF101_CLASSES)}` +
       (nearest(given, UCF101_CLASSES)
         ? ""
         : `, expected a number from 0 to ${classes - 1} or a name such as Archery`),

@@ -1,0 +1,42 @@
+/**
+ * Flags that choose the frames of a clip.
+ *
+ * @module
+ */
+import type { Fit } from "../lib/io/frames.ts";
+import type { ClipOptions } from "../lib/pipeline/clip.ts";
+import { choice, integer, real, text } from "./args.ts";
+
+/** Which part of a clip to take, and how to bring it to the model's size. */
+export const clipFlags = {
+  start: integer("first frame of the clip that is used", { default: 0, min: 0 }),
+  every: integer("take every N-th frame", { default: 1, min: 1 }),
+  "from-fps": real("resample a video to so many frames a second first", { min: 0.01, max: 1000 }),
+  size: integer("side of the square that frames are brought to, in pixels", { min: 8, max: 4096 }),
+  fit: choice(["crop", "pad", "stretch"], "how frames fill that square", { default: "crop" }),
+  actions: text(
+    "FILE (npz, npy, csv, txt or json with one whole number a frame), or a pattern such as 0*36,2*12,1",
+    {
+      value: "FILE|PATTERN",
+    },
+  ),
+};
+
+/** Values of {@linkcode clipFlags}. */
+export interface ClipFlags {
+  readonly start: number;
+  readonly every: number;
+  readonly "from-fps"?: number;
+  readonly size?: number;
+  readonly fit: Fit;
+  readonly actions?: string;
+}
+
+/** The frames that flags mean. */
+export const clipOptions = (flags: ClipFlags): ClipOptions => ({
+  start: flags.start,
+  every: flags.every,
+  fromFps: flags["from-fps"],
+  size: flags.size,
+  fit: flags.fit,
+});

@@ -1,0 +1,70 @@
+/**
+ * Flags that choose models.
+ *
+ * @module
+ */
+import { DCAE_MODELS } from "../lib/dcae/config.ts";
+import { FAR_MODELS } from "../lib/far/config.ts";
+import { BUNDLED, FIRST_BUNDLED } from "../lib/pipeline/bundled.ts";
+import type { ModelChoice } from "../lib/pipeline/models.ts";
+import { choice, integer, path, text, toggle } from "./args.ts";
+
+const NAMES = Object.keys(BUNDLED);
+
+/** Which models to use. */
+export const modelFlags = {
+  model: text(
+    `${NAMES.join(", ")} (bundled, with weights), ${
+      Object.keys(FAR_MODELS).join(", ")
+    }, a JSON file with the authors' ` +
+      "keys (type and config), or a training run: its folder or its option file, with its newest averaged weights",
+    { default: FIRST_BUNDLED, value: "NAME|FILE|RUN", file: true },
+  ),
+  weights: path(
+    "checkpoint of the model (safetensors or pth), or the name of a pulled one; of a training run give " +
+      "checkpoints/step-N/ema.safetensors: weights averaged over the steps (EMA), which predict better than the raw " +
+      "ones of the last step in model.safetensors",
+  ),
+  vae: text(
+    `autoencoder: ${NAMES.join(", ")} (bundled), ${
+      Object.keys(DCAE_MODELS).join(", ")
+    }, a JSON file with the authors' ` +
+      "keys, or a run of train-vae (default: that of a bundled model or of the run, 8x for others)",
+    { value: "NAME|FILE|RUN", file: true },
+  ),
+  "vae-weights": path(
+    "checkpoint of the autoencoder (safetensors or pth), or the name of a pulled one; of a run of train-vae give " +
+      "checkpoints/step-N/ema.safetensors",
+  ),
+  entry: text("dictionary to take from a nested checkpoint of the model, such as params_ema"),
+  "random-weights": toggle("use random weights where no checkpoint is given; stamped on every output"),
+  dtype: choice(["f32", "f16"], "how weights are stored; arithmetic is f32", { default: "f32" }),
+  "action-classes": integer("actions that a model with random weights knows", { min: 1, max: 65536 }),
+  window: integer("frames of the short-term window (FAR-Long)", { min: 1, max: 4096 }),
+};
+
+/** Values of {@linkcode modelFlags}. */
+export interface ModelFlags {
+  readonly model: string;
+  readonly weights?: string;
+  readonly vae?: string;
+  readonly "vae-weights"?: string;
+  readonly entry?: string;
+  readonly "random-weights": boolean;
+  readonly dtype: "f32" | "f16";
+  readonly "action-classes"?: number;
+  readonly window?: number;
+}
+
+/** The models that flags mean. */
+export const modelChoice = (flags: Partial<ModelFlags>): ModelChoice => ({
+  model: flags.model,
+  weights: flags.weights,
+  vae: flags.vae,
+  vaeWeights: flags["vae-weights"],
+  entry: flags.entry,
+  randomWeights: flags["random-weights"],
+  dtype: flags.dtype,
+  actionClasses: flags["action-classes"],
+  window: flags.window,
+});

@@ -1,0 +1,216 @@
+/**
+ * Choosing models by name, file or training run, and where their weights come from.
+ *
+ * @module
+ */
+import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes, downsampling } from "../dcae/config.ts";
+import { FAR_MODELS, type FarConfig, farConfig, farShapes } from "../far/config.ts";
+import { FileFormatError } from "../io/errors.ts";
+import { openTensorFile } from "../io/open.ts";
+import { stateDict } from "../io/state_dict.ts";
+import { readJsonObject } from "../io/text.ts";
+import { fileWeights, type Part, randomWeights, type Weights, type WeightType } from "./weights.ts";
+import { didYouMean } from "../nearest.ts";
+import { optionsDcaeConfig } from "../train/options.ts";
+import type { Shape } from "../tensor.ts";
+import { ChoiceError } from "./choice.ts";
+import { BUNDLED, bundledFile, type Card, FIRST_BUNDLED } from "./bundled.ts";
+import { isRun, openRun, runAutoencoder, runFarConfig } from "./trained_run.ts";
+import { checkpointPath } from "./zoo.ts";
+
+const NAMES = Object.keys(BUNDLED);
+
+/** Which models to use, and how. */
+export interface ModelChoice {
+  /** Transformer: a bundled model, one of {@linkcode FAR_MODELS}, a JSON file with the authors' keys, or a training run. Default: the bundled one. */
+  readonly model?: string;
+  /** Its checkpoint (safetensors or `.pth`), or the name of a pulled one; that of the bundled model or the run unless given. */
+  readonly weights?: string;
+  /** Autoencoder: a bundled one, one of {@linkcode DCAE_MODELS}, a JSON file, or a run. Default: that of the model, else 8x. */
+  readonly vae?: string;
+  /** Its checkpoint. */
+  readonly vaeWeights?: string;
+  /** Dictionary to take from a nested checkpoint of the transformer, such as `params_ema`. */
+  readonly entry?: string;
+  /** Takes random weights where no checkpoint is given. */
+  readonly randomWeights?: boolean;
+  /** How weights are stored; f32 unless given. */
+  readonly dtype?: WeightType;
+  /** Actions that a transformer with random weights knows. */
+  readonly actionClasses?: number;
+  /** Frames of the short-term window (FAR-Long), instead of the configuration's. */
+  readonly window?: number;
+}
+
+/** A configuration by name, of a training run, or out of a JSON file: `{"type": …, "config": {…}}` or the keys alone. */
+export function resolveFar(given: string, more: Record<string, unknown>): FarConfig {
+  if (BUNDLED[given]) return resolveFar(bundledFile(given, "far", "config"), more);
+  if (FAR_MODELS[given]) return farConfig(given, more);
+  if (isRun(given)) return runFarConfig(openRun(given, "FARTrainer"), more);
+  if (!/\.json$/i.test(given)) {
+    const known = [...NAMES, ...Object.keys(FAR_MODELS)];
+    throw new ChoiceError(
+      `{model}: expected ${known.join(", ")}, a JSON file or the folder of a training run, found ${given}${
+        didYouMean(given, known)
+      }`,
+    );
+  }
+  const json = readJsonObject(given, "a model's keys");
+  const type = json.type ?? json.model ?? "FAR";
+  if (typeof type !== "string") throw new FileFormatError(given, `expected type to be a model's name`);
+  return farConfig(type, { ...(json.config as Record<string, unknown> | undefined ?? json), ...more });
+}
+
+/** What is known about an autoencoder before its weights are looked for. */
+interface DcaeSource {
+  readonly name: string;
+  readonly config: DcaeConfig;
+  /** Checkpoint that belongs to it. */
+  readonly checkpoint?: string;
+  readonly side?: number;
+  readonly card?: Card;
+}
+
+/** An autoencoder by name, of a training run, or out of a JSON file. */
+export function resolveDcae(given: string): DcaeSource {
+  const name = `DC-AE ${given}`, card = BUNDLED[given];
+  if (DCAE_MODELS[given]) return { name, config: DCAE_MODELS[given] };
+  if (card) {
+    const { config } = resolveDcae(bundledFile(given, "dcae", "config"));
+    return { name, config, checkpoint: bundledFile(given, "dcae", "weights"), side: card.size, card };
+  }
+  if (isRun(given)) {
+    const run = openRun(given, "DCAETrainer");
+    return { name, config: optionsDcaeConfig(run.options)!, checkpoint: run.weights, side: run.side };
+  }
+  if (/\.json$/i.test(given)) {
+    const json = readJsonObject(given, "a model's keys");
+    return { name, config: dcaeConfig(json.config as Record<string, unknown> | undefined ?? json) };
+  }
+  const known = [...NAMES, ...Object.keys(DCAE_MODELS)];
+  throw new ChoiceError(
+    `{vae}: expected ${known.join(", ")}, a JSON file or the folder of a training run, found ${given}${
+      didYouMean(given, known)
+    }`,
+  );
+}
+
+/** The autoencoder that is meant: the one that is named, else that of the model, else 8x. */
+function dcaeOf({ vae, model = FIRST_BUNDLED }: Pick<ModelChoice, "vae" | "model">): DcaeSource {
+  if (vae !== undefined) return resolveDcae(vae);
+  if (BUNDLED[model]) return resolveDcae(model);
+  if (FAR_MODELS[model] || !isRun(model)) return resolveDcae("8x");
+  const run = openRun(model, "FARTrainer"), { config, weights } = runAutoencoder(model, run);
+  return { name: `DC-AE of ${model}`, config, checkpoint: weights, side: run.side };
+}
+
+/** The checkpoint that belongs to a transformer. */
+function farCheckpoint(model: string): string | undefined {
+  if (BUNDLED[model]) return bundledFile(model, "far", "weights");
+  return FAR_MODELS[model] || !isRun(model) ? undefined : openRun(model, "FARTrainer").weights;
+}
+
+function weightsOf(
+  what: string,
+  option: string,
+  path: string | undefined,
+  chosen: Pick<ModelChoice, "randomWeights" | "dtype">,
+  shapes: Readonly<Record<string, Shape>>,
+  entry?: string,
+): Weights {
+  if (path !== undefined) {
+    return fileWeights(checkpointPath(path), shapes, { entry, dtype: chosen.dtype });
+  }
+  if (chosen.randomWeights) return randomWeights(shapes, chosen.dtype);
+  throw withoutWeights([[what, option]]);
+}
+
+/** Says of all models that have no weights which options give them some. */
+function withoutWeights(missing: readonly (readonly [what: string, option: string])[]): ChoiceError {
+  const options = missing.map(([, option]) => `{${option}} FILE`).join(" and ");
+  return new ChoiceError(
+    `${missing.map(([what]) => what).join(" and ")} ${
+      missing.length > 1 ? "have" : "has"
+    } no weights: give ${options}, ` +
+      "or {randomWeights} to try the program without a trained model",
+  );
+}
+
+/**
+ * Refuses a transformer and an autoencoder of which at least one has no weights.
+ *
+ * @throws {ChoiceError} Names all that are missing.
+ */
+export function requireWeights(chosen: ModelChoice): void {
+  if (chosen.randomWeights) return;
+  const { model = FIRST_BUNDLED } = chosen, vae = dcaeOf(chosen);
+  const found = [
+    [model, "weights", chosen.weights ?? farCheckpoint(model)],
+    [vae.name, "vaeWeights", chosen.vaeWeights ?? vae.checkpoint],
+  ] as const;
+  const missing = found.filter(([, , file]) => file === undefined);
+  if (missing.length > 0) throw withoutWeights(missing.map(([what, option]) => [what, option]));
+}
+
+/** What a checkpoint says about a model's condition: the table of labels or actions has one row more than classes. */
+function conditionOf(path: string, entry: string | undefined): Record<string, unknown> {
+  using file = openTensorFile(path);
+  const { tensors } = stateDict(file, entry);
+  for (const type of ["action", "label"]) {
+    const table = tensors.get(`${type}_embedder.embedding_table.weight`);
+    if (!table) continue;
+    const classes = table.shape[0] - 1;
+    const key = type === "action" ? "num_action_classes" : "num_classes";
+    return { condition_cfg: { type, [key]: classes } };
+  }
+  return {};
+}
+
+/**
+ * The transformer that was chosen. The condition comes from the checkpoint; with random weights a FAR-Long knows actions, as
+ * the authors' do.
+ *
+ * @param actions Largest action of the clip, if it has any.
+ * @throws {ChoiceError} If the model is unknown or has no weights.
+ */
+export function chooseFar(chosen: ModelChoice, actions?: number): Part<FarConfig> {
+  const { model = FIRST_BUNDLED, entry } = chosen, more: Record<string, unknown> = {};
+  if (chosen.window !== undefined) more.short_term_ctx_winsize = chosen.window;
+  const plain = resolveFar(model, more),
+    own = chosen.randomWeights ? undefined : farCheckpoint(model),
+    weights = chosen.weights ?? own;
+  if (weights !== undefined) {
+    Object.assign(more, conditionOf(checkpointPath(weights), entry));
+  } else if (plain.condition === null) {
+    const classes = chosen.actionClasses ??
+      (plain.long && actions !== undefined ? Math.max(4, actions + 1) : undefined);
+    if (classes !== undefined) more.condition_cfg = { type: "action", num_action_classes: classes };
+  }
+  const config = resolveFar(model, more);
+  return {
+    name: model,
+    config,
+    weights: weightsOf(model, "weights", weights, chosen, farShapes(config), entry),
+  };
+}
+
+/** An autoencoder with its weights. */
+export interface Autoencoder extends Part<DcaeConfig> {
+  /** Rows and columns of the frames that it was trained on, as far as that is known. */
+  readonly side: number;
+  /** Of a bundled autoencoder with its own weights. */
+  readonly card?: Card;
+}
+
+/** The autoencoder that was chosen; see {@linkcode chooseFar}. */
+export function chooseDcae(chosen: ModelChoice): Autoencoder {
+  const { name, config, checkpoint, side = 8 * downsampling(config), card } = dcaeOf(chosen);
+  const own = chosen.randomWeights ? undefined : checkpoint, file = chosen.vaeWeights ?? own;
+  return {
+    name,
+    config,
+    side,
+    card: file !== undefined && file === checkpoint ? card : undefined,
+    weights: weightsOf(name, "vaeWeights", file, chosen, dcaeShapes(config)),
+  };
+}
