@@ -203,32 +203,33 @@ async function evaluateSet(job: Job, f: EvaluateFlags, what: string): Promise<vo
     ...(seen ? [memoryTable(seen, f)] : []),
   ].join("\n");
   await writeAtomic(folder.part("table.md"), tables);
-  const shown = shownClips(clips, f.sheets),
-    result = {
-      settings: { verb: "evaluate", operands: [what], flags: f },
-      random_weights: random,
-      data: set.name,
-      ...{ ctx: f.ctx, pred: f.pred, short: f.short, steps: f.steps, guidance: f.guidance, seed: f.seed },
-      ...{ clips: count, interval, batch: f.batch, sheets: f.sheets, dtype: f.dtype, models },
-      device: deviceOf(device),
-      protocol: {
-        scores: SCORE_PROTOCOL,
-        means:
-          "over predicted frames of a clip, then over clips; errors are standard errors over clips, differences paired",
-        sampler: `Euler, ${f.steps} steps, guidance ${f.guidance}, seed ${f.seed}, one trajectory per clip`,
-        ...(memory
-          ? { seen: "half of a frame's columns of wall (within 4 cells) in sight; lib/data/world/seen.ts" }
-          : {}),
-      },
-      seconds,
-      methods,
-      by_frame: spans,
-      ...(seen ? { memory: seen } : {}),
-      clip_scores: clips.map(({ seconds: _, fingerprint: __, ...c }, i) => ({
-        ...c,
-        ...(kinds ? { seen: kinds[i] } : {}),
-      })),
-    };
+  const shown = shownClips(clips, f.sheets);
+  const result = {
+    settings: { verb: "evaluate", operands: [what], flags: f },
+    random_weights: random,
+    warnings: progress.warnings,
+    data: set.name,
+    ...{ ctx: f.ctx, pred: f.pred, short: f.short, steps: f.steps, guidance: f.guidance, seed: f.seed },
+    ...{ clips: count, interval, batch: f.batch, sheets: f.sheets, dtype: f.dtype, models },
+    device: deviceOf(device),
+    protocol: {
+      scores: SCORE_PROTOCOL,
+      means:
+        "over predicted frames of a clip, then over clips; errors are standard errors over clips, differences paired",
+      sampler: `Euler, ${f.steps} steps, guidance ${f.guidance}, seed ${f.seed}, one trajectory per clip`,
+      ...(memory
+        ? { seen: "half of a frame's columns of wall (within 4 cells) in sight; lib/data/world/seen.ts" }
+        : {}),
+    },
+    seconds,
+    methods,
+    by_frame: spans,
+    ...(seen ? { memory: seen } : {}),
+    clip_scores: clips.map(({ seconds: _, fingerprint: __, ...c }, i) => ({
+      ...c,
+      ...(kinds ? { seen: kinds[i] } : {}),
+    })),
+  };
   await writeResult(folder.part(""), result);
   await writeEvaluationReport(folder.part(""), result, { ...device.info, reason: job.reason }, shown);
   await folder.place([...shown.map(sheetName), "table.md", REPORT_FILE, RESULT_FILE]);

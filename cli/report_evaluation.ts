@@ -38,7 +38,7 @@ export interface EvaluationResult {
   };
   readonly random_weights: boolean;
   /** What else a reader must know first. */
-  readonly warnings?: readonly string[];
+  readonly warnings: readonly string[];
   /** Name of the data set. */
   readonly data: string;
   readonly ctx: number;
@@ -201,7 +201,7 @@ export function evaluationData(
     ].join(" · "),
     warnings: [
       ...(result.random_weights ? [RANDOM_WARNING] : []),
-      ...(result.warnings ?? []),
+      ...result.warnings,
       ...(clips.length === 1 ? ["There is one clip only, so there are no standard errors."] : []),
     ],
     tiles: [

@@ -27,7 +27,7 @@ export interface PredictionResult {
   };
   readonly random_weights: boolean;
   /** What else a reader must know first. */
-  readonly warnings?: readonly string[];
+  readonly warnings: readonly string[];
   readonly models: { readonly far: ModelFacts; readonly vae: ModelFacts };
   readonly device: { readonly description: string; readonly reason: string };
   readonly estimate: {
@@ -70,15 +70,20 @@ export function predictionData(
   const name = (i: number) => `${generated ? "generated" : "prediction"}${many ? ` ${i}` : ""}`;
   const [{ height, width }] = predicted;
   const tile = (metric: "psnr" | "ssim", show: (value: number) => string, label: string) => {
-    const values = scores.flatMap(({ mean }) => mean === null || mean[metric] === null ? [] : [mean[metric]]);
-    return values.length === 0
-      ? []
-      : [[many ? `${label}, mean of ${values.length} trajectories` : label, show(mean(values))] as const];
+    const means = scores.flatMap(({ mean }) => mean === null ? [] : [mean]);
+    if (means.length === 0) return [];
+    const values = means.flatMap((m) => m[metric] === null ? [] : [m[metric]]);
+    return [
+      [
+        many ? `${label}, mean of ${means.length} trajectories` : label,
+        values.length === means.length ? show(mean(values)) : metric === "psnr" ? "∞ dB" : "none",
+      ] as const,
+    ];
   };
   const took = Object.values(seconds).reduce((a, b) => a + b, 0);
   const missing = truth.frames > 0 && truth.frames < protocol.predicted_frames;
   return {
-    title: [settings.verb, ...settings.operands].join(" "),
+    title: [settings.verb, ...(generated ? [models.far.name] : settings.operands)].join(" "),
     lede: [
       models.far.name,
       generated
@@ -88,7 +93,7 @@ export function predictionData(
     ].join(" · "),
     warnings: [
       ...(result.random_weights ? [RANDOM_WARNING] : []),
-      ...(result.warnings ?? []),
+      ...result.warnings,
       ...(missing
         ? [
           `The clip ends after ${truth.frames} of the ${protocol.predicted_frames} predicted frames: ` +

@@ -22,6 +22,8 @@ export interface TrainingFacts {
   readonly checkpoint: string;
   /** Steps that are done. */
   readonly step: number;
+  /** What else a reader must know first. */
+  readonly warnings: readonly string[];
 }
 
 /** Sheets of samples in the order of their steps: `step-N/sheet.png` of the transformer, `step-N.png` of the autoencoder. */
@@ -71,6 +73,7 @@ export function trainingData(
       shape.join(", ")
     }] · ${step} of ${total} steps`,
     warnings: [
+      ...facts.warnings,
       ...(step < total
         ? [`The run was stopped after ${step} of ${total} steps; the same command resumes it.`]
         : []),

@@ -152,7 +152,14 @@ export async function runTraining(
       },
       stop: () => interrupt.signal !== null,
     });
-    const facts = { options, device: { ...device.info, reason }, parameters, shape, ...end };
+    const facts = {
+      options,
+      device: { ...device.info, reason },
+      parameters,
+      shape,
+      ...end,
+      warnings: progress.warnings,
+    };
     await writeTrainingReport(folder, facts);
     line.say(
       `${end.step} steps, ${

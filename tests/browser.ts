@@ -87,14 +87,29 @@ export async function withPage<T>(
     });
     return await body(await openPage(opened, file, { width, height, dark, script }));
   } finally {
-    if (socket !== undefined) {
-      const closed = new Promise((resolve) => socket!.onclose = resolve);
-      socket.close();
-      await closed;
-    }
-    child.kill();
+    const kill = setTimeout(() => child.kill("SIGKILL"), 10_000);
+    if (socket?.readyState === WebSocket.OPEN) {
+      const { promise, resolve } = Promise.withResolvers<unknown>();
+      socket.onclose = resolve;
+      socket.onmessage = null;
+      socket.send(JSON.stringify({ id: 0, method: "Browser.close" })); // it stops all of its processes
+      await promise;
+    } else child.kill();
     await child.status;
-    Deno.removeSync(profile, { recursive: true });
+    clearTimeout(kill);
+    await removeFolder(profile);
+  }
+}
+
+/** Removes the profile; helpers of the browser may write into it for a moment after its end. */
+async function removeFolder(path: string): Promise<void> {
+  for (let tries = 0;; tries++) {
+    try {
+      return Deno.removeSync(path, { recursive: true });
+    } catch (error) {
+      if (tries === 50) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
   }
 }
 

@@ -12,7 +12,7 @@ import { encodePng } from "../lib/io/image.ts";
 import type { EvaluationReport } from "../lib/report/evaluation.ts";
 import type { PredictionReport } from "../lib/report/prediction.ts";
 import type { TrainingReport } from "../lib/report/training.ts";
-import { generator } from "./helpers.ts";
+import { generator } from "../kernels/check.ts";
 
 /** A name that is markup unless it is escaped. */
 export const NASTY =
@@ -97,6 +97,7 @@ export function evaluationResult(): EvaluationResult {
   return {
     settings: { operands: ["world"], flags: { clips: 3 } },
     random_weights: false,
+    warnings: [],
     ...{ data: NASTY, ctx: 144, pred: 4, short: 16, seconds: 3 },
     models: { far: { name: "far", sha256: "1" }, vae: { name: "vae", sha256: "2" } },
     protocol: { sampler: "Euler, 1 step" },

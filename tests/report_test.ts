@@ -272,13 +272,21 @@ Deno.test("a training run shows losses, rate and terms by steps done, and evenly
 Deno.test("a run that was stopped or skipped steps says so first", () => {
   const options = readOptions(new URL("data/train_clip.yml", import.meta.url).pathname);
   const facts = {
-    ...{ options, device: { description: "cpu", reason: "" }, parameters: 1, shape: [1], checkpoint: "" },
+    ...{
+      options,
+      device: { description: "cpu", reason: "" },
+      parameters: 1,
+      shape: [1],
+      checkpoint: "",
+      warnings: ["said before"],
+    },
   };
   const lines = [{ step: 0, loss: 2, seconds: 3 }, { step: 4, loss: 1, seconds: 2, skipped: "loss" }];
   const { warnings, tiles, title } = trainingData({ ...facts, step: 5 }, lines, []);
   assertEquals(title, "train train_clip");
-  assertMatch(warnings[0], /stopped after 5 of 14 steps/);
-  assertMatch(warnings[1], /1 step was skipped/);
+  assertEquals(warnings[0], "said before");
+  assertMatch(warnings[1], /stopped after 5 of 14 steps/);
+  assertMatch(warnings[2], /1 step was skipped/);
   assertEquals(Object.fromEntries(tiles), { "training loss": "1.0000", "time in steps": "about 11 s" });
-  assertEquals(trainingData({ ...facts, step: 14 }, lines.slice(0, 1), []).warnings, []);
+  assertEquals(trainingData({ ...facts, step: 14 }, lines.slice(0, 1), []).warnings, ["said before"]);
 });

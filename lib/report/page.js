@@ -96,7 +96,7 @@ async function framePlayer() {
       show(screens[i], cells[at]);
       const edge = cells[at] < 0
         ? "none"
-        : predicted && player.positions[at] >= predictedFrom
+        : predicted && player.positions[at] >= (predictedFrom ?? 0)
         ? "predicted"
         : "given";
       screens[i].canvas.dataset.edge = edge;

@@ -122,7 +122,7 @@ function draw({ title, x, y, curves, rule }: Chart, { colours, alone }: Look): s
         ...{ x: "x", z: "name", fill: "name", fillOpacity: 0.18 },
         ...{ y1: (r: Row) => r.y - r.error, y2: (r: Row) => r.y + r.error },
       }),
-      Plot.line(rows, { ...channels, strokeWidth: 1.6, strokeLinejoin: "round" }),
+      Plot.line(rows, { ...channels, strokeWidth: 1.6, strokeLinejoin: "round", strokeLinecap: "round" }),
       Plot.dot(finite.filter((r) => single.includes(r.name)), { ...channels, fill: "name", r: 3 }),
       ...(alone
         ? [

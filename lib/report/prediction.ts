@@ -56,7 +56,14 @@ ${
   }
 ${
     report.sheet && html`<h2>Contact sheet</h2>
-${sheetFigure(report.sheet, "Frames by their number in the clip; predicted ones have an orange edge")}`
+${
+      sheetFigure(
+        report.sheet,
+        `Frames by their number in the clip${
+          player.predictedFrom === null ? "" : "; predicted ones have an orange edge"
+        }`,
+      )
+    }`
   }`;
   return page(report, parts, player, charts.map((c) => c.data));
 }

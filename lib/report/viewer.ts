@@ -34,7 +34,7 @@ export interface Player {
   readonly positions: readonly number[];
   /** Position to begin with. */
   readonly start: number;
-  /** First position that a model made; null where that says nothing. */
+  /** First position that a model made; null where it made all, or none. */
   readonly predictedFrom: number | null;
   readonly fps: number;
   /** Layout of the sprite sheets; null where there are none. */
@@ -135,7 +135,7 @@ export function clipViewer({ context, tracks: all, fps }: Clips, most?: number):
   const player: Player = {
     ...{ unit: "frame", positions, fps: fps / fit.every, panels },
     start: context.frames,
-    predictedFrom: context.frames,
+    predictedFrom: context.frames === 0 ? null : context.frames,
     sprites: {
       ...{ height: sprites.height, width: sprites.width },
       ...{ columns: sprites.columns, perSheet: sprites.perSheet },
