@@ -2,6 +2,9 @@ import { assert, assertAlmostEquals, assertEquals, assertMatch, assertThrows } f
 import { memoryRows, methodRows, spanTable } from "../cli/evaluate_table.ts";
 import { type ClipScores, type Method, METHODS } from "../cli/evaluation.ts";
 import { worldClip } from "../lib/data/world/world.ts";
+import { drawText } from "../lib/io/font.ts";
+import { fillColour, makeFrames } from "../lib/io/frames.ts";
+import { readPng } from "../lib/io/image.ts";
 import { meanError, pairedDifference } from "../lib/metrics/paired.ts";
 import { psnr } from "../lib/metrics/pixel.ts";
 import { exists, far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
@@ -91,6 +94,14 @@ Deno.test("evaluate scores the same prediction as predict, and baselines that ca
     const means = result.clip_scores.map(({ psnr }) => (psnr.model[0] + psnr.model[1]) / 2);
     const worst = means.indexOf(Math.min(...means));
     assertEquals([0, 1, 2].filter((i) => exists(`${out}/sheet_${i}.png`)), [worst]);
+    const sheet = readPng(`${out}/sheet_${worst}.png`), number = makeFrames(1, 8, 6);
+    fillColour(number.data, [24, 24, 24]);
+    drawText(number, "1", { left: 0, top: 0 }, [160, 160, 160]); // four frames of context are shown, of five
+    const corner = Array.from({ length: 8 }, (_, y) => {
+      const from = ((4 + y) * sheet.width + 8) * 3;
+      return [...sheet.data.subarray(from, from + 18)];
+    });
+    assertEquals(corner.flat(), [...number.data], "the first column is not frame 1");
     const report = Deno.readTextFileSync(`${out}/report.html`);
     assertMatch(report, new RegExp(`Clip ${worst}, [^:]+: PSNR ${means[worst].toFixed(2)} dB`));
     assertMatch(report, /The weights are random/);

@@ -3,11 +3,12 @@
  */
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { createHash } from "node:crypto";
+import { writePictures } from "../cli/outputs.ts";
 import { shownClips } from "../cli/report_evaluation.ts";
 import { trainingData } from "../cli/report_training.ts";
-import { type Frames, sliceFrames } from "../lib/io/frames.ts";
+import { concatFrames, type Frames, sliceFrames } from "../lib/io/frames.ts";
 import { readPng } from "../lib/io/image.ts";
-import { spaced } from "../lib/io/sheet.ts";
+import { contactSheet, spaced } from "../lib/io/sheet.ts";
 import { evaluationReport } from "../lib/report/evaluation.ts";
 import { escapeHtml, html, scriptJson } from "../lib/report/html.ts";
 import { chartSvg, curvesSvg, type Point, thinned } from "../lib/report/plot.ts";
@@ -15,6 +16,7 @@ import { predictionReport } from "../lib/report/prediction.ts";
 import { fitting, MOST_PIXELS } from "../lib/report/sprites.ts";
 import { trainingCharts, trainingReport } from "../lib/report/training.ts";
 import { chartFigure, clipViewer, type Player } from "../lib/report/viewer.ts";
+import { inFolder } from "./io_helpers.ts";
 import { readOptions } from "../lib/train/options.ts";
 import {
   evaluation,
@@ -268,6 +270,17 @@ Deno.test("a training run shows losses, rate and terms by steps done, and evenly
   assertEquals(dataOf(many).player.positions, spaced(100, 24));
   assertMatch(many, /24 of 100 samples are in this page/);
 });
+
+Deno.test("the sheet of a prediction counts its columns as result.json counts frames", () =>
+  inFolder(async (folder) => {
+    const { context, predicted, truth, fps } = predictionClips({ context: 6, predicted: 3 });
+    await writePictures(folder, { context, predicted, truth, fps, ending: "gif" });
+    const after = (frames: Frames) => concatFrames([sliceFrames(context, 2), frames]);
+    const rows = [{ label: "truth", frames: after(truth) }, {
+      ...{ label: "prediction", frames: after(predicted[0]), predictedFrom: 4 },
+    }];
+    assertEquals(readPng(`${folder}/sheet.png`), contactSheet(rows, { firstFrame: 2 }));
+  }));
 
 Deno.test("a run that was stopped or skipped steps says so first", () => {
   const options = readOptions(new URL("data/train_clip.yml", import.meta.url).pathname);
