@@ -207,6 +207,13 @@ Deno.test("a band spans the mean plus and minus its error", () => {
   assert(ys[0] < y0 && ys[3] > y0);
 });
 
+Deno.test("a constant stands in the middle of its chart, small numbers have short names", () => {
+  const points: Point[] = [[0, 1e-4], [10, 1e-4]];
+  const svg = chartSvg({ title: "t", x: "step", y: "rate", curves: [{ name: "a", points }] });
+  assertEquals(pathsOf(svg)[0], [[56, 124], [704, 124]]); // between 24 and 224
+  assertMatch(svg, />1e-4<.*>2e-4</s);
+});
+
 Deno.test("loss.svg is drawn inside its frame, logarithmic over a wide range, as XML", () => {
   const points = Array.from({ length: 2000 }, (_, i) => [i, 100 / (i + 1)] as const);
   const svg = curvesSvg('a "title" <b>', [

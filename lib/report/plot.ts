@@ -62,11 +62,18 @@ export function thinned(points: readonly Point[], most: number = WIDTH): readonl
   });
 }
 
+const exponential = (value: number) => value === 0 ? "0" : Number(value.toPrecision(3)).toExponential();
+
 /** A logarithmic value axis for values above zero that span more than a factor of ten, else a linear one. */
 function valueAxis(values: readonly number[]) {
   if (values.length === 0) return { domain: [0, 1] };
   const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
-  if (low <= 0 || high / low <= 10) return { nice: true, ticks: 6 };
+  if (low <= 0 || high / low <= 10) {
+    // A constant stands in the middle; numbers such as a learning rate of 1e-5 are short enough for the margin.
+    const domain = low < high ? {} : { domain: [Math.min(0, 2 * low), Math.max(0, 2 * low) || 1] };
+    const largest = Math.max(Math.abs(low), Math.abs(high));
+    return { nice: true, ticks: 6, ...domain, ...(largest < 5e-3 ? { tickFormat: exponential } : {}) };
+  }
   const decades = Math.log10(high / low), first = Math.ceil(Math.log10(low));
   const powers = Array.from(
     { length: Math.floor(Math.log10(high)) - first + 1 },
