@@ -38,7 +38,9 @@ import { withCard } from "./card.ts";
 import { chooseDcae, chooseFar, requireWeights } from "../lib/pipeline/models.ts";
 import { modelChoice, modelFlags } from "./model_flags.ts";
 import { RESULT_FILE, SCORE_PROTOCOL, writeResult } from "./outputs.ts";
+import { REPORT_FILE } from "./html_report.ts";
 import { bytes, duration } from "./report.ts";
+import { shownClips, writeEvaluationReport } from "./report_evaluation.ts";
 
 const evaluateFlags = {
   clips: integer("clips to score", { default: 32, min: 1, max: 100_000 }),
@@ -54,7 +56,11 @@ const evaluateFlags = {
   }),
   seed: integer("seed of the noise", { default: 0, min: 0 }),
   batch: integer("clips that are predicted together", { default: 8, min: 1, max: 256 }),
-  sheets: integer("clips whose frames are shown", { default: 4, min: 0, max: 1000 }),
+  sheets: integer("clips whose frames are shown: the worst, the best, the second worst, ...", {
+    default: 4,
+    min: 0,
+    max: 1000,
+  }),
   out: path("folder for the result: new, empty, or an earlier result of this verb, which is replaced", {
     default: "out/evaluate",
     presentation: true,
@@ -92,7 +98,7 @@ function clipsOf(what: string, f: EvaluateFlags, size: number): Clips {
 }
 
 /** Names of all files that an evaluation may write. */
-const WORKING = ["clip-*.json", "sheet_*.png", "table.md", RESULT_FILE];
+const WORKING = ["clip-*.json", "sheet_*.png", "table.md", REPORT_FILE, RESULT_FILE];
 
 const clipName = (index: number) => `clip-${String(index).padStart(5, "0")}.json`;
 const sheetName = (index: number) => `sheet_${index}.png`;
@@ -114,14 +120,14 @@ async function writeSheet(
     return fromPlanes(planes.map((v) => v * 2 - 1), H, W);
   };
   const rows = [
-    { label: `truth, from frame ${f.ctx - shown}`, frames: frames(clip.subarray(f.ctx * image)) },
+    { label: "truth", frames: frames(clip.subarray(f.ctx * image)) },
     ...(["model", "short", "autoencoder"] as const).map((method) => ({
       label: methodName(method, f),
       frames: frames(predicted[method]),
       predictedFrom: shown,
     })),
   ];
-  await writePng(file, contactSheet(rows));
+  await writePng(file, contactSheet(rows, { firstFrame: f.ctx - shown }));
 }
 
 async function evaluate(call: Call<Flags>): Promise<void> {
@@ -199,15 +205,17 @@ async function evaluateSet(job: Job, f: EvaluateFlags, what: string): Promise<vo
     ...(seen ? [memoryTable(seen, f)] : []),
   ].join("\n");
   await writeAtomic(folder.part("table.md"), tables);
-  await writeResult(folder.part(""), {
+  const shown = shownClips(clips, f.sheets);
+  const result = {
     settings: { verb: "evaluate", operands: [what], flags: f },
     random_weights: random,
+    warnings: progress.warnings,
     data: set.name,
     ...{ ctx: f.ctx, pred: f.pred, short: f.short, steps: f.steps, guidance: f.guidance, seed: f.seed },
     ...{ clips: count, interval, batch: f.batch, sheets: f.sheets, dtype: f.dtype, models },
     device: deviceOf(device),
     protocol: {
-      scores: `${SCORE_PROTOCOL}; SSIM with a Gaussian window of 11 by 11, sigma 1.5`,
+      scores: SCORE_PROTOCOL,
       means:
         "over predicted frames of a clip, then over clips; errors are standard errors over clips, differences paired",
       sampler: `Euler, ${f.steps} steps, guidance ${f.guidance}, seed ${f.seed}, one trajectory per clip`,
@@ -223,11 +231,12 @@ async function evaluateSet(job: Job, f: EvaluateFlags, what: string): Promise<vo
       ...c,
       ...(kinds ? { seen: kinds[i] } : {}),
     })),
-  });
-  const sheets = Array.from({ length: Math.min(f.sheets, count) }, (_, i) => sheetName(i));
-  await folder.place([...sheets, "table.md", RESULT_FILE]);
+  };
+  await writeResult(folder.part(""), result);
+  await writeEvaluationReport(folder.part(""), result, { ...device.info, reason: job.reason }, shown);
+  await folder.place([...shown.map(sheetName), "table.md", REPORT_FILE, RESULT_FILE]);
   progress.event("done", { out: f.out, methods, memory: seen ?? null, seconds });
-  progress.say(`took ${duration(seconds)}; wrote ${f.out}: table.md, ${RESULT_FILE}, sheets`);
+  progress.say(`took ${duration(seconds)}; wrote ${f.out}: table.md, ${RESULT_FILE}, ${REPORT_FILE}, sheets`);
   if (progress.mode === "bar" || progress.mode === "lines") console.log(tables);
 }
 
@@ -240,7 +249,7 @@ interface SavedScores extends ClipScores {
 function isScored({ folder, digest }: Job, index: number, sheets: number): boolean {
   const file = folder.part(clipName(index));
   return isFile(file) && readJsonObject(file).fingerprint === digest &&
-    (index >= sheets || isFile(folder.part(sheetName(index))));
+    (sheets === 0 || isFile(folder.part(sheetName(index))));
 }
 
 /** Scores every clip that has no scores yet. */
@@ -274,7 +283,7 @@ async function scoreAll(
     const [B, F, , H, W] = batch.shape, image = 3 * H * W, each = (performance.now() - start) / 1000 / B;
     for (const [b, index] of batch.indices.entries()) {
       const truth = batch.data.subarray((b * F + f.ctx) * image, (b + 1) * F * image);
-      if (index < f.sheets) await writeSheet(job.folder.part(sheetName(index)), batch, b, predicted[b], f);
+      if (f.sheets > 0) await writeSheet(job.folder.part(sheetName(index)), batch, b, predicted[b], f);
       const scores: SavedScores = {
         ...scoreClip(batch.sources[b], predicted[b], truth, [3, H, W], each),
         fingerprint: job.digest,
@@ -312,8 +321,8 @@ export const evaluateVerb = verb({
     "frames of context only, the last frame repeated, the mean of the context, and the truth through the autoencoder, which " +
     "bounds them all. Differences are paired by clip and come with their standard error. For the built-in world, frames are " +
     "also sorted by where the context has shown their place: near, only long ago, or never.\n\n" +
-    "Writes table.md, result.json (every score of every frame, with the protocol) and contact sheets into --out. Ctrl-C " +
-    "keeps the clips that are done; the same command then resumes the run.",
+    "Writes table.md, result.json (every score of every frame, with the protocol), contact sheets and report.html (curves by " +
+    "frame, tables that sort) into --out. Ctrl-C keeps the clips that are done; the same command then resumes the run.",
   operands: [{
     name: "SET",
     help: "world (default), or an option file (yml), of which datasets.sample is taken",

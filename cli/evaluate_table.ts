@@ -10,7 +10,8 @@ import { type ClipScores, type Method, methodName, METHODS } from "./evaluation.
 /** Scores that are reported. */
 export const METRICS = ["psnr", "ssim"] as const;
 
-type Metric = typeof METRICS[number];
+/** One of {@linkcode METRICS}. */
+export type Metric = typeof METRICS[number];
 
 /** One method's mean over clips, and how far the model lies above it. */
 export interface Row {
@@ -84,9 +85,11 @@ export function memoryRows(
   });
 }
 
-const DIGITS: Readonly<Record<Metric, number>> = { psnr: 2, ssim: 4 };
+/** Digits after the point that scores are given with. */
+export const DIGITS: Readonly<Record<Metric, number>> = { psnr: 2, ssim: 4 };
 
-const show = ({ mean, error }: MeanError, metric: Metric, signed = false) =>
+/** A mean with its standard error, `?` for that of a single clip. */
+export const show = ({ mean, error }: MeanError, metric: Metric, signed = false) =>
   `${signed && mean >= 0 ? "+" : ""}${mean.toFixed(DIGITS[metric])} ± ${
     Number.isNaN(error) ? "?" : error.toFixed(DIGITS[metric])
   }`;
@@ -132,7 +135,8 @@ export function spanTable(
   return [`| PSNR, dB / SSIM |${head}`, `|---|${"---|".repeat(spans.length)}`, ...lines, ""].join("\n");
 }
 
-const SEEN: Readonly<Record<Memory, string>> = {
+/** Where the context has shown a place, in words. */
+export const SEEN: Readonly<Record<Memory, string>> = {
   near: "in the last frames of the context",
   distant: "only before them (distant)",
   new: "not in the context",

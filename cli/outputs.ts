@@ -6,9 +6,11 @@
 import { type Frames, sliceFrames } from "../lib/io/frames.ts";
 import { stampFrames } from "../lib/io/font.ts";
 import { writePng } from "../lib/io/image.ts";
+import { toPlanes } from "../lib/io/planes.ts";
 import { contactSheet, type Labelled, sideBySide } from "../lib/io/sheet.ts";
 import { writeFrames, writeVideo } from "../lib/io/video_write.ts";
 import { writeAtomic } from "../lib/io/atomic.ts";
+import { mse, ssim } from "../lib/metrics/pixel.ts";
 
 /** The file with settings and results that every result folder has. */
 export const RESULT_FILE = "result.json";
@@ -27,12 +29,14 @@ export interface FrameScore {
   readonly mse: number;
   /** 10 log10(1 / mse) in dB; null (infinite) for identical frames. */
   readonly psnr: number | null;
+  /** Structural similarity; null for frames below 6 by 6 pixels, which have none. */
+  readonly ssim: number | null;
 }
 
 /** How {@linkcode scoreFrames} measures, for the result file. */
 export const SCORE_PROTOCOL =
   "per frame over all pixels and channels, colours in [0, 1], prediction before rounding to 8 bits, truth as 8 bits / 255, " +
-  "no crop; context frames are not counted";
+  "no crop; SSIM with a Gaussian window of 11 by 11, sigma 1.5; context frames are not counted";
 
 /**
  * Scores predicted frames against the truth, as many as there is truth for.
@@ -42,21 +46,30 @@ export const SCORE_PROTOCOL =
  * @param first Index of the first one in the clip.
  */
 export function scoreFrames(values: Float32Array, truth: Frames, first: number): FrameScore[] {
-  const size = truth.height * truth.width * 3, count = Math.min(truth.frames, values.length / size);
+  const { height, width } = truth, size = height * width * 3;
+  const count = Math.min(truth.frames, values.length / size), shape = [3, height, width] as const;
+  // Values stay as they are: 0 to 255 onto 0 to 255.
+  const made = toPlanes({ frames: count, height, width, data: values.subarray(0, count * size) }, [0, 255]);
+  const real = toPlanes(sliceFrames(truth, 0, count), [0, 1]);
   return Array.from({ length: count }, (_, f) => {
-    let sum = 0;
-    for (let i = f * size; i < (f + 1) * size; i++) sum += (values[i] - truth.data[i] / 255) ** 2;
-    const mse = sum / size;
-    return { frame: first + f, mse, psnr: mse === 0 ? null : 10 * Math.log10(1 / mse) };
+    const [p, t] = [made, real].map((planes) => planes.subarray(f * size, (f + 1) * size));
+    const error = mse(p, t);
+    return {
+      frame: first + f,
+      mse: error,
+      psnr: error === 0 ? null : 10 * Math.log10(1 / error),
+      ssim: Math.min(height, width) < 6 ? null : ssim(p, t, shape),
+    };
   });
 }
 
-/** Mean of a score over frames; the PSNR is the mean of the frames' PSNRs. */
-export function meanScore(scores: readonly FrameScore[]): { mse: number; psnr: number | null } | null {
+/** Means of the scores over frames; null where one of them is. The PSNR is the mean of the frames' PSNRs. */
+export function meanScore(scores: readonly FrameScore[]): Omit<FrameScore, "frame"> | null {
   if (scores.length === 0) return null;
   const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
-  const finite = scores.every((s) => s.psnr !== null);
-  return { mse: mean(scores.map((s) => s.mse)), psnr: finite ? mean(scores.map((s) => s.psnr!)) : null };
+  const whole = (key: "psnr" | "ssim") =>
+    scores.every((s) => s[key] !== null) ? mean(scores.map((s) => s[key]!)) : null;
+  return { mse: mean(scores.map((s) => s.mse)), psnr: whole("psnr"), ssim: whole("ssim") };
 }
 
 /** Everything to write. */
@@ -110,11 +123,14 @@ export async function writePictures(folder: string, p: Pictures): Promise<string
   }
   const shown = Math.max(0, from - 4);
   const cut = (clip: Labelled): Labelled => ({
-    label: shown === 0 ? clip.label : `${clip.label}, from frame ${shown}`,
+    label: clip.label,
     frames: sliceFrames(clip.frames, shown),
     predictedFrom: clip.predictedFrom === undefined ? undefined : clip.predictedFrom - shown,
   });
-  await writePng(`${folder}/sheet.png`, contactSheet([...truth, ...clips].map(cut), { stamp }));
+  await writePng(
+    `${folder}/sheet.png`,
+    contactSheet([...truth, ...clips].map(cut), { stamp, firstFrame: shown }),
+  );
   return [...names, "sheet.png"];
 }
 

@@ -158,8 +158,8 @@ export const predictVerb = verb({
   summary: "Predict how a clip goes on",
   about:
     "Reads frames (and actions) of a clip from an npz, an npy, a video or a folder of images, encodes the context, predicts " +
-    "frame after frame, and writes the prediction, a side-by-side with the truth where there is one, a contact sheet and " +
-    "result.json (settings, timings, MSE and PSNR of each frame) into the folder --out.\n\n" +
+    "frame after frame, and writes the prediction, a side-by-side with the truth where there is one, a contact sheet, " +
+    "result.json (settings, timings, MSE, PSNR and SSIM of each frame) and report.html into the folder --out.\n\n" +
     "Ctrl-C finishes the frame; the same command then resumes the run, to the same bytes. With other settings it is refused: " +
     "--restart discards the interrupted run.",
   operands: [{

@@ -31,7 +31,9 @@ import { availableMemory } from "./flags.ts";
 import { bytesHash, fileHash } from "../lib/io/hash.ts";
 import type { Job, JobFlags } from "./job.ts";
 import type { Part } from "../lib/pipeline/weights.ts";
+import { REPORT_FILE } from "./html_report.ts";
 import { bytes, duration } from "./report.ts";
+import { writePredictionReport } from "./report_prediction.ts";
 import { RunState, STATE_FILE } from "./resume.ts";
 import { decodeFrames, encodeFrames, type Latents, latentSize } from "../lib/pipeline/codec.ts";
 import { Rollout } from "../lib/pipeline/rollout.ts";
@@ -154,7 +156,7 @@ function decides(task: Task, hashes: Readonly<Record<string, string | null>>): R
 }
 
 /** Names of all files that a prediction may write. */
-const WORKING = [STATE_FILE, "prediction*", "side_by_side.*", "sheet.png", "result.json"];
+const WORKING = [STATE_FILE, "prediction*", "side_by_side.*", "sheet.png", REPORT_FILE, RESULT_FILE];
 
 /** Runs the task and puts its result in place. */
 export async function runPrediction(job: Job, task: Task): Promise<void> {
@@ -190,16 +192,16 @@ export async function runPrediction(job: Job, task: Task): Promise<void> {
   const took = grouped(job.seconds);
   const parameters = { far: countParameters(far.weights.shapes), vae: countParameters(vae.weights.shapes) };
   const random = far.weights.path === null || vae.weights.path === null;
-  const folder = job.folder.part("");
+  const folder = job.folder.part(""), fps = flags.fps ?? task.clip?.fps ?? 10;
   const files = await writePictures(folder, {
     context: shown,
     predicted,
     truth: task.truth,
-    fps: flags.fps ?? task.clip?.fps ?? 10,
+    fps,
     ending,
     stamp: random ? STAMP : undefined,
   });
-  await writeResult(folder, {
+  const result = {
     settings: {
       verb: task.verb,
       operands: task.clip === null ? [] : [task.clip.path],
@@ -238,8 +240,10 @@ export async function runPrediction(job: Job, task: Task): Promise<void> {
     },
     scores: scores.map((s, trajectory) => ({ trajectory, mean: meanScore(s), frames: s })),
     files,
-  });
-  await job.folder.place([...files, RESULT_FILE]);
+  };
+  await writeResult(folder, result);
+  await writePredictionReport(folder, result, { context: shown, predicted, truth: task.truth, fps });
+  await job.folder.place([...files, REPORT_FILE, RESULT_FILE]);
   progress.event("done", { out, files, seconds: took, scores: scores.map(meanScore) });
   progress.say(
     `took: ${duration(sum(took))} (${stages(took)}); the estimate was ${duration(sum(expected.seconds))}`,
@@ -256,7 +260,7 @@ export async function runPrediction(job: Job, task: Task): Promise<void> {
         (random ? " (random weights: the figures mean nothing)" : ""),
     );
   }
-  progress.say(`wrote ${out}: ${files.join(", ")}, ${RESULT_FILE}`);
+  progress.say(`wrote ${out}: ${files.join(", ")}, ${RESULT_FILE}, ${REPORT_FILE}`);
 }
 
 /** Latents of the context: encoded, or as an interrupted run has saved them. */

@@ -17,6 +17,7 @@ import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags
 import { InterruptListener } from "./interrupt.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { bytes, duration, Interrupted } from "./report.ts";
+import { writeTrainingReport } from "./report_training.ts";
 import { TrainLine } from "./train_line.ts";
 
 /** Flags of every training verb. */
@@ -151,10 +152,19 @@ export async function runTraining(
       },
       stop: () => interrupt.signal !== null,
     });
+    const facts = {
+      options,
+      device: { ...device.info, reason },
+      parameters,
+      shape,
+      ...end,
+      warnings: progress.warnings,
+    };
+    await writeTrainingReport(folder, facts);
     line.say(
       `${end.step} steps, ${
         duration((performance.now() - start) / 1000)
-      }: ${end.checkpoint}, ${folder}/loss.svg`,
+      }: ${end.checkpoint}, ${folder}/loss.svg, report.html`,
     );
     progress.event("end", { ...end });
     if (!end.finished) {

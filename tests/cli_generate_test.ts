@@ -17,6 +17,7 @@ Deno.test("generate makes clips from noise, and each label and action pattern it
       assertEquals(code, 0, stderr);
       const result = JSON.parse(Deno.readTextFileSync(`${out}/result.json`));
       assertEquals([result.settings.verb, result.scores[0].frames, result.clip.frames], ["generate", [], 3]);
+      assertMatch(Deno.readTextFileSync(`${out}/report.html`), /3 frames of 16×16 generated/);
       return Deno.readFileSync(`${out}/sheet.png`).join();
     };
     const model = ["--model", `${folder}/labels.json`];

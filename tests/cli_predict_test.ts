@@ -23,6 +23,7 @@ Deno.test(
       assertEquals(namesOf(out), [
         MARKER_FILE,
         "prediction.mp4",
+        "report.html",
         "result.json",
         "sheet.png",
         "side_by_side.mp4",
@@ -30,8 +31,10 @@ Deno.test(
       const result = resultOf(out);
       assertEquals(result.random_weights, true);
       assertEquals(result.scores[0].frames.map((s: { frame: number }) => s.frame), [4, 5, 6]);
-      for (const { mse, psnr } of result.scores[0].frames) {
-        assert(mse > 0 && mse < 1);
+      const report = Deno.readTextFileSync(`${out}/report.html`);
+      for (const { mse, psnr, ssim } of result.scores[0].frames) {
+        assert(mse > 0 && mse < 1 && Math.abs(ssim) < 1);
+        assert(report.includes(String(Number(ssim.toPrecision(6)))), "the report has another SSIM");
         assert(Math.abs(psnr - 10 * Math.log10(1 / mse)) < 1e-9);
       }
       for (const stage of ["encode", "predict", "decode"]) assert(result.seconds[stage] > 0, stage);
@@ -91,12 +94,13 @@ Deno.test("several trajectories differ, and each is scored", async () => {
       MARKER_FILE,
       "prediction_0.gif",
       "prediction_1.gif",
+      "report.html",
       "result.json",
       "sheet.png",
       "side_by_side.gif",
     ]);
     const [a, b] = resultOf(out).scores;
-    assert(a.mean.mse !== b.mean.mse);
+    assert(a.mean.mse !== b.mean.mse && a.mean.ssim !== b.mean.ssim);
   });
 });
 

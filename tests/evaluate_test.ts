@@ -2,6 +2,9 @@ import { assert, assertAlmostEquals, assertEquals, assertMatch, assertThrows } f
 import { memoryRows, methodRows, spanTable } from "../cli/evaluate_table.ts";
 import { type ClipScores, type Method, METHODS } from "../cli/evaluation.ts";
 import { worldClip } from "../lib/data/world/world.ts";
+import { drawText } from "../lib/io/font.ts";
+import { fillColour, makeFrames } from "../lib/io/frames.ts";
+import { readPng } from "../lib/io/image.ts";
 import { meanError, pairedDifference } from "../lib/metrics/paired.ts";
 import { psnr } from "../lib/metrics/pixel.ts";
 import { exists, far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
@@ -86,7 +89,22 @@ Deno.test("evaluate scores the same prediction as predict, and baselines that ca
     assertMatch(stdout, /RANDOM WEIGHTS\. world test seed 0 32x32, 3 clips, frames 5 to 6;/);
     assertMatch(stdout, /\| repeat the last frame \| \d+\.\d\d ± /);
     const result = resultOf(out);
-    assert(result.random_weights && exists(`${out}/sheet_0.png`) && !exists(`${out}/sheet_1.png`));
+    assert(result.random_weights);
+    // The one sheet is that of the worst clip.
+    const means = result.clip_scores.map(({ psnr }) => (psnr.model[0] + psnr.model[1]) / 2);
+    const worst = means.indexOf(Math.min(...means));
+    assertEquals([0, 1, 2].filter((i) => exists(`${out}/sheet_${i}.png`)), [worst]);
+    const sheet = readPng(`${out}/sheet_${worst}.png`), number = makeFrames(1, 8, 6);
+    fillColour(number.data, [24, 24, 24]);
+    drawText(number, "1", { left: 0, top: 0 }, [160, 160, 160]); // four frames of context are shown, of five
+    const corner = Array.from({ length: 8 }, (_, y) => {
+      const from = ((4 + y) * sheet.width + 8) * 3;
+      return [...sheet.data.subarray(from, from + 18)];
+    });
+    assertEquals(corner.flat(), [...number.data], "the first column is not frame 1");
+    const report = Deno.readTextFileSync(`${out}/report.html`);
+    assertMatch(report, new RegExp(`Clip ${worst}, [^:]+: PSNR ${means[worst].toFixed(2)} dB`));
+    assertMatch(report, /The weights are random/);
     assertEquals(Deno.readTextFileSync(`${out}/table.md`), stdout.slice(0, -1));
 
     for (const [index, clip] of result.clip_scores.entries()) {
@@ -103,7 +121,10 @@ Deno.test("evaluate scores the same prediction as predict, and baselines that ca
     const predicted = await far(["predict", "world:0", ...few, "--out", `${folder}/predicted`]);
     assertEquals(predicted.code, 0, predicted.stderr);
     const own = JSON.parse(Deno.readTextFileSync(`${folder}/predicted/result.json`)).scores[0].frames;
-    for (const f of [0, 1]) near(result.clip_scores[0].psnr.model[f], own[f].psnr, 1e-3);
+    for (const f of [0, 1]) {
+      near(result.clip_scores[0].psnr.model[f], own[f].psnr, 1e-3);
+      near(result.clip_scores[0].ssim.model[f], own[f].ssim, 1e-5);
+    }
   });
 });
 
@@ -161,7 +182,14 @@ Deno.test("an interrupted evaluation resumes with the clips that are missing", a
     assertEquals(kept, { ...made, source: "kept" }, "the first clip was predicted again");
     assertEquals(others, expected);
     assertEquals(Deno.readTextFileSync(`${out}/table.md`), Deno.readTextFileSync(`${folder}/whole/table.md`));
-    assertEquals(Deno.readFileSync(`${out}/sheet_1.png`), Deno.readFileSync(`${folder}/whole/sheet_1.png`));
+    const sheets = [0, 1, 2, 3].filter((i) => exists(`${out}/sheet_${i}.png`));
+    assertEquals(sheets.length, 2);
+    for (const i of sheets) {
+      assertEquals(
+        Deno.readFileSync(`${out}/sheet_${i}.png`),
+        Deno.readFileSync(`${folder}/whole/sheet_${i}.png`),
+      );
+    }
     assert(!exists(`${out}/part`));
   });
 });

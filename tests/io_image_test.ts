@@ -1,7 +1,15 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { generator } from "../kernels/check.ts";
 import { CELL, drawText, stampFrames, wrapText } from "../lib/io/font.ts";
-import { concatFrames, fitFrames, type Frames, makeFrames, planFit, sliceFrames } from "../lib/io/frames.ts";
+import {
+  concatFrames,
+  fillColour,
+  fitFrames,
+  type Frames,
+  makeFrames,
+  planFit,
+  sliceFrames,
+} from "../lib/io/frames.ts";
 import { fromFloat32 } from "../lib/io/host.ts";
 import { encodePng, readPng, writeGif, writePng } from "../lib/io/image.ts";
 import { fromPlanes, toPlanes, writePlanes } from "../lib/io/planes.ts";
@@ -216,6 +224,28 @@ Deno.test("contactSheet() shows the first, the last and evenly spaced frames", (
     new Uint8Array(24).fill(24),
     "frame 74 of 50 is left empty",
   );
+});
+
+Deno.test("contactSheet() counts its columns from the number of the first frame", () => {
+  const clip = noise(1, 3, 24, 24),
+    numbered = (firstFrame: number) => contactSheet([{ label: "a", frames: clip }], { scale: 1, firstFrame });
+  const shown = numbered(144), head = { top: 4, left: 8 };
+  const expected = makeFrames(1, shown.height, shown.width, shown.data.slice());
+  fillColour(expected.data.subarray(0, (CELL.height + 4) * shown.width * 3), [24, 24, 24]);
+  ["144", "145", "146"].forEach((text, i) =>
+    drawText(expected, text, { ...head, left: head.left + i * 32 }, [160, 160, 160])
+  );
+  assertEquals(shown.data, expected.data);
+  assert(numbered(0).data.some((v, i) => v !== shown.data[i]));
+});
+
+Deno.test("fillColour() fills any number of pixels, and nothing else", () => {
+  for (const pixels of [0, 1, 2, 3, 7, 64]) {
+    const data = new Uint8Array(pixels * 3 + 3);
+    fillColour(data.subarray(0, pixels * 3), [1, 2, 3]);
+    const expected = Array.from({ length: pixels * 3 }, (_, i) => 1 + i % 3);
+    assertEquals([...data], [...expected, 0, 0, 0], `${pixels} pixels`);
+  }
 });
 
 Deno.test("planFit() and fitFrames() crop, pad and stretch", () => {

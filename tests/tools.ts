@@ -4,8 +4,10 @@
  *
  * @module
  */
-/** A program. */
-export type Tool = "ffmpeg" | "script" | "git" | "bash" | "sh" | "mount";
+import { findChromium } from "./browser.ts";
+
+/** A program; `chromium` may be Chrome. */
+export type Tool = "ffmpeg" | "script" | "git" | "bash" | "sh" | "mount" | "chromium";
 
 /** Whether tests run whose tools are missing. */
 const REQUIRED = Deno.env.get("FAR_REQUIRE_TOOLS") === "1";
@@ -25,6 +27,7 @@ const THERE: Readonly<Record<Tool, boolean>> = {
   bash: await starts("bash"),
   sh: await starts("sh"),
   mount: await starts("mount"),
+  chromium: findChromium() !== undefined,
 };
 
 /** The options of a test that needs tools: `Deno.test({ ...needs(["git"], "name"), fn })`. */

@@ -104,7 +104,8 @@ Deno.test({
         e.name.startsWith("step-")
       );
       assertEquals(names.length, 3);
-      assert(Deno.readTextFileSync(`${folder}/killed/loss.svg`).includes("<polyline"));
+      assert(Deno.readTextFileSync(`${folder}/killed/loss.svg`).includes('aria-label="line"'));
+      assert(Deno.readTextFileSync(`${folder}/killed/report.html`).includes("14 of 14 steps"));
     } finally {
       Deno.removeSync(folder, { recursive: true });
     }
@@ -123,6 +124,9 @@ Deno.test({
       assertEquals(code, 130);
       const [saved] = [...Deno.readDirSync(`${folder}/checkpoints`)].map((e) => e.name).sort().reverse();
       assertEquals(saved, `step-${String(steps.length).padStart(8, "0")}`);
+      assert(
+        Deno.readTextFileSync(`${folder}/report.html`).includes(`stopped after ${steps.length} of 14 steps`),
+      );
       assertEquals((await run(folder)).steps[0], steps.length);
     } finally {
       Deno.removeSync(folder, { recursive: true });

@@ -5,7 +5,6 @@ import { assert, assertEquals } from "@std/assert";
 import { farConfig } from "../lib/far/config.ts";
 import { StepLog } from "../lib/io/run_folder.ts";
 import { stepCost } from "../lib/train/cost.ts";
-import { curvesSvg } from "../lib/train/plot.ts";
 import { testOnDevices } from "./helpers.ts";
 import { TINY, tinyConfig } from "./train_setup.ts";
 import { valueAndGrad } from "../lib/autograd.ts";
@@ -87,24 +86,4 @@ Deno.test("a log that was cut off in the middle of a line loses that line, and s
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }
-});
-
-Deno.test("a curve is drawn inside its frame, logarithmic over a wide range, without what is not finite", () => {
-  const points = Array.from({ length: 2000 }, (_, i) => [i, 100 / (i + 1)] as const);
-  const svg = curvesSvg('a "title" <b>', [{ name: "loss", points: [...points, [2000, NaN]] }, {
-    name: "one",
-    points: [[1000, 1]],
-  }]);
-  assert(svg.includes("a &#34;title&#34; &#60;b&#62;") && !svg.includes("NaN"));
-  const [, path] = /points="([^"]+)"/.exec(svg)!;
-  const drawn = path.split(" ").map((p) => p.split(",").map(Number));
-  assert(
-    drawn.length <= 720 && drawn.every(([x, y]) => x >= 64 && x <= 704 && y >= 40 && y <= 356),
-    path.slice(0, 80),
-  );
-  assert(drawn.every(([x, y], i) => i === 0 || (x > drawn[i - 1][0] && y >= drawn[i - 1][1])));
-  // Logarithmic: the middle step has fallen by far more than half of the picture.
-  assert(drawn[Math.floor(drawn.length / 2)][1] > 200);
-  assertEquals(svg.match(/<circle/g)?.length, 1);
-  assert(curvesSvg("empty", []).endsWith("</svg>\n"));
 });

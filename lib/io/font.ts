@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Frames, makeFrames } from "./frames.ts";
+import { fillColour, type Frames, makeFrames } from "./frames.ts";
 
 /** Pixels that a letter takes with the gap to the next: 5 and 1 across, 7 and 1 down. */
 export const CELL: { readonly width: number; readonly height: number } = { width: 6, height: 8 };
@@ -92,10 +92,10 @@ export function stampFrames(
   const strip = lines.length * CELL.height * scale + 2;
   const out = makeFrames(frames.frames, frames.height + strip, frames.width);
   const [from, to] = [frames.height * frames.width * 3, out.height * out.width * 3];
-  const [red, green, blue] = options.background ?? [160, 0, 0];
+  const background = options.background ?? [160, 0, 0];
   for (let f = 0; f < frames.frames; f++) {
     out.data.set(frames.data.subarray(f * from, (f + 1) * from), f * to);
-    for (let i = f * to + from; i < (f + 1) * to; i += 3) out.data.set([red, green, blue], i);
+    fillColour(out.data.subarray(f * to + from, (f + 1) * to), background);
   }
   lines.forEach((line, i) => {
     drawText(out, line, { left: 1, top: frames.height + 2 + i * CELL.height * scale }, options.colour, scale);

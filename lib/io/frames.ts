@@ -38,6 +38,20 @@ export function makeFrames(frames: number, height: number, width: number, data?:
 }
 
 /**
+ * Fills pixels with one colour.
+ *
+ * @param pixels Colours 0 to 255, `[pixels, 3]`.
+ * @param colour Red, green and blue.
+ */
+export function fillColour(
+  pixels: Uint8Array,
+  colour: readonly [red: number, green: number, blue: number],
+): void {
+  pixels.set(colour.slice(0, pixels.length));
+  for (let done = 3; done < pixels.length; done *= 2) pixels.copyWithin(done, 0, done);
+}
+
+/**
  * Some of the frames, sharing their memory.
  *
  * @param from The frames.

@@ -45,12 +45,20 @@ export function writePlanes(
   }
 }
 
-/** Colours 0 to 255, `[F, H, W, 3]`, as planes in [-1, 1], `[F, 3, H, W]`. */
-export function toPlanes(from: Frames): Float32Array {
+/**
+ * Colours 0 to 255, `[F, H, W, 3]`, as planes, `[F, 3, H, W]`.
+ *
+ * @param from The colours; those before rounding as `Float32Array` are taken too.
+ * @param range What 0 and 255 become; -1 and 1 when absent.
+ */
+export function toPlanes(
+  from: Omit<Frames, "data"> & { readonly data: Uint8Array | Float32Array },
+  range: readonly [number, number] = [-1, 1],
+): Float32Array {
   const { height, width } = from, each = height * width * 3, out = new Float32Array(from.frames * each);
   const part = { top: 0, left: 0, height, width, stride: width };
   for (let at = 0; at < out.length; at += each) {
-    writePlanes(from.data.subarray(at, at + each), part, [-1, 1], out.subarray(at, at + each));
+    writePlanes(from.data.subarray(at, at + each), part, range, out.subarray(at, at + each));
   }
   return out;
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { CELL, type Colour, drawText, stampFrames } from "./font.ts";
-import { type Frames, makeFrames } from "./frames.ts";
+import { fillColour, type Frames, makeFrames } from "./frames.ts";
 
 /** A clip and what to write above or beside it. */
 export interface Labelled {
@@ -31,11 +31,11 @@ const GAP = 4;
 
 function filled(frames: number, height: number, width: number, colour: Colour): Frames {
   const out = makeFrames(frames, height, width);
-  for (let i = 0; i < out.data.length; i += 3) out.data.set(colour, i);
+  fillColour(out.data, colour);
   return out;
 }
 
-/** Copies one frame, each pixel as a square. */
+/** Copies one frame, each pixel as a square: a row is widened once and then copied. */
 function paste(
   on: Frames,
   onFrame: number,
@@ -45,16 +45,26 @@ function paste(
   left: number,
   scale: number,
 ): void {
-  for (let y = 0; y < from.height * scale; y++) {
-    const row = (frame * from.height + Math.floor(y / scale)) * from.width;
-    let at = ((onFrame * on.height + top + y) * on.width + left) * 3;
-    for (let x = 0; x < from.width; x++) {
-      const source = (row + x) * 3;
-      for (let s = 0; s < scale; s++) {
-        on.data[at++] = from.data[source];
-        on.data[at++] = from.data[source + 1];
-        on.data[at++] = from.data[source + 2];
-      }
+  const stride = from.width * 3, length = stride * scale;
+  for (let y = 0; y < from.height; y++) {
+    const source = from.data.subarray(
+      (frame * from.height + y) * stride,
+      (frame * from.height + y + 1) * stride,
+    );
+    const start = ((onFrame * on.height + top + y * scale) * on.width + left) * 3;
+    if (scale === 1) on.data.set(source, start);
+    else widen(source, scale, on.data.subarray(start, start + length));
+    for (let s = 1; s < scale; s++) on.data.copyWithin(start + s * on.width * 3, start, start + length);
+  }
+}
+
+/** Writes each pixel of a row `scale` times. */
+function widen(row: Uint8Array, scale: number, out: Uint8Array): void {
+  for (let i = 0, at = 0; i < row.length; i += 3) {
+    for (let s = 0; s < scale; s++, at += 3) {
+      out[at] = row[i];
+      out[at + 1] = row[i + 1];
+      out[at + 2] = row[i + 2];
     }
   }
 }
@@ -69,11 +79,14 @@ function edge(
   width: number,
   colour: Colour,
 ): void {
-  for (let y = top - 2; y < top + height + 2; y++) {
-    for (let x = left - 2; x < left + width + 2; x++) {
-      if (y >= top && y < top + height && x >= left && x < left + width) continue;
-      on.data.set(colour, ((frame * on.height + y) * on.width + x) * 3);
-    }
+  const line = (y: number, from: number, to: number) => {
+    const start = (frame * on.height + y) * on.width;
+    fillColour(on.data.subarray((start + from) * 3, (start + to) * 3), colour);
+  };
+  for (const y of [top - 2, top - 1, top + height, top + height + 1]) line(y, left - 2, left + width + 2);
+  for (let y = top; y < top + height; y++) {
+    line(y, left - 2, left);
+    line(y, left + width, left + width + 2);
   }
 }
 
@@ -118,8 +131,8 @@ export function sideBySide(clips: readonly Labelled[], options: PictureOptions =
   return options.stamp === undefined ? out : stampFrames(out, options.stamp);
 }
 
-/** At most `most` frame numbers, evenly spaced, with the first and the last. */
-function spaced(count: number, most: number): number[] {
+/** At most `most` of the numbers 0 to `count` - 1, evenly spaced, with the first and the last. */
+export function spaced(count: number, most: number): number[] {
   if (count <= most) return Array.from({ length: count }, (_, i) => i);
   if (most === 1) return [0];
   return Array.from({ length: most }, (_, i) => Math.round(i * (count - 1) / (most - 1)));
@@ -130,22 +143,23 @@ function spaced(count: number, most: number): number[] {
  * When there are more frames than columns, evenly spaced ones are shown. Predicted frames have a coloured edge.
  *
  * @param clips The clips, from top to bottom; lengths may differ.
- * @param options Scale and stamp, and the largest number of columns (16 when absent).
+ * @param options Scale and stamp, the largest number of columns (16 when absent), and the number of the first frame (0 when
+ * absent), from which columns are counted.
  * @returns A single frame.
  * @throws {RangeError} If there is no clip, no frame or no column.
  */
 export function contactSheet(
   clips: readonly Labelled[],
-  options: PictureOptions & { readonly columns?: number } = {},
+  options: PictureOptions & { readonly columns?: number; readonly firstFrame?: number } = {},
 ): Frames {
   checked("contactSheet", clips);
-  const most = options.columns ?? 16;
+  const { columns: most = 16, firstFrame = 0 } = options;
   if (!Number.isSafeInteger(most) || most < 1) {
     throw new RangeError(`contactSheet: expected at least 1 column, found ${most}`);
   }
   const scale = options.scale ?? Math.max(1, Math.floor(defaultScale(clips) / 2));
   const numbers = spaced(Math.max(...clips.map(({ frames }) => frames.frames)), most);
-  const digits = String(numbers[numbers.length - 1]).length;
+  const digits = String(firstFrame + numbers[numbers.length - 1]).length;
   const cell = Math.max(digits * CELL.width, Math.max(...clips.map(({ frames }) => frames.width)) * scale) +
     2 * GAP;
   const heights = clips.map(({ frames }) => frames.height * scale + CELL.height + 3 * GAP);
@@ -154,7 +168,7 @@ export function contactSheet(
   const total = heights.reduce((a, b) => a + b, head);
   const out = filled(1, total, Math.max(numbers.length * cell, longest) + 2 * GAP, BACKGROUND);
   numbers.forEach((number, column) => {
-    drawText(out, String(number), { left: 2 * GAP + column * cell, top: GAP }, [160, 160, 160]);
+    drawText(out, String(firstFrame + number), { left: 2 * GAP + column * cell, top: GAP }, [160, 160, 160]);
   });
   let top = head;
   clips.forEach(({ label, frames, predictedFrom }, row) => {

@@ -14,7 +14,6 @@ import { writeAtomic } from "../io/atomic.ts";
 import { StepLog } from "../io/run_folder.ts";
 import { EventWriter } from "../io/tfevents.ts";
 import type { InitMatch } from "./init.ts";
-import { curvesSvg } from "./plot.ts";
 import type { StepReport, TrainerState } from "./trainer.ts";
 
 /** How a run is watched and kept. */
@@ -185,6 +184,7 @@ export async function runLoop<T extends Trainee>(o: LoopOptions, training: Train
         checkpoint = await training.save(trainer, checkpoints, o.keep);
       }
     }
+    const { curvesSvg } = await import("../report/plot.ts"); // loaded now: a run starts without it
     await writeAtomic(`${folder}/loss.svg`, curvesSvg(o.name, curvesOf(log)));
     return { step: trainer.state.step, finished: trainer.state.step >= o.steps, checkpoint };
   } finally {
