@@ -15,7 +15,8 @@ import {
   timingFacts,
   writeReport,
 } from "./html_report.ts";
-import { type FrameScore, type meanScore, RESULT_FILE } from "./outputs.ts";
+import type { FrameScore, meanScore } from "../lib/metrics/frames.ts";
+import { RESULT_FILE } from "./outputs.ts";
 import { bytes, duration } from "./report.ts";
 
 /** The part of result.json that the report shows. */

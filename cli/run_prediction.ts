@@ -7,15 +7,7 @@ import type { Device } from "../kernels/device.ts";
 import { type DcaeConfig, downsampling } from "../lib/dcae/config.ts";
 import { countParameters, type FarConfig } from "../lib/far/config.ts";
 import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
-import {
-  meanScore,
-  RESULT_FILE,
-  SCORE_PROTOCOL,
-  scoreFrames,
-  videoEnding,
-  writePictures,
-  writeResult,
-} from "./outputs.ts";
+import { RESULT_FILE, videoEnding, writePictures, writeResult } from "./outputs.ts";
 import {
   type Cost,
   dcaeCost,
@@ -30,6 +22,7 @@ import {
 import { availableMemory } from "./flags.ts";
 import { bytesHash, fileHash } from "../lib/io/hash.ts";
 import type { Job, JobFlags } from "./job.ts";
+import { meanScore, SCORE_PROTOCOL, scoreFrames } from "../lib/metrics/frames.ts";
 import type { Part } from "../lib/pipeline/weights.ts";
 import { REPORT_FILE } from "./html_report.ts";
 import { bytes, duration } from "./report.ts";

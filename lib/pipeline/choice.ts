@@ -13,7 +13,11 @@ export class ChoiceError extends Error {
   override readonly name = "ChoiceError";
   readonly #template: string;
 
-  /** @param template The message, with options in braces: `{vaeWeights}`. */
+  /**
+   * Makes the message.
+   *
+   * @param template The message, with options in braces: `{vaeWeights}`.
+   */
   constructor(template: string) {
     super(template.replace(/\{(\w+)\}/g, "$1"));
     this.#template = template;

@@ -14,6 +14,7 @@ import { ChoiceError } from "./choice.ts";
 
 /** Frames of a clip with what was recorded beside them. */
 export interface Clip {
+  /** The file, the folder, or `world:N`. */
   readonly path: string;
   /** All frames that are there, at most as many as were asked for. */
   readonly frames: Frames;

@@ -16,8 +16,11 @@ export interface RolloutOptions extends Omit<SampleOptions, "device" | "params" 
 
 /** A transformer on its device. */
 export interface LoadedTransformer {
+  /** Where it is. */
   readonly device: Device;
+  /** What it is. */
   readonly config: FarConfig;
+  /** Its parameters. */
   readonly params: Params;
 }
 
@@ -53,6 +56,8 @@ export class Rollout implements Disposable {
   readonly #onDispose?: () => void;
 
   /**
+   * Checks what is asked for and allocates the cache.
+   *
    * @param model The transformer.
    * @param options What to predict.
    * @param onDispose Called when the roll-out is disposed of.
