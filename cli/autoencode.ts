@@ -16,7 +16,8 @@ import { probeVideo, readFrames } from "../lib/io/video.ts";
 import { VIDEO_ENDINGS, writeVideo } from "../lib/io/video_write.ts";
 import { choice, integer, path, real, texts, UsageError, type Values, verb } from "./args.ts";
 import { clipFlags, readClip } from "./clip.ts";
-import { dcaeCost, measureRates, refuseTooLarge, secondsAt } from "./estimate.ts";
+import { dcaeCost, refuseTooLarge } from "./estimate.ts";
+import { measureRates, secondsAt } from "./rates.ts";
 import { encodeSet, setToEncode } from "./encode_set.ts";
 import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { type Run, runAlone, runJob } from "./job.ts";
@@ -95,7 +96,7 @@ async function announce(
 ): Promise<void> {
   const cost = dcaeCost(vae.config, way, frames ?? framesPerBatch(...size), size, dtype);
   refuseTooLarge(at.device, { [way]: cost.memory }, availableMemory());
-  const seconds = secondsAt(cost, await measureRates(at.device));
+  const seconds = secondsAt(cost, await measureRates(at.device, [cost]));
   at.progress.say(
     frames === undefined
       ? `estimate: ${duration(seconds / framesPerBatch(...size))} a frame, ${

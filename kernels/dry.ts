@@ -3,20 +3,53 @@
  *
  * @module
  */
-import type { Device, DeviceStats, Launch, Storage } from "./device.ts";
+import type { Device, DeviceStats, Launch, PackRequest, Storage } from "./device.ts";
+import type { Kernel } from "./spec.ts";
+
+/** Memory of a dry device. Small tables of integers keep their contents: they decide how long a launch takes. */
+export interface DryStorage extends Storage {
+  /** What was written last, where it was integers. */
+  integers?: Int32Array;
+  /** How the weight is laid out. */
+  packed?: PackRequest;
+}
+
+/** Launches of one kernel with about the same sizes, and one of them to measure. */
+export interface LaunchKind {
+  /** One of the launches. */
+  readonly sample: Launch & { readonly buffers: readonly (DryStorage | null)[] };
+  /** Its work: floating-point operations, or bytes where a kernel counts none. */
+  readonly unit: number;
+}
+
+/** Work of a launch in operations, or in bytes of its buffers for a kernel that only moves them. */
+function workOf({ kernel, buffers, params }: Launch): number {
+  return kernel.flops(params) || buffers.reduce((sum, storage) => sum + (storage?.bytes ?? 0), 1);
+}
+
+/** Sizes within a tenth of one another are one kind; scalars (scale, offset) change nothing, flags and small sizes do. */
+function kindOf(kernel: Kernel, { buffers, params }: Launch): string {
+  const sizes = Object.entries(params).filter(([name]) => kernel.params[name] !== "f32").map((
+    [name, value],
+  ) => Math.abs(value) <= 16 ? `${name}${value}` : `${name}~${Math.round(4 * Math.log2(Math.abs(value)))}`);
+  const there = buffers.map((b) => b === null ? "-" : (b as DryStorage).packed ? "p" : "b").join("");
+  return `${kernel.name} ${there} ${sizes.join(" ")}`;
+}
 
 /** Cost of everything that was launched on a dry device. */
 export interface DryCost {
   /** Floating-point operations by kernel name. */
   readonly flops: Record<string, number>;
-  /** Bytes of all buffers that the launches were given, by kernel name: an upper bound of what they move. */
-  readonly bytes: Record<string, number>;
+  /** Work by kind of launch; {@linkcode DryDevice.kinds} says what a kind is. */
+  readonly work: Record<string, number>;
 }
 
 /** A device whose launches only add up. */
 export interface DryDevice extends Device {
   /** What was launched so far. */
   readonly cost: DryCost;
+  /** Every kind of launch that was seen. */
+  readonly kinds: ReadonlyMap<string, LaunchKind>;
 }
 
 /**
@@ -42,13 +75,15 @@ export function openDryDevice(): DryDevice {
     waits: 0,
     pipelines: 0,
   };
-  const cost: DryCost = { flops: {}, bytes: {} };
+  const cost: DryCost = { flops: {}, work: {} };
+  const kinds = new Map<string, LaunchKind>();
   return {
     // `webgpu` keeps samplers from yielding to timers between steps.
     info: { name: "webgpu", description: "dry", software: true, limits: {}, features: [], threads: 1 },
     stats,
     cost,
-    alloc(bytes): Storage {
+    kinds,
+    alloc(bytes): DryStorage {
       stats.liveBytes += bytes;
       stats.peakBytes = stats.heldBytes = Math.max(stats.peakBytes, stats.liveBytes);
       return { bytes };
@@ -56,16 +91,25 @@ export function openDryDevice(): DryDevice {
     free(storage) {
       stats.liveBytes -= storage.bytes;
     },
-    run({ kernel, buffers, params }: Launch) {
+    run(launch: Launch) {
+      const { kernel, buffers, params } = launch;
       stats.dispatches++;
+      const kind = kindOf(kernel, launch), work = workOf(launch);
+      // Pooled tables may be written again: the sample keeps what this launch saw.
+      if (!kinds.has(kind)) {
+        kinds.set(kind, { sample: { ...launch, buffers: buffers.map((b) => b && { ...b }) }, unit: work });
+      }
+      cost.work[kind] = (cost.work[kind] ?? 0) + work;
       cost.flops[kernel.name] = (cost.flops[kernel.name] ?? 0) + kernel.flops(params);
-      const bytes = buffers.reduce((sum, storage) => sum + (storage?.bytes ?? 0), 0);
-      cost.bytes[kernel.name] = (cost.bytes[kernel.name] ?? 0) + bytes;
     },
     read: (storage, byteOffset = 0, bytes = storage.bytes - byteOffset) =>
       Promise.resolve(new ArrayBuffer(bytes)),
-    write() {},
-    pack() {},
+    write(storage: DryStorage, data) {
+      if (data instanceof Int32Array) storage.integers = data;
+    },
+    pack(storage: DryStorage, request) {
+      storage.packed = request;
+    },
     flush() {},
     sync: () => Promise.resolve(),
     trim() {},

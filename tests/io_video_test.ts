@@ -6,6 +6,7 @@ import { writePng } from "../lib/io/image.ts";
 import { collectFrames, probeVideo, readFrames, type ReadOptions } from "../lib/io/video.ts";
 import { writeVideo } from "../lib/io/video_write.ts";
 import { assertOneLine, inFolder, mutate, pick } from "./io_helpers.ts";
+import { needs } from "./tools.ts";
 
 const required = Deno.env.get("FAR_REQUIRE_TOOLS") === "1";
 const binary = await ffmpegPath().then(({ path }) => path, () => undefined);
@@ -304,8 +305,7 @@ async function withScript(folder: string, script: string, body: () => Promise<vo
 }
 
 Deno.test({
-  name: "an ffmpeg that fails half-way or falls silent is quoted, ended, and leaves no file",
-  ignore: Deno.build.os === "windows",
+  ...needs(["sleep"], "an ffmpeg that fails half-way or falls silent is quoted, ended, and leaves no file"),
   fn: () =>
     inFolder(async (folder) => {
       const video = `${folder}/in.mp4`;

@@ -10,7 +10,7 @@ import { writeVideo } from "../lib/io/video_write.ts";
 import { inFolder } from "./io_helpers.ts";
 
 /** `video` is writing and reading mp4, with whatever does it; the others are programs. */
-export type Tool = "video" | "ffmpeg" | "script" | "git" | "bash" | "sh" | "mount";
+export type Tool = "video" | "ffmpeg" | "script" | "git" | "bash" | "sleep" | "mount";
 
 /** Whether tests run whose tools are missing. */
 const REQUIRED = Deno.env.get("FAR_REQUIRE_TOOLS") === "1";
@@ -38,7 +38,7 @@ const THERE: Readonly<Record<Tool, boolean>> = {
   script: await starts("script"),
   git: await starts("git"),
   bash: await starts("bash"),
-  sh: await starts("sh"),
+  sleep: await starts("sleep"),
   mount: await starts("mount"),
 };
 
