@@ -11,7 +11,7 @@ import { writeAtomic } from "../lib/io/atomic.ts";
 import { readJsonObject } from "../lib/io/text.ts";
 import { streamOf, uniform } from "../lib/random.ts";
 import type { Cost, FrameCost } from "./estimate.ts";
-import { cacheFolder } from "./zoo.ts";
+import { ownCache } from "./zoo.ts";
 
 /** Speed of a device. */
 export interface Rates {
@@ -70,14 +70,21 @@ async function timeLaunch(device: Device, { sample }: LaunchKind): Promise<numbe
 const bytesOf = ({ sample }: LaunchKind) => sample.buffers.reduce((sum, b) => sum + (b?.bytes ?? 0), 0);
 const kernelOf = (kind: string) => kind.slice(0, kind.indexOf(" "));
 
+/** A file of rates, where there is a cache folder. */
+function rateFile(name: string): string | undefined {
+  const folder = ownCache("rates");
+  return folder && join(folder, `${name}.json`);
+}
+
 /** What was timed on this machine with this device, by earlier runs. */
 class RateCache {
-  readonly #file: string;
+  readonly #file?: string;
   readonly seconds: Record<string, number> = {};
 
   constructor(device: Device) {
     const name = `${device.info.description} deno ${Deno.version.deno}`.replace(/[^\w.]+/g, "-");
-    this.#file = join(cacheFolder(), "..", "rates", `${name}.json`);
+    this.#file = rateFile(name);
+    if (this.#file === undefined) return;
     try {
       const { seconds } = readJsonObject(this.#file) as { seconds: Record<string, number> };
       for (const [kind, s] of Object.entries(seconds)) if (s > 0 && s < 1) this.seconds[kind] = s;
@@ -87,6 +94,7 @@ class RateCache {
   }
 
   async save(): Promise<void> {
+    if (this.#file === undefined) return;
     try {
       await writeAtomic(this.#file, JSON.stringify({ seconds: this.seconds }, null, 1) + "\n");
     } catch {
@@ -171,11 +179,11 @@ export interface Writing {
 /** Seconds that a video and a pixel take to be written on two cores, ffmpeg started anew for each video, 2026-11-21. */
 const VIDEO = 0.2, PIXEL = 1.5e-7;
 
-const writingFile = () => join(cacheFolder(), "..", "rates", "writing.json");
-
 function learnt(ending: string): number {
+  const file = rateFile("writing");
+  if (file === undefined) return 1;
   try {
-    const factor = (readJsonObject(writingFile()) as Record<string, number>)[ending];
+    const factor = (readJsonObject(file) as Record<string, number>)[ending];
     return factor > 0.01 && factor < 100 ? factor : 1;
   } catch {
     return 1;
@@ -189,15 +197,17 @@ export const expectedWriting = (w: Writing): number =>
 /** Remembers what writing took: half of it new, so that one busy moment is forgotten. */
 export async function learnWriting(w: Writing, seconds: number): Promise<void> {
   const now = seconds / (w.videos * VIDEO + w.pixels * PIXEL);
+  const file = rateFile("writing");
+  if (file === undefined) return;
   let all: Record<string, unknown> = {};
   try {
-    all = readJsonObject(writingFile());
+    all = readJsonObject(file);
   } catch {
     // the first time
   }
   const factor = w.ending in all ? (learnt(w.ending) + now) / 2 : now;
   try {
-    await writeAtomic(writingFile(), JSON.stringify({ ...all, [w.ending]: factor }) + "\n");
+    await writeAtomic(file, JSON.stringify({ ...all, [w.ending]: factor }) + "\n");
   } catch {
     // no cache folder: the next estimate is as good as this one
   }

@@ -4,7 +4,6 @@
  * @module
  */
 import type { Device, DeviceStats, Launch, PackRequest, Storage } from "./device.ts";
-import type { Kernel } from "./spec.ts";
 
 /** Memory of a dry device. Small tables of integers keep their contents: they decide how long a launch takes. */
 export interface DryStorage extends Storage {
@@ -22,16 +21,15 @@ export interface LaunchKind {
   readonly unit: number;
 }
 
-/** Work of a launch in operations, or in bytes of its buffers for a kernel that only moves them. */
-function workOf({ kernel, buffers, params }: Launch): number {
-  return kernel.flops(params) || buffers.reduce((sum, storage) => sum + (storage?.bytes ?? 0), 1);
-}
-
-/** Sizes within a tenth of one another are one kind; scalars (scale, offset) change nothing, flags and small sizes do. */
-function kindOf(kernel: Kernel, { buffers, params }: Launch): string {
-  const sizes = Object.entries(params).filter(([name]) => kernel.params[name] !== "f32").map((
-    [name, value],
-  ) => Math.abs(value) <= 16 ? `${name}${value}` : `${name}~${Math.round(4 * Math.log2(Math.abs(value)))}`);
+/**
+ * Names the kind of a launch. Sizes within a tenth of one another are one kind; scalars (scale, offset) change nothing, flags and
+ * small sizes do. Of launches that only move bytes, which have a dozen sizes and offsets, their number counts alone.
+ */
+function kindOf({ kernel, buffers, params }: Launch, moves: boolean, work: number): string {
+  const close = (value: number) => `~${Math.round(4 * Math.log2(value))}`;
+  if (moves) return `${kernel.name} ${close(work)}`;
+  const sizes = Object.entries(params).filter(([name]) => kernel.params[name] !== "f32")
+    .map(([name, value]) => name + (value <= 16 ? String(value) : close(value)));
   const there = buffers.map((b) => b === null ? "-" : (b as DryStorage).packed ? "p" : "b").join("");
   return `${kernel.name} ${there} ${sizes.join(" ")}`;
 }
@@ -94,13 +92,15 @@ export function openDryDevice(): DryDevice {
     run(launch: Launch) {
       const { kernel, buffers, params } = launch;
       stats.dispatches++;
-      const kind = kindOf(kernel, launch), work = workOf(launch);
+      const flops = kernel.flops(params);
+      const work = flops || buffers.reduce((sum, storage) => sum + (storage?.bytes ?? 0), 1);
+      const kind = kindOf(launch, flops === 0, work);
       // Pooled tables may be written again: the sample keeps what this launch saw.
       if (!kinds.has(kind)) {
         kinds.set(kind, { sample: { ...launch, buffers: buffers.map((b) => b && { ...b }) }, unit: work });
       }
       cost.work[kind] = (cost.work[kind] ?? 0) + work;
-      cost.flops[kernel.name] = (cost.flops[kernel.name] ?? 0) + kernel.flops(params);
+      cost.flops[kernel.name] = (cost.flops[kernel.name] ?? 0) + flops;
     },
     read: (storage, byteOffset = 0, bytes = storage.bytes - byteOffset) =>
       Promise.resolve(new ArrayBuffer(bytes)),
