@@ -61,6 +61,7 @@ export type { Part, Weights, WeightType } from "./lib/pipeline/weights.ts";
 export { type LoadedTransformer, Rollout, type RolloutOptions } from "./lib/pipeline/rollout.ts";
 export { ChoiceError } from "./lib/pipeline/choice.ts";
 export type { Fit, Frames } from "./lib/io/frames.ts";
+export type { FrameScore } from "./lib/metrics/frames.ts";
 export type { DcaeConfig, DcaeStage } from "./lib/dcae/config.ts";
 
 // The model.

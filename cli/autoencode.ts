@@ -17,7 +17,8 @@ import { VIDEO_ENDINGS, writeVideo } from "../lib/io/video_write.ts";
 import { choice, integer, path, real, texts, UsageError, type Values, verb } from "./args.ts";
 import { isWorld, readClip } from "../lib/pipeline/clip.ts";
 import { clipFlags, clipOptions } from "./clip_flags.ts";
-import { dcaeCost, measureRates, refuseTooLarge, secondsAt } from "./estimate.ts";
+import { dcaeCost, refuseTooLarge } from "./estimate.ts";
+import { measureRates, secondsAt } from "./rates.ts";
 import { encodeSet, setToEncode } from "./encode_set.ts";
 import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { type Run, runAlone, runJob } from "./job.ts";
@@ -96,7 +97,7 @@ async function announce(
 ): Promise<void> {
   const cost = dcaeCost(vae.config, way, frames ?? framesPerBatch(...size), size, dtype);
   refuseTooLarge(at.device, { [way]: cost.memory }, availableMemory());
-  const seconds = secondsAt(cost, await measureRates(at.device));
+  const seconds = secondsAt(cost, await measureRates(at.device, [cost]));
   at.progress.say(
     frames === undefined
       ? `estimate: ${duration(seconds / framesPerBatch(...size))} a frame, ${

@@ -1,30 +1,29 @@
 /**
- * Time and memory of a run before it starts: counts from a dry run of the very same code, rates measured on the device.
+ * Cost of a run before it starts, counted in a dry run of the very same code; cli/rates.ts says how long it takes.
  *
  * @module
  */
 import { framesPerBatch } from "../lib/pipeline/codec.ts";
 import type { Device } from "../kernels/device.ts";
-import { type DryDevice, openDryDevice } from "../kernels/dry.ts";
+import { type DryDevice, type LaunchKind, openDryDevice } from "../kernels/dry.ts";
 import { decode, encode } from "../lib/dcae/autoencoder.ts";
 import { type DcaeConfig, dcaeShapes, downsampling } from "../lib/dcae/config.ts";
 import { type FarConfig, farShapes } from "../lib/far/config.ts";
-import { frameCausalMask } from "../lib/far/mask.ts";
 import { sample } from "../lib/far/sample.ts";
-import { add, attention, conv2d, copyStrided, linear, placeMask } from "../lib/ops.ts";
 import { isMatrix } from "../lib/params.ts";
-import { streamOf, uniform } from "../lib/random.ts";
-import { disposeAll, scope, type Shape, Tensor, unscoped } from "../lib/tensor.ts";
+import { scope, type Shape, Tensor, unscoped } from "../lib/tensor.ts";
 import { bytes } from "./report.ts";
 
 /** What a stage costs, whatever the device. */
 export interface Cost {
   /** Floating-point operations by kernel. */
   readonly flops: Readonly<Record<string, number>>;
-  /** Bytes that launches touch, by kernel. */
-  readonly bytes: Readonly<Record<string, number>>;
-  /** Launches of kernels: what a small model spends most of its time on. */
-  readonly launches: number;
+  /** Work by kind of launch. */
+  readonly work: Readonly<Record<string, number>>;
+  /** What the kinds are. */
+  readonly kinds: ReadonlyMap<string, LaunchKind>;
+  /** Seconds that the host took to issue the launches: what a small model spends much of its time on. */
+  readonly host: number;
   /** Largest amount of device memory at once. */
   readonly memory: number;
 }
@@ -48,12 +47,17 @@ function dryParams(
   );
 }
 
-const snapshot = (device: DryDevice): Cost => ({
+/** @param start When the dry run began, in milliseconds. */
+const snapshot = (device: DryDevice, start: number): Cost => ({
   flops: { ...device.cost.flops },
-  bytes: { ...device.cost.bytes },
-  launches: device.stats.dispatches,
+  work: { ...device.cost.work },
+  kinds: device.kinds,
+  host: (performance.now() - start) / 1000,
   memory: device.stats.peakBytes,
 });
+
+const joined = (a: Cost["kinds"], b: Cost["kinds"]): Cost["kinds"] =>
+  a === b || b.size === 0 ? a : a.size === 0 ? b : new Map([...a, ...b]);
 
 /** a + times * b, entry by entry; the larger memory. */
 function combine(a: Cost, b: Cost, times = 1): Cost {
@@ -63,13 +67,14 @@ function combine(a: Cost, b: Cost, times = 1): Cost {
     );
   return {
     flops: sum(a.flops, b.flops),
-    bytes: sum(a.bytes, b.bytes),
-    launches: a.launches + times * b.launches,
+    work: sum(a.work, b.work),
+    kinds: joined(a.kinds, b.kinds),
+    host: a.host + times * b.host,
     memory: Math.max(a.memory, b.memory),
   };
 }
 
-const NOTHING: Cost = { flops: {}, bytes: {}, launches: 0, memory: 0 };
+const NOTHING: Cost = { flops: {}, work: {}, kinds: new Map(), host: 0, memory: 0 };
 
 /** Cost of encoding or decoding frames in batches. */
 export function dcaeCost(
@@ -82,7 +87,7 @@ export function dcaeCost(
   if (frames === 0) return NOTHING;
   const device = openDryDevice(), r = downsampling(config);
   const params = dryParams(device, dcaeShapes(config), way === "encode" ? "encoder." : "decoder.", dtype);
-  const batch = Math.min(frames, framesPerBatch(height, width));
+  const batch = Math.min(frames, framesPerBatch(height, width)), start = performance.now();
   scope(() => {
     if (way === "encode") encode(params, config, Tensor.empty(device, [batch, 3, height, width]));
     else {
@@ -90,7 +95,7 @@ export function dcaeCost(
       decode(params, config, Tensor.empty(device, latents));
     }
   });
-  return combine({ ...NOTHING, memory: device.stats.peakBytes }, snapshot(device), frames / batch);
+  return combine({ ...NOTHING, memory: device.stats.peakBytes }, snapshot(device, start), frames / batch);
 }
 
 /** What sampling is asked for. */
@@ -120,7 +125,7 @@ export async function sampleCost(
   const device = openDryDevice();
   const params = dryParams(device, farShapes(config), "", dtype);
   const frame = config.inChannels * s.height * s.width, total = s.context + s.predict;
-  const costs: FrameCost[] = [], marks: Cost[] = [NOTHING];
+  const costs: FrameCost[] = [], marks: Cost[] = [NOTHING], start = performance.now();
   const run = sample({
     device,
     params,
@@ -134,7 +139,7 @@ export async function sampleCost(
     guidance: s.guidance,
     noise: new Float32Array(s.clips * s.predict * frame),
     cache: s.cache,
-    onStep: () => marks.push(snapshot(device)),
+    onStep: () => marks.push(snapshot(device, start)),
   });
   let before = 0;
   for await (const _ of run) {
@@ -150,99 +155,6 @@ export async function sampleCost(
 /** Cost of all frames with so many Euler steps each. */
 export function totalCost(frames: readonly FrameCost[], steps: number): Cost {
   return frames.reduce((sum, f) => combine(combine(sum, f.first), f.further, steps - 1), NOTHING);
-}
-
-/** Speed of a device, measured in well under a second. */
-export interface Rates {
-  /** FLOP/s of linear layers on many rows and on the rows of one frame, of 3x3 convolutions, and of attention. */
-  readonly linear: number;
-  readonly linearFew: number;
-  readonly conv: number;
-  readonly attention: number;
-  /** Bytes/s that copies touch. */
-  readonly bytes: number;
-  /** Seconds of a launch that computes next to nothing. */
-  readonly launch: number;
-  /** Random numbers made by the host a second. */
-  readonly random: number;
-}
-
-/** Best of three after a first run that compiles and packs. */
-async function secondsOf(device: Device, body: () => void): Promise<number> {
-  let best = Infinity;
-  for (let run = 0; run < 4; run++) {
-    await device.sync();
-    const start = performance.now();
-    body();
-    await device.sync();
-    if (run > 0) best = Math.min(best, (performance.now() - start) / 1000);
-  }
-  return best;
-}
-
-const LAUNCHES = 256;
-
-/** Measures a device with the shapes of FAR-B and of the autoencoder's middle. */
-export async function measureRates(device: Device): Promise<Rates> {
-  const zeros = (...shape: number[]) =>
-    Tensor.from(device, new Float32Array(shape.reduce((a, b) => a * b, 1)).fill(0.01), shape);
-  const made = unscoped(() => ({
-    many: zeros(512, 768),
-    few: zeros(64, 768),
-    w: zeros(768, 768).pack("linear"),
-    image: zeros(1, 32, 32, 256),
-    kernel: zeros(256, 256, 3, 3).pack("conv2d"),
-    keys: zeros(1536, 768),
-    one: zeros(64),
-    // The last of 24 frames of 64 tokens sees all of them.
-    mask: placeMask(
-      device,
-      frameCausalMask({ frames: 24, tokens: 64, queries: { longTerm: [0, 0], shortTerm: [23, 24] } }),
-    ),
-  }));
-  const { many, few, w, image, kernel, keys, one, mask } = made;
-  const time = (body: () => unknown) => secondsOf(device, () => void scope(() => void body()));
-  let random = 0;
-  for (let run = 0; run < 3; run++) {
-    const start = performance.now();
-    uniform(streamOf(0, "rate"), 200_000);
-    random = 200_000 / ((performance.now() - start) / 1000);
-  }
-  try {
-    return {
-      linear: 2 * 512 * 768 * 768 / await time(() => linear(many, w)),
-      linearFew: 2 * 64 * 768 * 768 / await time(() => linear(few, w)),
-      conv: 2 * 1024 * 256 * 256 * 9 / await time(() => conv2d(image, kernel)),
-      attention: 4 * 64 * 1536 * 768 /
-        await time(() => attention(few, keys, keys, 64, mask)),
-      bytes: 2 * keys.size * 4 /
-        await time(() =>
-          copyStrided(keys, Tensor.empty(device, keys.shape), { sizes: [keys.size], from: [1], to: [1] })
-        ),
-      launch: await time(() => {
-        for (let i = 0; i < LAUNCHES; i++) add(one, one);
-      }) / LAUNCHES,
-      random,
-    };
-  } finally {
-    disposeAll(made);
-  }
-}
-
-/**
- * Seconds that a cost takes at measured rates.
- *
- * @param few Whether most linear layers see the rows of one frame only, as in a cached denoising step.
- */
-export function secondsAt(cost: Cost, rates: Rates, few = false): number {
-  let seconds = cost.launches * rates.launch;
-  for (const [kernel, flops] of Object.entries(cost.flops)) {
-    if (/^(linear|groupedLinear)/.test(kernel)) seconds += flops / (few ? rates.linearFew : rates.linear);
-    else if (kernel === "conv2d") seconds += flops / rates.conv;
-    else if (kernel === "attention") seconds += flops / rates.attention;
-    else seconds += (cost.bytes[kernel] ?? 0) / rates.bytes;
-  }
-  return seconds;
 }
 
 /**
@@ -277,17 +189,4 @@ export function refuseTooLarge(
       );
     }
   }
-}
-
-/** Seconds of all frames with so many Euler steps each. */
-export function sampleSeconds(
-  frames: readonly FrameCost[],
-  steps: number,
-  rates: Rates,
-  cache: boolean,
-): number {
-  return frames.reduce(
-    (sum, f) => sum + secondsAt(f.first, rates) + (steps - 1) * secondsAt(f.further, rates, cache),
-    0,
-  );
 }

@@ -11,8 +11,9 @@ import { pixelScores } from "../lib/metrics/pixel.ts";
 import { decodeImages, encodeImages } from "../lib/pipeline/codec.ts";
 import { Rollout } from "../lib/pipeline/rollout.ts";
 import type { Params } from "../lib/params.ts";
-import { dcaeCost, measureRates, sampleCost, sampleSeconds, secondsAt, totalCost } from "./estimate.ts";
+import { dcaeCost, sampleCost, totalCost } from "./estimate.ts";
 import type { Part } from "../lib/pipeline/weights.ts";
+import { costsOf, measureRates, sampleSeconds, secondsAt } from "./rates.ts";
 
 /** Methods that are compared, by their names in results. `model` is what all others are compared with. */
 export const METHODS = ["model", "short", "last", "mean", "autoencoder"] as const;
@@ -227,7 +228,8 @@ export async function expectedCost(
   };
   const long = await sampleCost(far.config, { ...shape, context: ctx }, dtype);
   const near = await sampleCost(far.config, { ...shape, context: short }, dtype);
-  const rates = await measureRates(device), frame = new Float32Array(3 * side * side);
+  const rates = await measureRates(device, [encode, decode, ...costsOf([...long, ...near])]);
+  const frame = new Float32Array(3 * side * side);
   pixelScores(frame, frame, [3, side, side]);
   const start = performance.now();
   pixelScores(frame, frame, [3, side, side]);
@@ -235,7 +237,7 @@ export async function expectedCost(
   return {
     seconds: {
       encode: secondsAt(encode, rates),
-      predict: times * sampleSeconds([...long, ...near], steps, rates, true),
+      predict: times * sampleSeconds([...long, ...near], steps, rates),
       decode: secondsAt(decode, rates),
       score: clips * pred * METHODS.length * score,
     },

@@ -112,7 +112,7 @@ export const ENVIRONMENT: Readonly<Record<string, string>> = {
   FAR_FFMPEG: "path of an ffmpeg binary, or none: video is then read in-process",
   FFMPEG_BIN: "the same, where FAR_FFMPEG is not set",
   FAR_OFFLINE: "1 forbids downloads",
-  FAR_CACHE: "folder of pulled checkpoints",
+  FAR_CACHE: "folder of pulled checkpoints, and of what was timed on this machine",
   FAR_WEIGHTS_URL: "base URL of the model zoo, where --url is not given",
   FAR_TOKEN: "token for the model zoo",
   HF_TOKEN: "the same, where FAR_TOKEN is not set",

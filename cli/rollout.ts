@@ -13,12 +13,13 @@ import type { Params } from "../lib/params.ts";
 import { disposeAll } from "../lib/tensor.ts";
 import { type Call, type Flags, integer, path, UsageError, type Values, verb } from "./args.ts";
 import { WORKING, writeInParts } from "./clip_parts.ts";
-import { measureRates, refuseTooLarge, sampleCost, sampleSeconds, totalCost } from "./estimate.ts";
+import { refuseTooLarge, sampleCost, totalCost } from "./estimate.ts";
 import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { fileHash } from "../lib/io/hash.ts";
 import { type Job, runJob } from "./job.ts";
 import { chooseDcae, chooseFar } from "../lib/pipeline/models.ts";
 import { modelChoice, modelFlags } from "./model_flags.ts";
+import { costsOf, measureRates, sampleSeconds } from "./rates.ts";
 import { bytes, duration } from "./report.ts";
 
 const flags = {
@@ -157,7 +158,7 @@ async function rollOutSet(
   refuseTooLarge(device, { rollout: memory }, availableMemory(), "take a smaller --batch, or --dtype f16");
   // The dry run predicts after the fewest frames; the mean roll-out is shorter.
   const share = (frames - (f.least + f.most) / 2) / (frames - f.least) * count / together;
-  const expected = share * sampleSeconds(cost, f.steps, await measureRates(device), true);
+  const expected = share * sampleSeconds(cost, f.steps, await measureRates(device, costsOf(cost)));
   progress.event("estimate", { seconds: { rollout: expected }, memory });
   progress.say(`estimate: ${duration(expected)} for ${count} clips, ${bytes(memory)} of device memory`);
   const weights = fileHash(far.weights.path);

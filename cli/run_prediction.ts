@@ -4,27 +4,28 @@
  * @module
  */
 import type { Device } from "../kernels/device.ts";
-import { type DcaeConfig, downsampling } from "../lib/dcae/config.ts";
+import { downsampling } from "../lib/dcae/config.ts";
 import { countParameters, type FarConfig } from "../lib/far/config.ts";
 import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
 import { RESULT_FILE, videoEnding, writePictures, writeResult } from "./outputs.ts";
-import {
-  type Cost,
-  dcaeCost,
-  flopsOf,
-  measureRates,
-  refuseTooLarge,
-  sampleCost,
-  sampleSeconds,
-  secondsAt,
-  totalCost,
-} from "./estimate.ts";
+import { type Cost, dcaeCost, flopsOf, refuseTooLarge, sampleCost, totalCost } from "./estimate.ts";
 import { availableMemory } from "./flags.ts";
 import { bytesHash, fileHash } from "../lib/io/hash.ts";
 import type { Job, JobFlags } from "./job.ts";
 import { meanScore, SCORE_PROTOCOL, scoreFrames } from "../lib/metrics/frames.ts";
 import type { Part } from "../lib/pipeline/weights.ts";
 import { REPORT_FILE } from "./html_report.ts";
+import { strangeClip } from "./kind.ts";
+import type { Autoencoder } from "../lib/pipeline/models.ts";
+import {
+  costsOf,
+  expectedWriting,
+  learnWriting,
+  measureRates,
+  sampleSeconds,
+  secondsAt,
+  type Writing,
+} from "./rates.ts";
 import { bytes, duration } from "./report.ts";
 import { writePredictionReport } from "./report_prediction.ts";
 import { RunState, STATE_FILE } from "./resume.ts";
@@ -60,7 +61,7 @@ export interface Task {
   /** Frames that really followed, as many as there are. */
   readonly truth: Frames;
   readonly far: Part<FarConfig>;
-  readonly vae: Part<DcaeConfig>;
+  readonly vae: Autoencoder;
   readonly actions?: Int32Array;
   readonly label?: number;
 }
@@ -76,7 +77,14 @@ interface Estimate {
   readonly gflop: Readonly<Record<string, number>>;
 }
 
-async function estimate(task: Task, device: Device): Promise<Estimate> {
+/** The videos of a result: each prediction, and where there is truth all of them beside it. */
+function writingOf({ flags, context, truth }: Task, ending: string): Writing {
+  const beside = truth.frames > 0 ? 1 + flags.samples : 0;
+  const pixels = (context.frames + flags.pred) * context.height * context.width;
+  return { ending, videos: flags.samples + (beside > 0 ? 1 : 0), pixels: (flags.samples + beside) * pixels };
+}
+
+async function estimate(task: Task, device: Device, ending: string): Promise<Estimate> {
   const { flags, far, vae, context } = task, cache = flags["kv-cache"] === "auto";
   const size = latentSize(vae.config, context), sides = [context.height, context.width] as const;
   const shown = flags["decode-context"] === "yes" ? context.frames : 0;
@@ -95,7 +103,7 @@ async function estimate(task: Task, device: Device): Promise<Estimate> {
   const frames = await sampleCost(far.config, shape, flags.dtype), predict = totalCost(frames, flags.steps);
   const memory = { encode: encode.memory, predict: predict.memory, decode: decode.memory };
   refuseTooLarge(device, memory, availableMemory());
-  const rates = await measureRates(device);
+  const rates = await measureRates(device, [encode, decode, ...costsOf(frames)]);
   const loading = (model: Part<unknown>, part: number) =>
     // Reading and packing a checkpoint takes about a fifth of the time of making numbers up.
     part * countParameters(model.weights.shapes) /
@@ -109,8 +117,9 @@ async function estimate(task: Task, device: Device): Promise<Estimate> {
     seconds: {
       load: loading(far, 1) + loading(vae, context.frames > 0 ? 1 : 0.5),
       encode: secondsAt(encode, rates),
-      predict: flags.samples * sampleSeconds(frames, flags.steps, rates, cache),
+      predict: flags.samples * sampleSeconds(frames, flags.steps, rates),
       decode: secondsAt(decode, rates),
+      write: expectedWriting(writingOf(task, ending)),
     },
     memory,
     gflop: { encode: gflop(encode), predict: flags.samples * gflop(predict), decode: gflop(decode) },
@@ -125,7 +134,7 @@ const stages = (seconds: Readonly<Record<string, number>>) =>
 
 /** Timings by the names of the estimate. */
 function grouped(seconds: Readonly<Record<string, number>>): Record<string, number> {
-  const out: Record<string, number> = { load: 0, encode: 0, predict: 0, decode: 0 };
+  const out: Record<string, number> = { load: 0, encode: 0, predict: 0, decode: 0, write: 0 };
   for (const [name, s] of Object.entries(seconds)) out[name.startsWith("load") ? "load" : name] += s;
   return out;
 }
@@ -167,7 +176,7 @@ export async function runPrediction(job: Job, task: Task): Promise<void> {
   far.weights.verify();
   vae.weights.verify();
   const device = await job.openDevice();
-  const { workUntil, ...expected } = await estimate(task, device);
+  const { workUntil, ...expected } = await estimate(task, device, ending);
   const memory = Math.max(...Object.values(expected.memory));
   progress.say(
     `estimate: ${duration(sum(expected.seconds))} (${stages(expected.seconds)}), ` +
@@ -178,14 +187,18 @@ export async function runPrediction(job: Job, task: Task): Promise<void> {
   await job.begin(decides(task, hashes), WORKING);
   const state = new RunState(job);
   const latents = await contextLatents(job, task, state);
+  const look = async (values: Float32Array) =>
+    (await decodeFrames(device, vae, { ...latents, values })).values;
+  const strange = vae.card && await strangeClip(vae.card, far.name, context, latents, look);
+  if (strange !== undefined) progress.warn(strange);
   const made = await trajectories(job, task, latents, state, workUntil);
   const { predicted, values, shown } = await pictures(job, task, latents, made);
 
   const scores = values.map((v) => scoreFrames(v, task.truth, context.frames));
-  const took = grouped(job.seconds);
   const parameters = { far: countParameters(far.weights.shapes), vae: countParameters(vae.weights.shapes) };
   const random = far.weights.path === null || vae.weights.path === null;
   const folder = job.folder.part(""), fps = flags.fps ?? task.clip?.fps ?? 10;
+  const start = performance.now();
   const files = await writePictures(folder, {
     context: shown,
     predicted,
@@ -194,6 +207,9 @@ export async function runPrediction(job: Job, task: Task): Promise<void> {
     ending,
     stamp: random ? STAMP : undefined,
   });
+  job.seconds.write = (performance.now() - start) / 1000;
+  const took = grouped(job.seconds);
+  await learnWriting(writingOf(task, ending), took.write);
   const result = {
     settings: {
       verb: task.verb,

@@ -33,6 +33,9 @@ export const trainingFlags = {
   ...progressFlags,
 };
 
+/** The estimate of a run comes after so many steps, which are its own measurement. */
+const MEASURED = 3;
+
 /** Values of {@linkcode trainingFlags}. */
 export type TrainingFlags = Values<typeof trainingFlags>;
 
@@ -126,6 +129,7 @@ export async function runTraining(
     );
     using line = new TrainLine(progress, total);
     const start = performance.now();
+    let seen = 0;
     const end = await run({
       device,
       folder,
@@ -142,7 +146,19 @@ export async function runTraining(
         if (match) describeMatch(initFile!, match).forEach((text) => progress.say(text));
         progress.event("run", { folder, step, from, changes, match });
       },
-      onStep: (p) => line.see(p),
+      onStep: (p) => {
+        // The first step compiles and packs, the second one waits for the first batch that was read ahead.
+        if (++seen === MEASURED && p.left > 1) {
+          line.say(
+            `estimate: ${duration(p.left)} for ${
+              total - p.report.step - 1
+            } more steps, validation not counted, ` +
+              `${bytes(p.memory)} of device memory`,
+          );
+          progress.event("estimate", { seconds: { steps: p.left }, memory: p.memory });
+        }
+        line.see(p);
+      },
       onValidation: (step, losses) => {
         const shown = Object.entries(losses).map(([name, loss]) =>
           `${name.replaceAll("_", " ")} ${loss.toFixed(4)}`

@@ -59,8 +59,8 @@ Deno.test("world:N is a clip in every verb that takes one, and world alone is no
     const encoded = await far(["encode", "world:2", "--count", "3", "--device", "cpu", "--to", to]);
     assertEquals(encoded.code, 0, encoded.stderr);
     assertMatch(encoded.stderr, /latents \[3, 32, 4, 4\]/);
-    for (const verb of ["encode", "predict"]) {
-      const { code, stderr } = await far([verb, "world", "--device", "cpu"]);
+    for (const [verb, out] of [["encode", "--to"], ["predict", "--out"]]) {
+      const { code, stderr } = await far([verb, "world", "--device", "cpu", out, `${folder}/none.npz`]);
       assertEquals([verb, code, /^far: .*expected a clip; did you mean world:0/m.test(stderr)], [
         verb,
         2,

@@ -6,7 +6,7 @@ import { collectFrames, probeVideo, readFrames, type ReadOptions } from "../lib/
 import { writeFrames, writeVideo } from "../lib/io/video_write.ts";
 import { openNpz } from "../lib/io/npz.ts";
 import { assertOneLine, inFolder, mutate, pick, withFfmpeg, withoutFfmpeg } from "./io_helpers.ts";
-import { toolTest } from "./tools.ts";
+import { needs, toolTest } from "./tools.ts";
 
 /** A test of what does not depend on who reads and writes: runs in-process, and with the system's ffmpeg where it is. */
 function videoTest(name: string, body: (folder: string) => Promise<void>): void {
@@ -374,8 +374,7 @@ async function withScript(folder: string, script: string, body: () => Promise<vo
 }
 
 Deno.test({
-  name: "an ffmpeg that fails half-way or falls silent is quoted, ended, and leaves no file",
-  ignore: Deno.build.os === "windows",
+  ...needs(["sleep"], "an ffmpeg that fails half-way or falls silent is quoted, ended, and leaves no file"),
   fn: () =>
     inFolder(async (folder) => {
       const video = `${folder}/in.mp4`;

@@ -7,7 +7,7 @@
 import { findChromium } from "./browser.ts";
 
 /** A program; `chromium` may be Chrome. */
-export type Tool = "ffmpeg" | "script" | "git" | "bash" | "sh" | "mount" | "chromium";
+export type Tool = "ffmpeg" | "script" | "git" | "bash" | "sleep" | "mount" | "chromium";
 
 /** Whether tests run whose tools are missing. */
 const REQUIRED = Deno.env.get("FAR_REQUIRE_TOOLS") === "1";
@@ -25,7 +25,7 @@ const THERE: Readonly<Record<Tool, boolean>> = {
   script: await starts("script"),
   git: await starts("git"),
   bash: await starts("bash"),
-  sh: await starts("sh"),
+  sleep: await starts("sleep"),
   mount: await starts("mount"),
   chromium: findChromium() !== undefined,
 };

@@ -7,6 +7,7 @@ import type { Device, DeviceName } from "../../kernels/device.ts";
 import { openDevice } from "../../kernels/open.ts";
 import type { FarConfig } from "../far/config.ts";
 import { type Frames, sliceFrames } from "../io/frames.ts";
+import { type FrameScore, scoreFrames } from "../metrics/frames.ts";
 import { disposeAll } from "../tensor.ts";
 import { BUNDLED, type Card, FIRST_BUNDLED } from "./bundled.ts";
 import { ChoiceError } from "./choice.ts";
@@ -53,6 +54,8 @@ export interface Prediction {
   readonly latents: Latents;
   /** The frames that really followed, as many as the clip has. */
   readonly truth: Frames;
+  /** Scores of the predicted frames for which there is a truth. */
+  readonly scores: readonly FrameScore[];
 }
 
 /** A transformer and the autoencoder that it was trained on, on a device. */
@@ -83,8 +86,8 @@ export class Model implements Disposable {
    * ```ts
    * import { loadModel } from "./model.ts";
    * using model = await loadModel({ device: "cpu" }); // the bundled model
-   * const { frames } = await model.predict("world:3", { context: 16, predict: 2 });
-   * console.assert(frames.frames === 2 && frames.height === 64);
+   * const { frames, scores } = await model.predict("world:3", { context: 16, predict: 2 });
+   * console.assert(frames.frames === 2 && frames.height === 64 && scores[0].psnr! > 10);
    * ```
    */
   async predict(clip: Clip | string, options: PredictOptions = {}): Promise<Prediction> {
@@ -104,13 +107,9 @@ export class Model implements Disposable {
     using walk = rollout(this, given, { predict, steps, guidance, seed, ...conditions });
     for await (const _ of walk);
     const latents = { ...given, values: walk.made }, { frames, values } = await decodeClip(this, latents);
-    return {
-      first: context,
-      frames,
-      values,
-      latents,
-      truth: sliceFrames(whole.frames, context, context + predict),
-    };
+    const truth = sliceFrames(whole.frames, context, context + predict),
+      scores = scoreFrames(values, truth, context);
+    return { first: context, frames, values, latents, truth, scores };
   }
 
   #conditions(

@@ -112,14 +112,17 @@ export function serverTokens(): ServerToken[] {
   });
 }
 
-/** Folder of pulled checkpoints: FAR_CACHE, or the user's cache folder. */
-export function cacheFolder(): string {
+/** A folder below FAR_CACHE or the user's cache folder; undefined where there is neither. */
+export function ownCache(name: string): string | undefined {
   const own = environment("FAR_CACHE");
-  if (own) return own;
+  if (own) return join(own, name);
   const base = environment("XDG_CACHE_HOME") || environment("LOCALAPPDATA") ||
     (environment("HOME") ? join(environment("HOME")!, ".cache") : undefined);
-  return base === undefined ? "weights" : join(base, "far", "weights");
+  return base && join(base, "far", name);
 }
+
+/** Folder of pulled checkpoints: FAR_CACHE, or the user's cache folder. */
+export const cacheFolder = (): string => environment("FAR_CACHE") || ownCache("weights") || "weights";
 
 /** Where a pulled checkpoint lies. */
 export const cachedPath = (model: ZooModel, folder = cacheFolder()): string =>

@@ -1,0 +1,104 @@
+import { assert, assertEquals } from "@std/assert";
+import { openDryDevice } from "../kernels/dry.ts";
+import { dcaeCost, sampleCost } from "../cli/estimate.ts";
+import {
+  costsOf,
+  expectedWriting,
+  learnWriting,
+  measureRates,
+  sampleSeconds,
+  secondsAt,
+} from "../cli/rates.ts";
+import { linear } from "../lib/ops.ts";
+import { dcaeConfig } from "../lib/dcae/config.ts";
+import { farConfig } from "../lib/far/config.ts";
+import { scope, Tensor, unscoped } from "../lib/tensor.ts";
+import { inFolder, TINY_DCAE, TINY_FAR } from "./cli_helpers.ts";
+import { testOnDevices } from "./helpers.ts";
+
+/** Runs the body with a cache folder of its own. */
+async function withCache(body: (folder: string) => Promise<void>): Promise<void> {
+  const before = Deno.env.get("FAR_CACHE");
+  await inFolder(async (folder) => {
+    Deno.env.set("FAR_CACHE", folder);
+    try {
+      await body(`${folder}/rates`);
+    } finally {
+      if (before === undefined) Deno.env.delete("FAR_CACHE");
+      else Deno.env.set("FAR_CACHE", before);
+    }
+  });
+}
+
+const SHAPE = { clips: 1, height: 4, width: 4, context: 3, predict: 4, steps: 5, guidance: 1, cache: true };
+
+Deno.test("a dry run groups launches by kernel and size, and keeps all of their work", () => {
+  const device = openDryDevice(),
+    product = (rows: number) => {
+      const [x, w] = unscoped(() => [Tensor.empty(device, [rows, 64]), Tensor.empty(device, [64, 64])]);
+      scope(() => linear(x, w));
+    };
+  for (const rows of [100, 101, 200]) product(rows);
+  const kinds = [...device.kinds].filter(([, { sample }]) => sample.kernel.name === "linear");
+  assertEquals(kinds.map(([, { unit }]) => unit), [100, 200].map((rows) => 2 * rows * 64 * 64));
+  assertEquals(kinds.map(([kind]) => device.cost.work[kind]), [201, 200].map((rows) => 2 * rows * 64 * 64));
+});
+
+testOnDevices(
+  "kernels are timed at a run's own sizes, and read from the cache folder by the next run",
+  async (device) => {
+    await withCache(async (folder) => {
+      const frames = await sampleCost(farConfig(TINY_FAR.type, TINY_FAR.config), SHAPE, "f32");
+      const decode = dcaeCost(dcaeConfig(TINY_DCAE), "decode", 4, [16, 16], "f32"),
+        costs = [decode, ...costsOf(frames)];
+      const rates = await measureRates(device, costs);
+      const kinds = new Set(costs.flatMap((cost) => Object.keys(cost.work)));
+      assertEquals(new Set(rates.seconds.keys()), kinds);
+      for (const [kind, seconds] of rates.seconds) assert(seconds > 0 && Number.isFinite(seconds), kind);
+      const [file, ...others] = [...Deno.readDirSync(folder)].map((entry) => `${folder}/${entry.name}`);
+      assertEquals(others, []);
+      const saved = JSON.parse(Deno.readTextFileSync(file)).seconds;
+      // A slow device runs out of time: what it did not time is like what it did.
+      assert(Object.keys(saved).length > 0 && Object.keys(saved).every((kind) => kinds.has(kind)));
+      if (device.info.name === "cpu") assertEquals(new Set(Object.keys(saved)), kinds);
+      // Marked rates come back, times one factor that says how busy the machine is.
+      const marked = Object.fromEntries([...kinds].map((kind, i) => [kind, (i + 1) * 1e-9]));
+      Deno.writeTextFileSync(file, JSON.stringify({ seconds: marked }));
+      const again = await measureRates(device, costs);
+      const factors = [...again.seconds].map(([kind, s]) => s / marked[kind]);
+      for (const factor of factors) assert(Math.abs(factor / factors[0] - 1) < 1e-9, `${factors}`);
+      assertEquals(
+        JSON.parse(Deno.readTextFileSync(file)).seconds,
+        marked,
+        "what is known is not timed again",
+      );
+    });
+  },
+);
+
+Deno.test("seconds are the sum over launches and what the host takes, and further steps count as often as they come", async () => {
+  const frames = await sampleCost(farConfig(TINY_FAR.type, TINY_FAR.config), SHAPE, "f32");
+  const kinds = new Set(costsOf(frames).flatMap((cost) => Object.keys(cost.work)));
+  const rates = { seconds: new Map([...kinds].map((kind) => [kind, 1e-6])), random: 1 };
+  const work = (cost: typeof frames[0]["first"]) =>
+    Object.values(cost.work).reduce((a, b) => a + b, 0) * 1e-6 + cost.host;
+  const near = (a: number, b: number) => assert(Math.abs(a - b) < 1e-9 * Math.abs(b), `${a} ${b}`);
+  near(secondsAt(frames[0].first, rates), work(frames[0].first));
+  for (const steps of [1, 2, 5]) {
+    const wanted = frames.reduce((sum, f) => sum + work(f.first) + (steps - 1) * work(f.further), 0);
+    near(sampleSeconds(frames, steps, rates), wanted);
+  }
+});
+
+Deno.test("how long writing takes is learnt from what it took", async () => {
+  await withCache(async () => {
+    const small = { ending: "mp4", videos: 1, pixels: 1e6 }, large = { ...small, videos: 2, pixels: 2e6 };
+    const first = expectedWriting(small);
+    assert(Math.abs(expectedWriting(large) - 2 * first) < 1e-9);
+    await learnWriting(small, 6 * first);
+    assert(Math.abs(expectedWriting(large) - 12 * first) < 1e-9);
+    await learnWriting(small, 2 * first);
+    assert(Math.abs(expectedWriting(small) - 4 * first) < 1e-9, "half of it new");
+    assertEquals(expectedWriting({ ...small, ending: "gif" }), first, "each kind of video by itself");
+  });
+});
