@@ -84,7 +84,7 @@ async function train(call: Call<Flags>): Promise<void> {
   }
   const initFile = f.init ?? options.models.model_cfg.transformer!.init_cfg.pretrained_path ??
     options.path.pretrain_network;
-  await runTraining(f, read, initFile, async ({ device, progress }) => {
+  await runTraining(f, read, initFile, async ({ device }) => {
     const codec = codecOf(options, device);
     const source = new DataSource(data.set, data.options, codec.finish);
     const { shape } = await source.batch(0), parameters = countParameters(farShapes(config.model));

@@ -23,6 +23,7 @@ Deno.test(
       assertEquals(namesOf(out), [
         MARKER_FILE,
         "prediction.mp4",
+        "prediction.npz",
         "report.html",
         "result.json",
         "sheet.png",
@@ -93,7 +94,9 @@ Deno.test("several trajectories differ, and each is scored", async () => {
     assertEquals(namesOf(out), [
       MARKER_FILE,
       "prediction_0.gif",
+      "prediction_0.npz",
       "prediction_1.gif",
+      "prediction_1.npz",
       "report.html",
       "result.json",
       "sheet.png",

@@ -10,10 +10,8 @@ import {
   planFit,
   sliceFrames,
 } from "../lib/io/frames.ts";
-import { fromFloat32 } from "../lib/io/host.ts";
 import { encodePng, readPng, writeGif, writePng } from "../lib/io/image.ts";
 import { fromPlanes, toPlanes, writePlanes } from "../lib/io/planes.ts";
-import { encodeSafetensors, openSafetensors } from "../lib/io/safetensors.ts";
 import { contactSheet, sideBySide } from "../lib/io/sheet.ts";
 import { assertRefused, inFolder, pick, png } from "./io_helpers.ts";
 
