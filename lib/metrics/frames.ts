@@ -11,6 +11,7 @@ import { mse, ssim } from "./pixel.ts";
 export interface FrameScore {
   /** Index in the clip. */
   readonly frame: number;
+  /** Mean squared error. */
   readonly mse: number;
   /** 10 log10(1 / mse) in dB; null (infinite) for identical frames. */
   readonly psnr: number | null;
