@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { join } from "node:path";
+import { crc32 } from "node:zlib";
 // @ts-types="../lib/io/gifenc.d.ts"
 // deno-lint-ignore no-import-prefix -- the package that lib/io/image.ts writes GIFs with
 import gifenc from "npm:gifenc@1.0.3";
@@ -166,6 +167,19 @@ Deno.test("any file name is nothing but a name: no pattern, protocol or option",
     await writeGif(join(folder, "walk%d.gif"), two, 10);
     for (let i = 0; i < 3; i++) await writeGif(join(folder, `walk${i}.gif`), solid(0), 10);
     assertEquals([...(await collectFrames(readFrames(join(folder, "walk%d.gif")))).data], [...two.data]);
+    const moving = join(folder, "walk%d.png"), gray = ["-f", "lavfi", "-i", "color=gray:s=2x2:r=10:d=0.3"];
+    await ffmpeg(...gray, "-f", "apng", join(folder, "apng"));
+    for (let i = 0; i < 3; i++) await writePng(join(folder, `walk${i}.png`), solid(0));
+    const apng = Deno.readFileSync(join(folder, "apng"));
+    const comment = [0, 0, 0, 4, ...new TextEncoder().encode("tEXta\0bc")], sum = new Uint8Array(4);
+    new DataView(sum.buffer).setUint32(0, crc32(Uint8Array.from(comment.slice(4))));
+    // The mark of an animation need not be the first chunk behind the header.
+    Deno.writeFileSync(
+      moving,
+      new Uint8Array([...apng.subarray(0, 33), ...comment, ...sum, ...apng.subarray(33)]),
+    );
+    const { frames, data } = await collectFrames(readFrames(moving));
+    assertEquals([frames, data[0] > 99], [3, true]);
     // What the content does not tell is not left to the name.
     Deno.writeFileSync(join(folder, "x%d.tga"), new Uint8Array(99));
     const error = await assertRejects(() => colours(join(folder, "x%d.tga")));

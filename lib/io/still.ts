@@ -15,16 +15,15 @@ import { openSource } from "./source.ts";
 /** A larger file holds no picture of at most {@linkcode MOST_PIXELS} pixels. */
 const LONGEST_FILE = 2 ** 29;
 
-/** Bytes that tell the format. */
-const HEAD = 64;
+/** Bytes that tell the format; what stands in front of an animated PNG's own mark is short. */
+const HEAD = 4096;
 
 /** What a file's first bytes say, in the words of ffmpeg's demuxers. */
 type ImageFormat = "png_pipe" | "apng" | "gif" | "jpeg_pipe" | "webp_pipe" | "bmp_pipe" | "tiff_pipe";
 
 function formatOf(head: Uint8Array): ImageFormat | undefined {
-  const text = String.fromCharCode(...head.subarray(0, HEAD));
-  // An animation says so in the chunk right behind the header.
-  if (text.startsWith("\x89PNG\r\n\x1a\n")) return text.slice(37, 41) === "acTL" ? "apng" : "png_pipe";
+  const text = String.fromCharCode(...head.subarray(0, 16));
+  if (text.startsWith("\x89PNG\r\n\x1a\n")) return isAnimated(head.subarray(0, HEAD)) ? "apng" : "png_pipe";
   if (/^GIF8[79]a/.test(text)) return "gif";
   if (text.startsWith("\xff\xd8\xff")) return "jpeg_pipe";
   if (text.startsWith("RIFF") && text.slice(8, 12) === "WEBP") return "webp_pipe";
@@ -32,6 +31,16 @@ function formatOf(head: Uint8Array): ImageFormat | undefined {
   // BM alone is too little: the header that follows has one of a few lengths.
   const isBmp = text.startsWith("BM") && [12, 40, 52, 56, 64, 108, 124].includes(head[14]) && head[15] === 0;
   return isBmp ? "bmp_pipe" : undefined;
+}
+
+/** Whether a PNG says, somewhere in front of its pixels, that it is an animation. */
+function isAnimated(png: Uint8Array): boolean {
+  const data = new DataView(png.buffer, png.byteOffset, png.byteLength);
+  for (let at = 8; at + 8 <= png.byteLength; at += 12 + data.getUint32(at)) {
+    const type = String.fromCharCode(...png.subarray(at + 4, at + 8));
+    if (type === "acTL" || type === "IDAT") return type === "acTL";
+  }
+  return false;
 }
 
 function imageFormat(path: string): ImageFormat | undefined {
