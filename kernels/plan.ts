@@ -90,6 +90,12 @@ function matches(
 
 function makePlan(kernel: Kernel, tensors: readonly (Shaped | null | undefined)[], given: Params): Plan {
   const params = Object.freeze(solveShapes(kernel, tensors, given));
+  for (const [name, type] of Object.entries(kernel.params)) {
+    // A device would drop the fraction, and go on with another size than the caller.
+    if (type !== "f32" && params[name] !== undefined && !Number.isSafeInteger(params[name])) {
+      throw new RangeError(`${kernel.name}: ${name} is ${params[name]}, expected an integer`);
+    }
+  }
   const shapes = kernel.buffers.map((buffer, i) => {
     const t = tensors[i];
     if (t) return t.shape;

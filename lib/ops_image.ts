@@ -144,8 +144,15 @@ export function glu(x: Tensor): Tensor {
   return launch(elementwise.glu, { x }, { C: x.shape[1] / 2 }).y;
 }
 
-/** Means of C/O consecutive channels, plus residual: x `[P, C]`, y `[P, O]`. */
+/**
+ * Means of C/O consecutive channels, plus residual: x `[P, C]`, y `[P, O]`.
+ *
+ * @throws {RangeError} If O does not divide C.
+ */
 export function groupMean(x: Tensor, O: number, residual?: Tensor): Tensor {
+  if (x.shape[1] % O !== 0) {
+    throw new RangeError(`groupMean: O is ${O}, expected a divisor of ${x.shape[1]} channels`);
+  }
   return launch(elementwise.groupMean, { x, residual }, { O, hasResidual: flag(residual) }).y;
 }
 

@@ -92,17 +92,24 @@ function repeatChannels(x: Tensor, times: number): Tensor {
   return y;
 }
 
+/**
+ * Whether one number of channels is a multiple of the other. Where it is not (the authors' code cannot build such a block), a
+ * block has no shortcut: there are no groups of equal size to average, and no number of times to repeat.
+ */
+const divides = (most: number, least: number) => most % least === 0;
+
 /** conv to a quarter of the channels, unshuffle; the shortcut averages groups of the unshuffled input. */
 function downBlock(net: Net, name: string, x: Tensor, shortcut: boolean): Tensor {
   const y = pixelUnshuffle(conv(net, `${name}.conv`, x));
-  if (!shortcut) return y;
+  if (!shortcut || !divides(4 * x.shape[3], y.shape[3])) return y;
   return groupMean(pixels(pixelUnshuffle(x)), y.shape[3], pixels(y)).reshape(y.shape);
 }
 
 /** conv to four times the channels, shuffle; the shortcut repeats input channels and shuffles them. */
 function upBlock(net: Net, name: string, x: Tensor, shortcut: boolean): Tensor {
-  const wide = conv(net, `${name}.conv`, x);
-  return pixelShuffle(shortcut ? add(wide, repeatChannels(x, wide.shape[3] / x.shape[3])) : wide);
+  const wide = conv(net, `${name}.conv`, x), [channels, given] = [wide.shape[3], x.shape[3]];
+  const repeated = shortcut && divides(channels, given);
+  return pixelShuffle(repeated ? add(wide, repeatChannels(x, channels / given)) : wide);
 }
 
 function resBlock(net: Net, name: string, x: Tensor, stage: DcaeStage): Tensor {
