@@ -39,7 +39,7 @@ export function methodName(
 export interface ClipScores {
   /** The file or walk. */
   readonly source: string;
-  /** `[pred]` in dB, by method. */
+  /** `[pred]` in dB, by method, at most {@linkcode MOST_PSNR}. */
   readonly psnr: Readonly<Record<Method, readonly number[]>>;
   /** `[pred]`, by method. */
   readonly ssim: Readonly<Record<Method, readonly number[]>>;
@@ -174,6 +174,12 @@ function sliceActions(actions: Int32Array, clips: number, first: number): Int32A
 }
 
 /**
+ * PSNR at which frames count as the same, in dB: that of identical ones is infinite, and a mean over frames would be too. 60 dB
+ * is the limit of libvmaf for 8 bits; rounding to 8 bits alone makes 58.9 dB.
+ */
+export const MOST_PSNR = 60;
+
+/**
  * Scores every method's frames of one clip against the truth, `[pred, 3, H, W]`, 0 to 1.
  *
  * @param seconds What predicting the clip took.
@@ -187,9 +193,11 @@ export function scoreClip(
 ): ClipScores {
   const start = performance.now();
   const scores = Object.fromEntries(METHODS.map((m) => [m, pixelScores(predicted[m], truth, shape)]));
-  const each = (metric: "psnr" | "ssim") =>
-    Object.fromEntries(METHODS.map((m) => [m, [...scores[m][metric]]])) as Record<Method, number[]>;
-  const [psnr, ssim] = [each("psnr"), each("ssim")];
+  const each = (metric: "psnr" | "ssim", most: number) =>
+    Object.fromEntries(
+      METHODS.map((m) => [m, Array.from(scores[m][metric], (v) => Math.min(v, most))]),
+    ) as Record<Method, number[]>;
+  const [psnr, ssim] = [each("psnr", MOST_PSNR), each("ssim", 1)];
   return { source, psnr, ssim, seconds: seconds + (performance.now() - start) / 1000 };
 }
 

@@ -79,9 +79,7 @@ function curveOf(name: string, first: number, frames: number, of: (frame: number
 
 function chartsOf(result: EvaluationResult): EvaluationReport["charts"] {
   const { clip_scores: clips, ctx, pred } = result;
-  // JSON has no infinity: the PSNR of identical frames comes back as null.
-  const at = (metric: Metric, method: Method, f: number) =>
-    clips.map((c) => c[metric][method][f] ?? Infinity);
+  const at = (metric: Metric, method: Method, f: number) => clips.map((c) => c[metric][method][f]);
   const levels = METRICS.map((metric) => ({
     digits: DIGITS[metric],
     chart: {
