@@ -25,6 +25,7 @@ import {
   expectedCost,
   type Loaded,
   methodName,
+  MOST_PSNR,
   predictBatch,
   type Predicted,
   type Protocol,
@@ -216,7 +217,7 @@ async function evaluateSet(job: Job, f: EvaluateFlags, what: string): Promise<vo
     ...{ clips: count, interval, batch: f.batch, sheets: f.sheets, dtype: f.dtype, models },
     device: deviceOf(device),
     protocol: {
-      scores: SCORE_PROTOCOL,
+      scores: `${SCORE_PROTOCOL}; PSNR at most ${MOST_PSNR} dB, so that means are finite`,
       means:
         "over predicted frames of a clip, then over clips; errors are standard errors over clips, differences paired",
       sampler: `Euler, ${f.steps} steps, guidance ${f.guidance}, seed ${f.seed}, one trajectory per clip`,

@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { memoryRows, methodRows, spanTable } from "../cli/evaluate_table.ts";
-import { type ClipScores, type Method, METHODS } from "../cli/evaluation.ts";
+import { type ClipScores, type Method, METHODS, type Predicted, scoreClip } from "../cli/evaluation.ts";
 import { worldClip } from "../lib/data/world/world.ts";
 import { drawText } from "../lib/io/font.ts";
 import { fillColour, makeFrames } from "../lib/io/frames.ts";
@@ -56,6 +56,19 @@ Deno.test("rows average frames within a clip first, then clips, and sort frames 
   assertEquals(rows.map((r) => [r.seen, r.frames, r.long.psnr.clips]), [["near", 1, 1], ["distant", 3, 2]]);
   assertEquals(rows[0].long.psnr.mean, 10);
   assertEquals(rows[1].long.psnr.mean, (20 + 40) / 2);
+});
+
+Deno.test("identical frames count as 60 dB, so a mean over frames is neither infinite nor pulled to nothing", () => {
+  const truth = Float32Array.from({ length: 2 * 3 * 64 }, (_, i) => i % 7 / 7);
+  const off = truth.map((v, i) => i < 3 * 64 ? v : v + 0.1); // the first frame is the same, the second at 20 dB
+  const predicted = Object.fromEntries(METHODS.map((m) => [m, m === "last" ? truth : off])) as Predicted;
+  const scores = scoreClip("made", predicted, truth, [3, 8, 8], 0);
+  assertEquals(scores.psnr.last, [60, 60]);
+  assertEquals(scores.psnr.model[0], 60);
+  near(scores.psnr.model[1], 20, 1e-4);
+  const [model, , last] = methodRows([JSON.parse(JSON.stringify(scores))]);
+  near(model.mean.psnr.mean, 40, 1e-4);
+  near(last.ahead!.psnr.mean, -20, 1e-4);
 });
 
 interface Result {
