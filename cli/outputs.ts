@@ -41,6 +41,9 @@ const joined = (parts: readonly Frames[]): Frames => {
   return { frames: shown.reduce((n, p) => n + p.frames, 0), height, width, data };
 };
 
+/** Names of the files that {@linkcode writePictures} writes. */
+export const PICTURE_FILE = /^(prediction(_\d+)?|side_by_side)\.[a-z0-9]+$|^sheet\.png$/;
+
 /** Writes the pictures into a folder and returns their names. */
 export async function writePictures(folder: string, p: Pictures): Promise<string[]> {
   const { fps, ending, stamp, context } = p, names: string[] = [];

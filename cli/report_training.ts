@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { isFile } from "../lib/io/paths.ts";
 import { StepLog } from "../lib/io/run_folder.ts";
 import type { LogLine, TrainingReport } from "../lib/report/training.ts";
 import type { Picture } from "../lib/report/viewer.ts";
@@ -34,7 +35,7 @@ function samplesIn(folder: string): Picture[] {
       const step = /^step-(\d+)(\.png)?$/.exec(name);
       if (step === null || isDirectory !== (step[2] === undefined)) continue;
       const path = `${folder}/samples/${name}${isDirectory ? "/sheet.png" : ""}`;
-      found.push({ position: Number(step[1]), path });
+      if (isFile(path)) found.push({ position: Number(step[1]), path });
     }
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;

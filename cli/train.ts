@@ -17,18 +17,17 @@ import { type Call, choice, type Flags, type Values, verb } from "./args.ts";
 import { latentCodec, PIXELS, type TrainingCodec } from "../lib/pipeline/training_codec.ts";
 import { fileWeights } from "../lib/pipeline/weights.ts";
 import { videoEnding } from "./outputs.ts";
-import { openData } from "./train_data.ts";
+import { MEASURED_CLIPS, scaleAdvice } from "./train_advice.ts";
+import { type OpenData, openData, openHeldOut } from "./train_data.ts";
 import { sampler } from "./train_samples.ts";
-import { checkMemory, readRun, runTraining, trainingFlags } from "./training.ts";
+import { checkMemory, openRun, runTraining, trainingFlags } from "./training.ts";
 
 const flags = {
   ...trainingFlags,
   format: choice(
     ["auto", "mp4", "gif", "webm"],
     "kind of the sample videos; auto is mp4",
-    {
-      default: "auto",
-    },
+    { default: "auto", presentation: true },
   ),
 };
 
@@ -36,14 +35,14 @@ const flags = {
 async function validationOf(
   options: TrainOptions,
   config: TrainerConfig,
+  data: OpenData | null,
   codec: TrainingCodec,
   device: Device,
   folder: string,
   ending: string,
 ): Promise<Validation | undefined> {
-  const { datasets: { sample }, val } = options;
-  if (sample === null || val.val_freq === null) return undefined;
-  const data = openData({ ...sample, split: "validation" }, "datasets.sample", config.seed);
+  const { val } = options;
+  if (data === null || val.val_freq === null) return undefined;
   const source = new DataSource(data.set, data.options, codec.finish);
   const there = Math.ceil(data.set.length / data.options.batch);
   const batches = [];
@@ -72,10 +71,21 @@ function codecOf(options: TrainOptions, device: Device): TrainingCodec {
   });
 }
 
+/** A warning about the size of the first batches of scaled latents, or null. */
+async function scaleOf(source: DataSource, factor: number): Promise<string | null> {
+  const batches = [];
+  for (let clips = 0; clips < MEASURED_CLIPS; clips += batches.at(-1)!.shape[0]) {
+    batches.push(await source.batch(batches.length));
+  }
+  return scaleAdvice(batches, factor);
+}
+
 async function train(call: Call<Flags>): Promise<void> {
-  const f = call.flags as Values<typeof flags>, read = readRun("train", f, "FARTrainer");
-  const { options, folder } = read, config = optionsTrainer(options);
-  const data = openData(options.datasets.train, "datasets.train", config.seed);
+  const f = call.flags as Values<typeof flags>;
+  using opened = await openRun("train", f, "FARTrainer");
+  const { options, folder } = opened, config = optionsTrainer(options);
+  const data = openData(options.datasets.train, "datasets.train", config.seed),
+    heldOut = openHeldOut(options);
   if ((config.objective.rolloutRatio ?? 0) > 0 && !data.set.rollouts) {
     throw new OptionError(
       `models.rollout_ratio: expected 0, for ${data.set.name} has no roll-outs (far.ts rollout makes them), found ` +
@@ -84,7 +94,8 @@ async function train(call: Call<Flags>): Promise<void> {
   }
   const initFile = f.init ?? options.models.model_cfg.transformer!.init_cfg.pretrained_path ??
     options.path.pretrain_network;
-  await runTraining(f, read, initFile, async ({ device }) => {
+  const inputs = { declared: flags, initFile, data: { train: data, sample: heldOut } };
+  await runTraining(f, opened, inputs, async ({ device, progress }) => {
     const codec = codecOf(options, device);
     const source = new DataSource(data.set, data.options, codec.finish);
     const { shape } = await source.batch(0), parameters = countParameters(farShapes(config.model));
@@ -94,8 +105,10 @@ async function train(call: Call<Flags>): Promise<void> {
       dtype: config.dtype,
     });
     checkMemory(device, peakBytes, stateBytes(farShapes(config.model), config));
-    const ending = videoEnding(f.format);
-    const validation = await validationOf(options, config, codec, device, folder, ending);
+    const scaling = optionsDcaeConfig(options)?.scalingFactor;
+    const warning = scaling && await scaleOf(source, scaling), ending = videoEnding(f.format);
+    if (warning) progress.warn(warning);
+    const validation = await validationOf(options, config, heldOut, codec, device, folder, ending);
     return { parameters, shape, run: (loop) => trainRun({ ...loop, config, source, validation }) };
   });
 }
@@ -103,14 +116,15 @@ async function train(call: Call<Flags>): Promise<void> {
 /** `far.ts train`. */
 export const trainVerb = verb({
   name: "train",
-  summary: "Train a model as an option file says; goes on where an earlier run stopped",
+  summary: "Train a model as an option file says; resumes where an earlier run stopped",
   about:
     "Reads the authors' option files as they are, and ones in the same schema with our additions (docs/training.md). The " +
     "folder of the run gets checkpoints, log.jsonl, TensorBoard event files, sample videos and loss.svg. Afterwards " +
     "predict --model FOLDER takes its newest averaged weights, checkpoints/step-N/ema.safetensors; model.safetensors " +
-    "beside it holds the raw ones of the last step, which predict worse.\n\n" +
-    "Ctrl-C finishes the step and saves a checkpoint; the same command then goes on, and so it does after a crash: the end " +
-    "has the same bits as that of a run that was never interrupted.",
+    "beside it holds the raw ones of the last step. The last line of the run says which are the better ones.\n\n" +
+    "Ctrl-C finishes the step and saves a checkpoint; the same command then resumes the run, and so it does after a crash: the " +
+    "end has the same bits as that of a run that was never interrupted. With other options, another device or other data it " +
+    "is refused, for it would be neither run (docs/training.md says what may be changed).",
   flags,
   examples: [
     {

@@ -6,13 +6,18 @@
 import type { BatchOptions } from "../lib/data/batches.ts";
 import type { DataSet } from "../lib/data/clip.ts";
 import { dataSetOf } from "../lib/data/options.ts";
-import type { DatasetOptions } from "../lib/train/options.ts";
+import type { DatasetOptions, TrainOptions } from "../lib/train/options.ts";
 
 /** A data set and how batches are taken from it. */
 export interface OpenData {
   readonly set: DataSet;
   readonly options: Omit<BatchOptions, "position">;
+  /** A line about clips that were asked for and are not there. */
+  readonly warning?: string;
 }
+
+/** The first clips of a set. */
+const firstClips = (set: DataSet, length: number): DataSet => ({ ...set, length });
 
 /**
  * Opens a data set of an option file.
@@ -23,7 +28,16 @@ export interface OpenData {
  * @throws {FileAccessError} If files cannot be read.
  */
 export function openData(given: DatasetOptions, at: string, seed: number): OpenData {
-  const { set, options } = dataSetOf({ ...given }, at);
+  const { set: all, options } = dataSetOf({ ...given }, at), samples = given.num_sample ?? all.length;
+  const set = samples < all.length ? firstClips(all, samples) : all;
+  const warning = samples > all.length
+    ? `${at}.num_sample is ${samples}, ${all.name} has ${all.length} clips: all are used`
+    : undefined;
   const batch = options.split === "validation" ? Math.min(options.batch, set.length) : options.batch;
-  return { set, options: { ...options, batch, seed } };
+  return { set, options: { ...options, batch, seed }, warning };
+}
+
+/** Opens the held-out clips of an option file, or null where it has none. */
+export function openHeldOut({ datasets: { sample }, manual_seed }: TrainOptions): OpenData | null {
+  return sample && openData({ ...sample, split: "validation" }, "datasets.sample", manual_seed);
 }

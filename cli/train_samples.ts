@@ -13,7 +13,25 @@ import type { TrainOptions } from "../lib/train/options.ts";
 import type { Validation } from "../lib/train/run.ts";
 import type { TrainerConfig } from "../lib/train/trainer.ts";
 import { readPng } from "../lib/io/image.ts";
-import { writePictures } from "./outputs.ts";
+import { isFolder } from "../lib/io/paths.ts";
+import { PICTURE_FILE, writePictures } from "./outputs.ts";
+
+/** Names of samples of a step: a folder of the transformer's, a sheet of the autoencoder's. */
+const SAMPLES = /^step-(\d{8,})(\.png)?$/;
+
+/** Removes samples of later steps than the one that a run starts from, which makes them again. Other files stay. */
+export function dropSamples(folder: string, step: number): void {
+  for (const entry of isFolder(folder) ? [...Deno.readDirSync(folder)] : []) {
+    const named = SAMPLES.exec(entry.name), path = `${folder}/${entry.name}`;
+    if (named === null || Number(named[1]) <= step) continue;
+    if (entry.isFile && named[2] !== undefined) Deno.removeSync(path);
+    if (!entry.isDirectory || named[2] !== undefined) continue;
+    const inside = [...Deno.readDirSync(path)],
+      own = inside.filter((e) => e.isFile && PICTURE_FILE.test(e.name));
+    for (const { name } of own) Deno.removeSync(`${path}/${name}`);
+    if (own.length === inside.length) Deno.removeSync(path);
+  }
+}
 
 /** What samples are made from. */
 export interface SamplerOptions {

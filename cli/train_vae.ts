@@ -19,8 +19,8 @@ import { OptionError } from "../lib/train/schema.ts";
 import { DataSource, finishPixels } from "../lib/train/source.ts";
 import { trainVaeRun, vaeStepCost, type VaeValidation } from "../lib/train/vae_run.ts";
 import { type Call, type Flags, texts, toggle, UsageError, type Values, verb } from "./args.ts";
-import { openData } from "./train_data.ts";
-import { checkMemory, readRun, runTraining, trainingFlags } from "./training.ts";
+import { type OpenData, openData, openHeldOut } from "./train_data.ts";
+import { checkMemory, openRun, runTraining, trainingFlags } from "./training.ts";
 
 const flags = {
   ...trainingFlags,
@@ -28,7 +28,7 @@ const flags = {
     "weights of LPIPS with VGG16: the file of the LPIPS package, or torchvision's vgg16 and the heads in two files",
     { value: "FILE", file: true },
   ),
-  "without-perceptual": toggle("go on with L1 alone where there are no weights of LPIPS"),
+  "without-perceptual": toggle("train with L1 alone where there are no weights of LPIPS"),
 };
 
 /** Frames in a sheet of originals and what became of them. */
@@ -47,10 +47,12 @@ const sheets = (folder: string): VaeValidation["show"] => async (x, y, [N, C, H,
   return { "samples/sheet": { width: sheet.width, height: sheet.height, encoded } };
 };
 
-async function validationOf(options: TrainOptions, folder: string): Promise<VaeValidation | undefined> {
-  const { datasets: { sample }, val, manual_seed } = options;
-  if (sample === null || val.val_freq === null) return undefined;
-  const data = openData({ ...sample, split: "validation" }, "datasets.sample", manual_seed);
+async function validationOf(
+  { val }: TrainOptions,
+  data: OpenData | null,
+  folder: string,
+): Promise<VaeValidation | undefined> {
+  if (data === null || val.val_freq === null) return undefined;
   const source = new DataSource(data.set, data.options, finishPixels);
   const there = Math.ceil(data.set.length / data.options.batch), batches = [];
   for (let i = 0; i < Math.min(val.val_batches, there); i++) batches.push(await source.batch(i));
@@ -76,18 +78,21 @@ function perceptualFiles(
 }
 
 async function trainVae(call: Call<Flags>): Promise<void> {
-  const f = call.flags as Values<typeof flags>, read = readRun("train-vae", f, "DCAETrainer");
-  const { options, folder } = read, files = perceptualFiles(options.models.perceptual_weight, f);
+  const f = call.flags as Values<typeof flags>;
+  using opened = await openRun("train-vae", f, "DCAETrainer", f.perceptual);
+  const { options, folder } = opened, files = perceptualFiles(options.models.perceptual_weight, f);
   const config = optionsVaeTrainer(options, files !== null);
   if (options.datasets.train.use_latent) {
     throw new OptionError(
       "datasets.train.use_latent: expected false (the autoencoder is trained on frames), found true",
     );
   }
-  const data = openData(options.datasets.train, "datasets.train", config.seed);
+  const data = openData(options.datasets.train, "datasets.train", config.seed),
+    heldOut = openHeldOut(options);
   const initFile = f.init ?? options.models.model_cfg.vae!.from_config_pretrained ??
     options.path.pretrain_network;
-  await runTraining(f, read, initFile, async ({ device, progress }) => {
+  const inputs = { declared: flags, initFile, data: { train: data, sample: heldOut } };
+  await runTraining(f, opened, inputs, async ({ device, progress }) => {
     const source = new DataSource(data.set, data.options, finishPixels);
     const { shape } = await source.batch(0), [, , , H, W] = shape, r = downsampling(config.model);
     if (H % r !== 0 || W % r !== 0) {
@@ -108,17 +113,17 @@ async function trainVae(call: Call<Flags>): Promise<void> {
     const peakBytes = Math.max(...costs.map((c) => c.peakBytes));
     checkMemory(device, peakBytes, stateBytes(trained, config));
     if (files === null) progress.say("loss: L1 without LPIPS, as told");
-    const opened = (files ?? []).map(openTensorFile);
+    const weights = (files ?? []).map(openTensorFile);
     try {
-      const perceptual = files && loadPerceptual(device, "vgg", opened);
-      const validation = await validationOf(options, folder);
+      const perceptual = files && loadPerceptual(device, "vgg", weights);
+      const validation = await validationOf(options, heldOut, folder);
       return {
         parameters,
         shape,
         run: (loop) => trainVaeRun({ ...loop, config, source, perceptual, validation }),
       };
     } finally {
-      opened.forEach((file) => file.close());
+      weights.forEach((file) => file.close());
     }
   });
 }
@@ -126,14 +131,14 @@ async function trainVae(call: Call<Flags>): Promise<void> {
 /** `far.ts train-vae`. */
 export const trainVaeVerb = verb({
   name: "train-vae",
-  summary: "Train an autoencoder as an option file says; goes on where an earlier run stopped",
+  summary: "Train an autoencoder as an option file says; resumes where an earlier run stopped",
   about:
     "Losses as in the authors' trainer: L1, LPIPS with VGG16, and from models.disc_start_iter a PatchGAN with adaptive weight " +
     "against the decoder, with the encoder frozen. The weights of LPIPS come from files that you have; nothing is downloaded, " +
     "and without them it stops unless --without-perceptual is given.\n\n" +
     "The folder of the run gets checkpoints (model and ema are whole autoencoders, with batch-norm statistics), log.jsonl, " +
     "TensorBoard event files, sheets of reconstructions and loss.svg. Ctrl-C finishes the step and saves a checkpoint; the " +
-    "same command then goes on.",
+    "same command then resumes the run.",
   flags,
   examples: [
     {

@@ -6,28 +6,41 @@
 import type { Device } from "../kernels/device.ts";
 import { writeAtomic } from "../lib/io/atomic.ts";
 import { openTensorFile } from "../lib/io/open.ts";
+import { OwnedFolder } from "../lib/io/owned_folder.ts";
 import { listSteps } from "../lib/io/run_folder.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
 import type { FileTensor } from "../lib/io/tensor_file.ts";
+import { checkSameRun, latestState } from "../lib/train/checkpoint.ts";
 import type { LoopOptions, RunEnd } from "../lib/train/loop.ts";
-import { readOptions, type TrainOptions } from "../lib/train/options.ts";
-import { choice, path, texts, UsageError, type Values } from "./args.ts";
+import { optionFiles, readOptions, type TrainOptions } from "../lib/train/options.ts";
+import { choice, type Flags, path, texts, UsageError, type Values } from "./args.ts";
 import { linearRate } from "./doctor.ts";
 import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags.ts";
 import { InterruptListener } from "./interrupt.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { bytes, duration, Interrupted } from "./report.ts";
 import { writeTrainingReport } from "./report_training.ts";
+import { weightsAdvice } from "./train_advice.ts";
+import type { OpenData } from "./train_data.ts";
+import { runFingerprint } from "./train_fingerprint.ts";
 import { TrainLine } from "./train_line.ts";
+import { dropSamples } from "./train_samples.ts";
 
 /** Flags of every training verb. */
 export const trainingFlags = {
-  config: path("option file (YAML), the authors' or one in the same schema"),
-  set: texts("replace an option: train.optim_g.lr=3e-4; may be given several times", { value: "PATH=VALUE" }),
-  out: path("folder of the run (default: out/train/NAME, with the name in the option file)"),
+  // The options that these two make are compared one by one.
+  config: path("option file (YAML), the authors' or one in the same schema", { presentation: true }),
+  set: texts("replace an option: train.optim_g.lr=3e-4; may be given several times", {
+    value: "PATH=VALUE",
+    presentation: true,
+  }),
+  out: path("folder of the run (default: out/train/NAME, with the name in the option file)", {
+    presentation: true,
+  }),
   init: path("checkpoint (safetensors or .pth) whose weights a new run starts from, as far as they match"),
-  resume: choice(["auto", "never"], "go on with the run in the folder, or refuse a folder that has one", {
+  resume: choice(["auto", "never"], "resume the run in the folder, or refuse a folder that has one", {
     default: "auto",
+    presentation: true,
   }),
   ...deviceFlags,
   ...progressFlags,
@@ -39,24 +52,30 @@ const MEASURED = 3;
 /** Values of {@linkcode trainingFlags}. */
 export type TrainingFlags = Values<typeof trainingFlags>;
 
-/** A run that was read but not started. */
-export interface ReadRun {
+/** A run that was read but not started: its folder is claimed until it is disposed of. */
+export interface OpenRun extends Disposable {
+  readonly verb: string;
   readonly options: TrainOptions;
   /** The run's folder. */
   readonly folder: string;
+  readonly owned: OwnedFolder;
 }
 
 /**
- * Reads the option file of a run and looks at its folder.
+ * Reads the option file of a run and claims its folder.
  *
- * @param verb For messages.
+ * @param verb For messages, and for the mark on the folder.
  * @param pipeline What the file must describe.
+ * @param more Files that flags name.
+ * @throws {OwnershipError} If the folder holds something else than such a run.
+ * @throws {FolderLockedError} If another process trains in it.
  */
-export function readRun(
+export async function openRun(
   verb: string,
   f: TrainingFlags,
   pipeline: TrainOptions["train"]["train_pipeline"],
-): ReadRun {
+  more: readonly string[] = [],
+): Promise<OpenRun> {
   if (f.config === undefined) throw new UsageError(`far.ts ${verb}: expected --config FILE, found nothing`);
   const options = readOptions(f.config, f.set), found = options.train.train_pipeline;
   if (found !== pipeline) {
@@ -66,10 +85,13 @@ export function readRun(
     );
   }
   const folder = f.out ?? `out/train/${options.name}`;
+  const sources = [...f.init === undefined ? [] : [f.init], ...more, ...optionFiles(options)];
+  const owned = await OwnedFolder.claim(folder, { kind: verb, flag: "--out", sources, others: "keep" });
   if (f.resume === "never" && listSteps(`${folder}/checkpoints`).length > 0) {
+    owned[Symbol.dispose]();
     throw new UsageError(`${folder}: holds a run already: take another --out, or leave --resume never out`);
   }
-  return { options, folder };
+  return { verb, options, folder, owned, [Symbol.dispose]: () => owned[Symbol.dispose]() };
 }
 
 /** A run that is ready to start. */
@@ -90,16 +112,26 @@ export interface Setting {
   readonly progress: Progress;
 }
 
+/** What a run takes from outside its options. */
+export interface Inputs {
+  /** The verb's flags as declared. */
+  readonly declared: Flags;
+  /** Checkpoint that a new run starts from. */
+  readonly initFile: string | null;
+  /** The data sets. */
+  readonly data: { readonly train: OpenData; readonly sample: OpenData | null };
+}
+
 /**
- * Opens the device, plans, runs until the end or Ctrl-C, and says how it went.
+ * Opens the device, looks for a run to resume, plans, runs until the end or Ctrl-C, and says how it went.
  *
- * @param initFile Checkpoint that a new run starts from.
+ * @throws {FileFormatError} If the folder holds another run, or one whose newest checkpoint is damaged.
  * @throws {Interrupted} After Ctrl-C: the last checkpoint holds the run.
  */
 export async function runTraining(
   f: TrainingFlags,
-  { options, folder }: ReadRun,
-  initFile: string | null,
+  { verb, options, folder, owned }: OpenRun,
+  { declared, initFile, data }: Inputs,
   plan: (setting: Setting) => Promise<Planned>,
 ): Promise<void> {
   const progress = new Progress(progressMode(f)), total = options.train.total_iter;
@@ -107,6 +139,14 @@ export async function runTraining(
   const { device, reason } = await openChosen(f);
   try {
     progress.say(`device ${reason}`);
+    const sets = {
+      "datasets.train.data_list": data.train.set,
+      "datasets.sample.data_list": data.sample?.set,
+    };
+    const fingerprint = runFingerprint({ verb, declared, flags: f, options, sets, device });
+    const saved = latestState(`${folder}/checkpoints`);
+    if (saved) checkSameRun(saved, fingerprint, total);
+    for (const warning of [data.train.warning, data.sample?.warning]) if (warning) progress.warn(warning);
     if (options.mixed_precision !== "no") {
       progress.say(
         `mixed_precision ${options.mixed_precision}: matrices are stored as f16${
@@ -116,6 +156,8 @@ export async function runTraining(
     }
     const { parameters, shape, run } = await plan({ device, progress });
     const peak = 1e9 * await linearRate(device, undefined, 3);
+    await owned.mark();
+    dropSamples(`${folder}/samples`, saved?.state.step ?? 0);
     await writeAtomic(`${folder}/options.json`, JSON.stringify(options, null, 2) + "\n");
     progress.say(
       `${options.name}: ${
@@ -138,13 +180,14 @@ export async function runTraining(
       logEvery: options.logger.print_freq,
       saveEvery: options.logger.save_checkpoint_freq,
       keep: options.logger.keep_checkpoints,
+      fingerprint,
+      saved,
       init: initial === null ? undefined : stateDict(initial).tensors,
       peak,
-      onStart: ({ step, from, changes, match }) => {
-        if (from) progress.say(`going on from ${from}, step ${step}`);
-        for (const change of changes) progress.say(`  ${change}`);
+      onStart: ({ step, from, match }) => {
+        if (from) progress.say(`resuming from ${from}, step ${step}`);
         if (match) describeMatch(initFile!, match).forEach((text) => progress.say(text));
-        progress.event("run", { folder, step, from, changes, match });
+        progress.event("run", { folder, step, from, match });
       },
       onStep: (p) => {
         // The first step compiles and packs, the second one waits for the first batch that was read ahead.
@@ -184,8 +227,12 @@ export async function runTraining(
     );
     progress.event("end", { ...end });
     if (!end.finished) {
-      throw new Interrupted(interrupt.signal!, `${end.checkpoint} holds the run; the same command goes on`);
+      throw new Interrupted(
+        interrupt.signal!,
+        `${end.checkpoint} holds the run; the same command resumes it`,
+      );
     }
+    if (end.step > 0) line.say(weightsAdvice(end.checkpoint, options.train.ema_decay, end.updates));
   } finally {
     device.close();
   }

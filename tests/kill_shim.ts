@@ -16,9 +16,6 @@ import { isAbsolute, join, resolve, SEPARATOR } from "@std/path";
 // deno-lint-ignore no-explicit-any -- functions of Deno of any signature
 type Call = (...args: any[]) => any;
 
-const under = Deno.env.get("KILL_UNDER"), log = Deno.env.get("KILL_LOG");
-const at = Number(Deno.env.get("KILL_AT") ?? Infinity);
-
 /** Functions that change what the paths among their first arguments name. */
 const PATHS = {
   rename: 2,
@@ -32,18 +29,31 @@ const PATHS = {
 };
 const WRITES = ["writeFile", "writeTextFile"];
 
-if (under !== undefined) install(under);
+/** Is told before every change of the folder; `half` does the first half of the change. What it throws prevents the change. */
+export type Point = (what: string, half?: () => void) => void;
 
-function install(folder: string): void {
-  const { writeTextFileSync, realPathSync, writeSync } = {
-    writeTextFileSync: Deno.writeTextFileSync,
-    realPathSync: Deno.realPathSync,
-    writeSync: Deno.FsFile.prototype.writeSync,
-  };
-  const { openSync, removeSync, readDirSync, lstatSync } = Deno,
-    roots = new Set([resolve(folder), realPathSync(folder)]);
-  const paths = new WeakMap<Deno.FsFile, string>();
+const under = Deno.env.get("KILL_UNDER");
+if (under !== undefined) {
+  const log = Deno.env.get("KILL_LOG"), at = Number(Deno.env.get("KILL_AT") ?? Infinity);
+  const { writeTextFileSync } = Deno;
   let count = 0;
+  watchChanges(under, (what, half) => {
+    if (++count !== at) {
+      if (log !== undefined) writeTextFileSync(log, `${what}\n`, { append: true });
+      return;
+    }
+    half?.();
+    Deno.kill(Deno.pid, "SIGKILL");
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); // Windows ends it a moment later
+  });
+}
+
+/** Calls `point` before every change of a folder that exists, until it is called back. */
+export function watchChanges(folder: string, point: Point): () => void {
+  const undo: (() => void)[] = [], { writeSync } = Deno.FsFile.prototype;
+  const { openSync, removeSync, readDirSync, lstatSync } = Deno,
+    roots = new Set([resolve(folder), Deno.realPathSync(folder)]);
+  const paths = new WeakMap<Deno.FsFile, string>();
 
   const absolute = (path: unknown): string => {
     const plain = path instanceof URL ? decodeURIComponent(path.pathname) : String(path);
@@ -65,19 +75,10 @@ function install(folder: string): void {
       return false;
     }
   };
-  /** One more point at which the process may end; `half` is what it still does when it ends here. */
-  const point = (what: string, half?: () => void): void => {
-    if (++count !== at) {
-      if (log !== undefined) writeTextFileSync(log, `${what}\n`, { append: true });
-      return;
-    }
-    half?.();
-    Deno.kill(Deno.pid, "SIGKILL");
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0); // Windows ends it a moment later
-  };
   const replace = (owner: object, name: string, made: (own: Call) => Call): void => {
     const own = (owner as Record<string, Call>)[name];
     (owner as Record<string, Call>)[name] = made(own);
+    undo.push(() => (owner as Record<string, Call>)[name] = own);
   };
   const both = (name: string) => [name, `${name}Sync`];
 
@@ -100,7 +101,8 @@ function install(folder: string): void {
         point(`remove ${named}: nothing of it`);
         if (options?.recursive && isFolder(path)) {
           point(`remove ${named}: half of it`, () => {
-            const entries = [...readDirSync(path)].map((e) => e.name).sort();
+            // What says that the rest is whole (index, state) mostly comes late in the alphabet.
+            const entries = [...readDirSync(path)].map((e) => e.name).sort().reverse();
             entries.slice(0, Math.ceil(entries.length / 2)).forEach((e) =>
               removeSync(`${path}/${e}`, options)
             );
@@ -168,4 +170,5 @@ function install(folder: string): void {
         return own.apply(this, args);
       });
   }
+  return () => undo.forEach((back) => back());
 }

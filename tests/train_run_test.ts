@@ -83,6 +83,11 @@ Deno.test("a log that was cut off in the middle of a line loses that line, and s
     await log.cutFrom(3);
     log.append({ step: 3, loss: 9 });
     assertEquals(log.lines().map((l) => l.loss), [0, 0.5, 1, 9]);
+    // What follows a first line that was cut off must not be written behind it.
+    Deno.writeTextFileSync(path, '{"step":0,"lo');
+    await log.cutFrom(0);
+    log.append({ step: 0, loss: 7 });
+    assertEquals(log.lines().map((l) => l.loss), [7]);
   } finally {
     Deno.removeSync(folder, { recursive: true });
   }

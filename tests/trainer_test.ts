@@ -309,9 +309,18 @@ Deno.test("only the last checkpoints are kept, and one of another model is refus
     const trainer = await tinyTrainer(device, config, madeUp(config.model, [1, 1, 2, 2, 2]));
     for (let i = 0; i < 4; i++) {
       await trainer.step();
-      await saveCheckpoint(trainer, folder, 2);
+      await saveCheckpoint(trainer, folder, { keep: 2 });
     }
-    assertEquals([...Deno.readDirSync(folder)].map((e) => e.name).sort(), ["step-00000003", "step-00000004"]);
+    const names = () => [...Deno.readDirSync(folder)].map((e) => e.name).sort();
+    assertEquals(names(), ["step-00000003", "step-00000004"]);
+    // What somebody has put beside a checkpoint's files keeps all of it.
+    Deno.writeTextFileSync(`${folder}/step-00000003/notes.txt`, "the best one");
+    for (let i = 0; i < 2; i++) {
+      await trainer.step();
+      await saveCheckpoint(trainer, folder, { keep: 1 });
+    }
+    assertEquals(names(), ["step-00000003", "step-00000006"]);
+    assertEquals([...Deno.readDirSync(`${folder}/step-00000003`)].length, 5);
     const wide = farShapes(farConfig("FAR", { ...TINY, num_attention_heads: 2 }));
     let message = "";
     try {

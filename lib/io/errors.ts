@@ -120,6 +120,11 @@ export class FileAccessError extends Error {
   }
 }
 
+/** Whether an error says that something is not there. */
+export const isMissing = (error: unknown): boolean =>
+  error instanceof Deno.errors.NotFound ||
+  error instanceof FileAccessError && error.cause instanceof Deno.errors.NotFound;
+
 /** What the system's error codes mean to someone who only knows the path. */
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "no such file or folder",

@@ -229,7 +229,7 @@ export class OwnedFolder implements Disposable {
     }
     if (marker === null && others === "keep") {
       const [first] = Deno.readDirSync(this.#root).filter(({ name }) =>
-        name !== LOCK_FILE && !IGNORED.has(name)
+        name !== LOCK_FILE && !IGNORED.has(name) && !isUnfinishedMarker(name)
       );
       if (first === undefined) return null;
       throw new OwnershipError(
@@ -307,6 +307,11 @@ export class OwnedFolder implements Disposable {
     );
     this.#marker = marker;
     this.#wrote = true;
+  }
+
+  /** Marks the folder as the job's, for one that keeps its own state in it. */
+  async mark(): Promise<void> {
+    if (this.#marker === null) await this.#write(EMPTY(this.#claim.kind));
   }
 
   /**

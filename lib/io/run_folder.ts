@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { crc32 } from "node:zlib";
 import { writeAtomic } from "./atomic.ts";
 import { accessError } from "./errors.ts";
 import { isThere } from "./paths.ts";
@@ -24,14 +25,15 @@ export const stepFolder = (folder: string, step: number): string =>
   join(folder, `step-${String(step).padStart(8, "0")}`);
 
 /**
- * The checkpoints of a folder, the oldest first. A folder that does not exist has none.
+ * The checkpoints of a folder, the oldest first; whatever has the name of one is one, whole or not. A folder that does not
+ * exist has none.
  *
  * @throws {FileAccessError} If the system refuses to list it.
  */
 export function listSteps(folder: string): StepFolder[] {
   try {
     return [...Deno.readDirSync(folder)]
-      .filter((e) => e.isDirectory && NAME.test(e.name))
+      .filter((e) => NAME.test(e.name))
       .map((e) => ({ step: Number(NAME.exec(e.name)![1]), path: join(folder, e.name) }))
       .sort((a, b) => a.step - b.step);
   } catch (error) {
@@ -40,12 +42,20 @@ export function listSteps(folder: string): StepFolder[] {
   }
 }
 
-/** Removes all checkpoints but the last `count`. */
-export function keepLast(folder: string, count: number): void {
+/**
+ * Removes all checkpoints but the last `count`. One that is a link, or holds anything besides the files that it should, stays.
+ *
+ * @param filesOf Names of the files of a checkpoint.
+ */
+export function keepLast(folder: string, count: number, filesOf: (path: string) => readonly string[]): void {
   for (const { path } of listSteps(folder).slice(0, -count)) {
     try {
-      // Renamed first: a kill in the middle of the removal must not leave half a checkpoint under its name.
-      const gone = join(folder, `.${path.slice(path.lastIndexOf("step-"))}.removed`);
+      if (!Deno.lstatSync(path).isDirectory) continue;
+      const own = new Set(filesOf(path));
+      if ([...Deno.readDirSync(path)].some((e) => !e.isFile || !own.has(e.name))) continue;
+      // Renamed first: a kill in the middle of the removal must not leave half a checkpoint under its name. The new name is
+      // that of an unfinished folder, which the next start of the run clears away.
+      const gone = join(folder, `.${basename(path)}.${Deno.pid}-${crypto.randomUUID().slice(0, 8)}.tmp`);
       Deno.renameSync(path, gone);
       Deno.removeSync(gone, { recursive: true });
     } catch (error) {
@@ -53,6 +63,36 @@ export function keepLast(folder: string, count: number): void {
     }
   }
 }
+
+/** What a file held when it was written. */
+export interface FileSum {
+  /** Its size. */
+  readonly bytes: number;
+  /** CRC-32 of all of it. */
+  readonly crc32: number;
+}
+
+/**
+ * Size and checksum of a file, read in pieces.
+ *
+ * @throws {FileAccessError} If it cannot be read.
+ */
+export function fileSum(path: string): FileSum {
+  try {
+    using file = Deno.openSync(path);
+    const piece = new Uint8Array(2 ** 20);
+    let bytes = 0, sum = 0;
+    for (let count; (count = file.readSync(piece)) !== null; bytes += count) {
+      sum = crc32(piece.subarray(0, count), sum);
+    }
+    return { bytes, crc32: sum };
+  } catch (error) {
+    throw accessError(path, "cannot open", error);
+  }
+}
+
+/** What fits a string; a step takes some 300 bytes. */
+const LONGEST_LOG = 2 ** 29 - 2 ** 10;
 
 /** A log of one JSON object a line, each with the number of its step. */
 export class StepLog {
@@ -74,8 +114,7 @@ export class StepLog {
 
   /** All lines that are whole. */
   lines(): ({ step: number } & Record<string, unknown>)[] {
-    const text = isThere(this.#path) ? readText(this.#path) : "";
-    return text.split("\n").flatMap((line) => {
+    return this.#text().split("\n").flatMap((line) => {
       try {
         const value = JSON.parse(line);
         return typeof value?.step === "number" ? [value] : [];
@@ -85,10 +124,13 @@ export class StepLog {
     });
   }
 
-  /** Drops what was logged from a step on: a run that goes on from a checkpoint computes those steps again. */
+  /** Drops what was logged from a step on, which a resumed run computes again, and what a kill has cut off. */
   async cutFrom(step: number): Promise<void> {
-    const lines = this.lines(), kept = lines.filter((l) => l.step < step);
-    if (lines.length === 0) return;
-    await writeAtomic(this.#path, kept.map((l) => JSON.stringify(l) + "\n").join(""));
+    const kept = this.lines().filter((l) => l.step < step).map((l) => JSON.stringify(l) + "\n").join("");
+    if (kept !== this.#text()) await writeAtomic(this.#path, kept);
+  }
+
+  #text(): string {
+    return isThere(this.#path) ? readText(this.#path, LONGEST_LOG) : "";
   }
 }

@@ -91,7 +91,7 @@ export class EventWriter {
   readonly path: string;
 
   /**
-   * Makes the file. A run that goes on says from where: TensorBoard then drops what an earlier file has from there on.
+   * Makes the file, which says where it starts: TensorBoard drops what an earlier file has from there on.
    *
    * @param folder TensorBoard's folder; made if it does not exist.
    * @param fromStep First step that this file describes.
@@ -109,10 +109,8 @@ export class EventWriter {
       throw accessError(folder, "cannot make", error);
     }
     this.#append(joined([floating(1, now, 8), string(3, "brain.Event:2")]));
-    if (fromStep > 0) {
-      // session_log { status: START }
-      this.#append(joined([floating(1, now, 8), integer(2, fromStep), bytes(7, integer(1, 1))]));
-    }
+    // session_log { status: START }
+    this.#append(joined([floating(1, now, 8), integer(2, fromStep), bytes(7, integer(1, 1))]));
   }
 
   /** Writes one value for each tag. */

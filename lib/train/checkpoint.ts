@@ -1,18 +1,19 @@
 /**
  * Checkpoints of a training run: a folder with the weights, the averaged weights, the optimiser's moments and a small
- * state file. It appears whole or not at all, so a run killed at any moment goes on from the last one that stands.
+ * state file. It appears whole or not at all, so a run killed at any moment resumes from the last one that stands.
  *
  *     step-00001000/model.safetensors      the weights in f32, under the authors' names
- *                   ema.safetensors        averaged weights, what `predict` should be given
+ *                   ema.safetensors        averaged weights
  *                   optimizer.safetensors  moments, `m.NAME` and `v.NAME`
- *                   state.json             steps, updates, configuration
+ *                   state.json             steps, updates, what the run is, checksums of the other files
  *
  * @module
  */
 import { writeAtomic, writeFolderAtomic } from "../io/atomic.ts";
-import { FileFormatError } from "../io/errors.ts";
+import { firstDifference } from "../io/difference.ts";
+import { FileFormatError, isMissing } from "../io/errors.ts";
 import { fromFloat32, type LazyTensor, toFloat32 } from "../io/host.ts";
-import { keepLast, listSteps, stepFolder } from "../io/run_folder.ts";
+import { type FileSum, fileSum, keepLast, listSteps, stepFolder } from "../io/run_folder.ts";
 import { readJsonObject } from "../io/text.ts";
 import { openSafetensors, writeSafetensors } from "../io/safetensors.ts";
 import type { Shape } from "../tensor.ts";
@@ -20,20 +21,41 @@ import type { Params } from "../params.ts";
 import type { AdamW } from "./adamw.ts";
 import type { SavedTensors, Trainer, TrainerState } from "./trainer.ts";
 
-const FORMAT = "far training checkpoint 1";
+const FORMAT = "far training checkpoint 2", STATE = "state.json";
 
-/** A checkpoint that was read. */
-export interface SavedRun {
-  /** Where it was. */
+/** Everything that decides what a run computes, by name: values that JSON holds, nested as they come. */
+export type Fingerprint = Readonly<Record<string, unknown>>;
+
+/** What a checkpoint says about the run around its trainer. */
+export interface RunRecord {
+  /** What the run is. */
+  readonly fingerprint: Fingerprint;
+  /** Losses of the steps since the last line of the log, whose next line is their mean too. */
+  readonly losses: readonly number[];
+}
+
+/** A checkpoint that is whole: its state file was read, and the other files have the sizes and checksums that it says. */
+export interface SavedState extends RunRecord {
+  /** Its folder. */
   readonly path: string;
   /** The run's counters. */
   readonly state: TrainerState;
+  /** What its files held when they were written, by name. */
+  readonly files: Readonly<Record<string, FileSum>>;
+}
+
+/** A checkpoint with its tensors. */
+export interface SavedRun extends SavedState {
   /** The weights. */
   readonly params: Readonly<Record<string, Float32Array>>;
   /** Moments and averages. */
   readonly tensors: SavedTensors;
-  /** How the run was configured when it was saved. */
-  readonly config: Readonly<Record<string, unknown>>;
+}
+
+/** How a checkpoint is kept. */
+export interface SaveOptions extends Partial<RunRecord> {
+  /** Number of checkpoints that stay, 3 unless given. */
+  readonly keep?: number;
 }
 
 const lazy = (shape: Shape, read: () => Promise<Float32Array>): LazyTensor => ({
@@ -65,7 +87,7 @@ export const momentsOf = (like: Params, optimizer: AdamW): TensorEntries => [
  *
  * @param folder Where the run's checkpoints are.
  * @param files Tensor files by name, without the ending.
- * @param keep Number of checkpoints that stay.
+ * @param config The trainer's configuration: the fingerprint, unless `options` has another.
  * @returns The folder of the new one.
  * @throws {FileAccessError} If the system refuses; earlier checkpoints are untouched then.
  */
@@ -73,39 +95,54 @@ export async function writeCheckpoint(
   folder: string,
   files: Readonly<Record<string, TensorEntries>>,
   state: TrainerState,
-  config: unknown,
-  keep: number,
+  config: object,
+  { keep = 3, fingerprint = { ...config }, losses = [] }: SaveOptions = {},
 ): Promise<string> {
   const path = stepFolder(folder, state.step);
   await writeFolderAtomic(path, async (temp) => {
+    const sums: Record<string, FileSum> = {};
     for (const [name, entries] of Object.entries(files)) {
-      await writeSafetensors(`${temp}/${name}.safetensors`, entries);
+      const file = `${name}.safetensors`;
+      await writeSafetensors(`${temp}/${file}`, entries);
+      sums[file] = fileSum(`${temp}/${file}`);
     }
-    await writeAtomic(
-      `${temp}/state.json`,
-      JSON.stringify({ format: FORMAT, ...state, config }, null, 2) + "\n",
-    );
+    const all = { format: FORMAT, ...state, losses, fingerprint, files: sums };
+    await writeAtomic(`${temp}/${STATE}`, JSON.stringify(all, null, 2) + "\n");
   });
-  keepLast(folder, keep);
+  pruneCheckpoints(folder, keep);
   return path;
+}
+
+/** Removes all checkpoints but the last ones, of each the files that it says it has. */
+export function pruneCheckpoints(folder: string, keep: number): void {
+  keepLast(folder, keep, (path) => {
+    try {
+      return [STATE, ...Object.keys(readJsonObject(`${path}/${STATE}`).files ?? {})];
+    } catch {
+      return []; // damaged: it stays
+    }
+  });
 }
 
 /**
  * Saves a run between two steps and removes all but the last checkpoints.
  *
  * @param folder Where the run's checkpoints are.
- * @param keep Number of checkpoints that stay.
  * @returns The folder of the new one.
  * @throws {FileAccessError} If the system refuses; earlier checkpoints are untouched then.
  */
-export async function saveCheckpoint(trainer: Trainer, folder: string, keep = 3): Promise<string> {
+export async function saveCheckpoint(
+  trainer: Trainer,
+  folder: string,
+  options: SaveOptions = {},
+): Promise<string> {
   const { params, optimizer, ema, state, config } = trainer;
   const files = {
     model: entriesOf(params, (name) => optimizer.weight(params, name)),
     ...(ema ? { ema: entriesOf(params, (name) => ema.shadow.read(name)) } : {}),
     optimizer: momentsOf(params, optimizer),
   };
-  return await writeCheckpoint(folder, files, state, config, keep);
+  return await writeCheckpoint(folder, files, state, config, options);
 }
 
 /** Reads tensors of one file of a checkpoint; shapes that differ are an error. */
@@ -132,24 +169,22 @@ export function readTensors(
   );
 }
 
-/** Counters and configuration of the newest checkpoint of a run, or null where there is none. */
-export function latestState(
-  folder: string,
-): { readonly path: string; readonly state: TrainerState; readonly config: Record<string, unknown> } | null {
-  const last = listSteps(folder).at(-1);
-  if (!last) return null;
-  const file = `${last.path}/state.json`;
-  const { format, config, ...counters } = readJsonObject(file);
-  if (format !== FORMAT) {
-    throw new FileFormatError(
-      file,
-      `expected format ${JSON.stringify(FORMAT)}, found ${JSON.stringify(format)}`,
-    );
-  }
+/** Reads the state of one checkpoint and checks its files. */
+function readState(path: string, step: number): SavedState {
+  const file = `${path}/${STATE}`;
+  const { format, fingerprint, losses, files, ...counters } = readJsonObject(file);
+  const refuse = (what: string, expected: string, found: unknown): never => {
+    throw new FileFormatError(file, `${what}: expected ${expected}, found ${JSON.stringify(found)}`);
+  };
+  const isObject = (v: unknown) => typeof v === "object" && v !== null && !Array.isArray(v);
+  if (format !== FORMAT) refuse("format", JSON.stringify(FORMAT), format);
+  if (!isObject(fingerprint)) refuse("fingerprint", "an object", fingerprint);
+  if (!isObject(files)) refuse("files", "an object", files);
+  if (!Array.isArray(losses) || !losses.every(Number.isFinite)) refuse("losses", "a list of numbers", losses);
   const count = (name: string): number => {
     const value = counters[name];
     if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
-    throw new FileFormatError(file, `${name}: expected a whole number, found ${JSON.stringify(value)}`);
+    return refuse(name, "a whole number", value);
   };
   const state = {
     step: count("step"),
@@ -157,7 +192,104 @@ export function latestState(
     skippedInRow: count("skippedInRow"),
     ...("criticUpdates" in counters ? { criticUpdates: count("criticUpdates") } : {}),
   };
-  return { path: last.path, state, config: config as Record<string, unknown> };
+  if (state.step !== step) refuse("step", `${step}, as the folder says`, state.step);
+  for (const [name, sum] of Object.entries(files as SavedState["files"])) {
+    const found = fileSum(`${path}/${name}`),
+      words = (s: FileSum) => `${s.bytes} bytes with CRC-32 ${s.crc32}`;
+    if (found.bytes === sum.bytes && found.crc32 === sum.crc32) continue;
+    throw new FileFormatError(`${path}/${name}`, `expected ${words(sum)}, found ${words(found)}`);
+  }
+  return { path, state, fingerprint, losses, files } as SavedState;
+}
+
+/** A path as a shell takes it. */
+const shellWord = (path: string): string =>
+  /^[\w./+@:-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`;
+
+/**
+ * The newest checkpoint of a run, or null where there is none. A damaged one is never passed over: the message names it and
+ * the newest one that is whole.
+ *
+ * @throws {FileFormatError} If it is damaged: what is wrong, and what to remove.
+ * @throws {FileAccessError} If the system refuses to read it.
+ */
+export function latestState(folder: string): SavedState | null {
+  const damaged: string[] = [];
+  let reason = "", whole: SavedState | null = null;
+  for (const { step, path } of listSteps(folder).toReversed()) {
+    const found = wholeState(path, step);
+    if (typeof found !== "string") {
+      whole = found;
+      break;
+    }
+    if (damaged.length === 0) reason = found;
+    damaged.push(path);
+  }
+  if (damaged.length === 0) return whole;
+  const remove = (what: string) => `remove it (rm -r ${what}) and give the same command again`;
+  const advice = whole === null
+    ? `there is no whole one before it: to start from step 0, ${remove(shellWord(folder))}`
+    : `the newest whole one is ${whole.path}: to resume from step ${whole.state.step}, ` +
+      remove(damaged.map(shellWord).join(" "));
+  throw new FileFormatError(damaged[0], `damaged checkpoint (${reason}); ${advice}`);
+}
+
+/** The state of a checkpoint, or what is damaged about it. */
+function wholeState(path: string, step: number): SavedState | string {
+  try {
+    return readState(path, step);
+  } catch (error) {
+    if (isMissing(error) || error instanceof FileFormatError) {
+      return (error as Error).message.slice(path.length + 1);
+    }
+    throw error;
+  }
+}
+
+/**
+ * Refuses to resume a run as another one.
+ *
+ * @param saved Its newest checkpoint.
+ * @param fingerprint What is to be computed now.
+ * @param steps Steps of the whole run now.
+ * @throws {FileFormatError} If anything differs: the first difference, and what to do.
+ */
+export function checkSameRun(saved: SavedState, fingerprint: Fingerprint, steps: number): void {
+  const change = firstDifference(saved.fingerprint, fingerprint);
+  if (change !== null) {
+    throw new FileFormatError(
+      saved.path,
+      `its run has ${change.path} ${change.before}, found ${change.now}: resume it with what it was started with, or start ` +
+        `a new run in another folder (its first weights may be ${saved.path}/model.safetensors)`,
+    );
+  }
+  if (saved.state.step > steps) {
+    throw new FileFormatError(
+      saved.path,
+      `its run has done ${saved.state.step} steps, found ${steps} as the whole of it: resume it with at least ` +
+        `${saved.state.step}, or start a new run in another folder`,
+    );
+  }
+}
+
+/** Reads the tensors of a checkpoint. */
+export function readCheckpoint(
+  saved: SavedState,
+  shapes: Readonly<Record<string, Shape>>,
+  ema: boolean,
+): SavedRun {
+  const optimizer = `${saved.path}/optimizer.safetensors`;
+  return {
+    ...saved,
+    params: readTensors(`${saved.path}/model.safetensors`, shapes),
+    tensors: {
+      m: readTensors(optimizer, shapes, "m."),
+      v: readTensors(optimizer, shapes, "v."),
+      ...(ema && "ema.safetensors" in saved.files
+        ? { ema: readTensors(`${saved.path}/ema.safetensors`, shapes) }
+        : {}),
+    },
+  };
 }
 
 /**
@@ -172,30 +304,6 @@ export function latestCheckpoint(
   shapes: Readonly<Record<string, Shape>>,
   ema: boolean,
 ): SavedRun | null {
-  const last = latestState(folder);
-  if (!last) return null;
-  const optimizer = `${last.path}/optimizer.safetensors`;
-  return {
-    ...last,
-    params: readTensors(`${last.path}/model.safetensors`, shapes),
-    tensors: {
-      m: readTensors(optimizer, shapes, "m."),
-      v: readTensors(optimizer, shapes, "v."),
-      ...(ema && last.config.emaDecay !== null
-        ? { ema: readTensors(`${last.path}/ema.safetensors`, shapes) }
-        : {}),
-    },
-  };
-}
-
-/** What a configuration changes about a saved run, one line each: `lr: was 0.001, is 0.0001`. */
-export function configChanges(saved: Pick<SavedRun, "config">, config: unknown): string[] {
-  const flat = (value: unknown, at = ""): [string, string][] =>
-    typeof value === "object" && value !== null && !Array.isArray(value)
-      ? Object.entries(value).flatMap(([k, v]) => flat(v, at ? `${at}.${k}` : k))
-      : [[at, JSON.stringify(value) ?? "nothing"]];
-  const before = new Map(flat(saved.config)), after = new Map(flat(JSON.parse(JSON.stringify(config))));
-  return [...new Set([...before.keys(), ...after.keys()])].filter((k) => before.get(k) !== after.get(k)).map((
-    k,
-  ) => `${k}: was ${before.get(k) ?? "not set"}, is ${after.get(k) ?? "not set"}`);
+  const saved = latestState(folder);
+  return saved && readCheckpoint(saved, shapes, ema);
 }

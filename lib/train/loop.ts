@@ -1,5 +1,5 @@
 /**
- * The loop of a training run in a folder, whatever is trained: it goes on where it stopped, logs, validates, saves
+ * The loop of a training run in a folder, whatever is trained: it resumes where it stopped, logs, validates, saves
  * checkpoints and draws its curve.
  *
  *     FOLDER/checkpoints/step-…   see checkpoint.ts
@@ -10,9 +10,17 @@
  * @module
  */
 import type { Device } from "../../kernels/device.ts";
-import { writeAtomic } from "../io/atomic.ts";
+import { sweepAbandoned, writeAtomic } from "../io/atomic.ts";
 import { StepLog } from "../io/run_folder.ts";
 import { EventWriter } from "../io/tfevents.ts";
+import {
+  checkSameRun,
+  type Fingerprint,
+  latestState,
+  pruneCheckpoints,
+  type SavedState,
+  type SaveOptions,
+} from "./checkpoint.ts";
 import type { InitMatch } from "./init.ts";
 import type { StepReport, TrainerState } from "./trainer.ts";
 
@@ -32,6 +40,10 @@ export interface LoopOptions {
   readonly saveEvery: number;
   /** Checkpoints that stay. */
   readonly keep: number;
+  /** What decides the bits of the run; a run in the folder that has another one is refused. The configuration unless given. */
+  readonly fingerprint?: Fingerprint;
+  /** The folder's newest checkpoint, where the caller has looked for it and compared it already. */
+  readonly saved?: SavedState | null;
   /** FLOP/s that the device reaches on a large matrix product, for the share of it that training uses. */
   readonly peak?: number;
   /** Is told how the run begins. */
@@ -74,10 +86,12 @@ export interface Measured {
 
 /** What is trained. */
 export interface Training<T extends Trainee> {
-  /** Starts, or goes on with the last checkpoint of a folder. */
-  readonly open: (checkpoints: string) => Promise<{ readonly trainer: T; readonly start: RunStart }>;
+  /** Its configuration. */
+  readonly config: object;
+  /** Starts, or resumes from a checkpoint. */
+  readonly open: (saved: SavedState | null) => Promise<{ readonly trainer: T; readonly match?: InitMatch }>;
   /** Saves a checkpoint and gives its folder. */
-  readonly save: (trainer: T, checkpoints: string, keep: number) => Promise<string>;
+  readonly save: (trainer: T, checkpoints: string, options: SaveOptions) => Promise<string>;
   /** FLOP of a step, without what was computed twice. */
   readonly flopsOf: (report: StepReport) => number;
   /** Steps between two validations, and one of them; the end of the run is one too. */
@@ -91,10 +105,8 @@ export interface Training<T extends Trainee> {
 export interface RunStart {
   /** Steps that were done before. */
   readonly step: number;
-  /** The checkpoint that it goes on from. */
+  /** The checkpoint that it resumes from. */
   readonly from?: string;
-  /** What the configuration changes about it. */
-  readonly changes: readonly string[];
   /** What the initial weights matched, for a new run. */
   readonly match?: InitMatch;
 }
@@ -125,6 +137,8 @@ export interface RunEnd {
   readonly step: number;
   /** False when it was told to stop before. */
   readonly finished: boolean;
+  /** Updates of the weights: steps that were not skipped. */
+  readonly updates: number;
   /** The last checkpoint. */
   readonly checkpoint: string;
 }
@@ -133,21 +147,31 @@ export interface RunEnd {
 const RECENT = 20;
 
 /**
- * Runs until `steps` steps are done, or until it is told to stop. A folder with checkpoints is gone on with: on one device
- * the end has the same bits as that of a run that was never interrupted, however it was.
+ * Runs until `steps` steps are done, or until it is told to stop. A run in the folder is resumed: on one device weights and
+ * log end with the same bits as those of a run that was never interrupted, however it was.
  *
  * @throws {DivergedError} If too many steps in a row were not finite; the last checkpoint is untouched then.
- * @throws {FileFormatError} If the last checkpoint belongs to another model.
+ * @throws {FileFormatError} If the last checkpoint is damaged, or belongs to another run: the first difference.
  */
 export async function runLoop<T extends Trainee>(o: LoopOptions, training: Training<T>): Promise<RunEnd> {
   const { folder } = o, checkpoints = `${folder}/checkpoints`, { validation } = training;
-  const { trainer, start } = await training.open(checkpoints);
+  const fingerprint = o.fingerprint ?? { ...training.config };
+  const saved = o.saved === undefined ? latestState(checkpoints) : o.saved;
+  if (saved && o.saved === undefined) checkSameRun(saved, fingerprint, o.steps);
+  const { trainer, match } = await training.open(saved);
   try {
+    const start = {
+      step: trainer.state.step,
+      ...(saved ? { from: saved.path } : {}),
+      ...(match ? { match } : {}),
+    };
+    sweepAbandoned(checkpoints);
+    pruneCheckpoints(checkpoints, o.keep); // a kill may have come between a save and this
     const log = new StepLog(`${folder}/log.jsonl`);
     await log.cutFrom(start.step);
     const events = new EventWriter(`${folder}/tensorboard`, start.step);
     o.onStart?.(start);
-    const watch = new Watch(o, training.flopsOf);
+    const watch = new Watch(o, training.flopsOf, saved?.losses);
     const validate = async (step: number) => {
       const { losses, pictures } = await validation!.measure(trainer, step + 1);
       for (const [tag, picture] of Object.entries(pictures ?? {})) events.image(step, tag, picture);
@@ -181,12 +205,17 @@ export async function runLoop<T extends Trainee>(o: LoopOptions, training: Train
       if (validation && (done % validation.every === 0 || last)) await validate(report.step);
       stopped = o.stop?.() ?? false;
       if (done % o.saveEvery === 0 || last || stopped) {
-        checkpoint = await training.save(trainer, checkpoints, o.keep);
+        checkpoint = await training.save(trainer, checkpoints, {
+          keep: o.keep,
+          fingerprint,
+          losses: watch.losses,
+        });
       }
     }
     const { curvesSvg } = await import("../report/plot.ts"); // loaded now: a run starts without it
     await writeAtomic(`${folder}/loss.svg`, curvesSvg(o.name, curvesOf(log)));
-    return { step: trainer.state.step, finished: trainer.state.step >= o.steps, checkpoint };
+    const { step, updates } = trainer.state;
+    return { step, finished: step >= o.steps, updates, checkpoint };
   } finally {
     trainer.dispose();
   }
@@ -210,11 +239,18 @@ class Watch {
   readonly #o: LoopOptions;
   readonly #flopsOf: (report: StepReport) => number;
   readonly #recent: { readonly seconds: number; readonly frames: number; readonly flops: number }[] = [];
-  #losses: number[] = [];
+  #losses: number[];
 
-  constructor(o: LoopOptions, flopsOf: (report: StepReport) => number) {
+  /** @param losses Those that a checkpoint kept. */
+  constructor(o: LoopOptions, flopsOf: (report: StepReport) => number, losses: readonly number[] = []) {
     this.#o = o;
     this.#flopsOf = flopsOf;
+    this.#losses = [...losses];
+  }
+
+  /** Finite losses since the last line of the log. */
+  get losses(): readonly number[] {
+    return this.#losses;
   }
 
   /** @param seconds What the step took; validation and checkpoints are not counted. */

@@ -4,7 +4,15 @@
  * @module
  */
 export { AdamW, type AdamWOptions, clipFactor, Ema, gradientNorm, Slots } from "./adamw.ts";
-export { latestCheckpoint, saveCheckpoint, type SavedRun } from "./checkpoint.ts";
+export {
+  type Fingerprint,
+  latestCheckpoint,
+  type RunRecord,
+  saveCheckpoint,
+  type SavedRun,
+  type SavedState,
+  type SaveOptions,
+} from "./checkpoint.ts";
 export { type StepCost, stepCost } from "./cost.ts";
 export { type HalfWeights, stateBytes, storeWeights } from "./half.ts";
 export { type FreshValues, type InitialParams, initialParams, type InitMatch } from "./init.ts";

@@ -10,6 +10,9 @@ import { parseYaml, readYaml, type YamlValue } from "../io/yaml.ts";
 import type { WeightStorage } from "../params.ts";
 import type { RateSchedule } from "./rate.ts";
 import {
+  type Field,
+  file,
+  fingerprintOf,
   flag,
   group,
   list,
@@ -17,6 +20,8 @@ import {
   number,
   open,
   OptionError,
+  optionsOf,
+  presentation,
   segment,
   setPath,
   text,
@@ -32,7 +37,7 @@ const dataset = (batch: number) =>
     /** Which reader; `lib/data` checks it. */
     type: text(),
     /** A list of clips, a folder or a file. */
-    data_list: nullable(text()),
+    data_list: file(nullable(text())),
     split: nullable(text()),
     /** The data are latents from `far.ts encode`, not frames. */
     use_latent: flag(false),
@@ -52,7 +57,7 @@ const optimizer = group({
 
 const SCHEMA = group({
   /** Names the folder of the run. */
-  name: segment(),
+  name: presentation(segment()),
   manual_seed: whole(0),
   /** `fp16` and `bf16` both store the matrices as f16, from f32 masters; everything else is f32. */
   mixed_precision: word(["no", "fp16", "bf16"], "no"),
@@ -66,15 +71,15 @@ const SCHEMA = group({
           /** `FAR_B`, …, or `FAR` and `FAR_Long` with every size in `config`. */
           type: text(),
           config: open,
-          pretrained_path: nullable(text()),
+          pretrained_path: file(nullable(text())),
         }),
       })),
       /** Missing: the transformer works on pixels in -1 … 1. */
       vae: nullable(group({
         type: word(["MyAutoencoderDC"], "MyAutoencoderDC"),
         from_pretrained: nullable(text()),
-        from_config: nullable(text()),
-        from_config_pretrained: nullable(text()),
+        from_config: file(nullable(text())),
+        from_config_pretrained: file(nullable(text())),
       })),
       scheduler: nullable(group({ from_pretrained: nullable(text()) })),
     }),
@@ -92,7 +97,7 @@ const SCHEMA = group({
     disc_weight: number(0.5, { min: 0 }),
     disc_start_iter: whole(100000),
   }),
-  path: group({ pretrain_network: nullable(text()) }),
+  path: group({ pretrain_network: file(nullable(text())) }),
   train: group({
     train_pipeline: word(["FARTrainer", "DCAETrainer"], "FARTrainer"),
     optim_g: optimizer,
@@ -113,12 +118,12 @@ const SCHEMA = group({
     non_finite_limit: whole(10, { min: 1 }),
   }),
   val: group({
-    val_pipeline: nullable(text()),
+    val_pipeline: presentation(nullable(text())),
     /** Steps between two validations; null is never. */
-    val_freq: nullable(whole(undefined, { min: 1 })),
-    /** Ours: held-out batches whose loss is measured. */
+    val_freq: presentation(nullable(whole(undefined, { min: 1 }))),
+    /** Ours: held-out batches whose loss is measured; one curve is one measure, so a resumed run keeps it. */
     val_batches: whole(4, { min: 1 }),
-    sample_cfg: group({
+    sample_cfg: presentation(group({
       context_length: whole(0),
       unroll_length: whole(16, { min: 1 }),
       guidance_scale: number(1),
@@ -128,17 +133,17 @@ const SCHEMA = group({
       sample_trajectory_per_video: whole(1, { min: 1 }),
       use_kv_cache: flag(true),
       anno_context: flag(true),
-    }),
-    eval_cfg: group({ metrics: list(text(), []) }),
+    })),
+    eval_cfg: presentation(group({ metrics: list(text(), []) })),
   }),
-  logger: group({
+  logger: presentation(group({
     print_freq: whole(100, { min: 1 }),
     save_checkpoint_freq: whole(20000, { min: 1 }),
     /** Ours: checkpoints that stay. */
     keep_checkpoints: whole(3, { min: 1 }),
     /** Accepted and ignored: the run writes TensorBoard files. */
     use_wandb: flag(false),
-  }),
+  })),
 });
 
 /** A run's options with every default filled in. */
@@ -176,6 +181,31 @@ export function parseOptions(value: YamlValue): TrainOptions {
     }
   }
   return options;
+}
+
+/** Every option of the schema by its path, with how it is read and whether it is presentation only. */
+export const TRAIN_OPTIONS: readonly (readonly [path: string, option: Field<unknown>])[] = optionsOf(SCHEMA);
+
+/** Files and folders that options name, as they name them. */
+export function optionFiles(options: TrainOptions): string[] {
+  const found: string[] = [];
+  fingerprintOf(SCHEMA, options, (path) => found.push(path));
+  return found;
+}
+
+/**
+ * All that the options say about what a run computes, by path: what a resumed run must have in common with the one before.
+ * Options that the schema declares as presentation are not in it, nor is `train.total_iter` where the learning rate does not
+ * depend on it: such a run may be made longer, and its steps are those of a run that was as long from the start.
+ *
+ * @param contentOf What stands for the file or folder that an option names.
+ */
+export function optionsFingerprint(
+  options: TrainOptions,
+  contentOf: (path: string, option: string) => unknown,
+): Record<string, unknown> {
+  const { "train.total_iter": total, ...print } = fingerprintOf(SCHEMA, options, contentOf);
+  return rateOf(options.train).decay ? { ...print, "train.total_iter": total } : print;
 }
 
 /**

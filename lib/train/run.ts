@@ -8,17 +8,10 @@ import { farShapes } from "../far/config.ts";
 import type { FileTensor } from "../io/tensor_file.ts";
 import type { Params } from "../params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../tensor.ts";
-import { configChanges, latestCheckpoint, saveCheckpoint } from "./checkpoint.ts";
+import { readCheckpoint, saveCheckpoint, type SavedState } from "./checkpoint.ts";
 import { stepCost } from "./cost.ts";
-import { initialParams } from "./init.ts";
-import {
-  type LoopOptions,
-  type Measured,
-  type Picture,
-  type RunEnd,
-  runLoop,
-  type RunStart,
-} from "./loop.ts";
+import { initialParams, type InitMatch } from "./init.ts";
+import { type LoopOptions, type Measured, type Picture, type RunEnd, runLoop } from "./loop.ts";
 import { farLoss, prepareBatch, type TrainBatch } from "./objective.ts";
 import { type BatchSource, type StepReport, Trainer, type TrainerConfig } from "./trainer.ts";
 
@@ -69,34 +62,33 @@ export async function validationLoss(
 
 async function startTrainer(
   o: RunOptions,
-  checkpoints: string,
-): Promise<{ trainer: Trainer; start: RunStart }> {
+  from: SavedState | null,
+): Promise<{ trainer: Trainer; match?: InitMatch }> {
   const { device, config, source } = o, shapes = farShapes(config.model);
-  const saved = latestCheckpoint(checkpoints, shapes, config.emaDecay !== null);
-  if (!saved) {
+  if (!from) {
     const { params, match } = initialParams(device, shapes, config.seed, o.init);
-    const start = { step: 0, changes: [], ...(o.init ? { match } : {}) };
-    return { trainer: await Trainer.start(device, params, config, source), start };
+    return { trainer: await Trainer.start(device, params, config, source), ...(o.init ? { match } : {}) };
   }
+  const saved = readCheckpoint(from, shapes, config.emaDecay !== null);
   const params = unscoped(() =>
     Object.fromEntries(
       Object.entries(saved.params).map(([name, values]) => [name, Tensor.from(device, values, shapes[name])]),
     )
   );
-  const start = { step: saved.state.step, from: saved.path, changes: configChanges(saved, config) };
-  return { trainer: await Trainer.start(device, params, config, source, saved), start };
+  return { trainer: await Trainer.start(device, params, config, source, saved) };
 }
 
 /**
  * Trains the transformer as {@linkcode runLoop} says.
  *
  * @throws {DivergedError} If too many steps in a row were not finite; the last checkpoint is untouched then.
- * @throws {FileFormatError} If the last checkpoint belongs to another model.
+ * @throws {FileFormatError} If the last checkpoint is damaged, or belongs to another run.
  */
 export async function trainRun(o: RunOptions): Promise<RunEnd> {
   const { validation } = o;
   return await runLoop(o, {
-    open: (checkpoints) => startTrainer(o, checkpoints),
+    config: o.config,
+    open: (saved) => startTrainer(o, saved),
     save: saveCheckpoint,
     flopsOf: flopsOf(o.config),
     ...(validation

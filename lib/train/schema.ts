@@ -20,6 +20,10 @@ export interface Field<T> {
   read(value: YamlValue | undefined, at: string): T;
   /** What it expects, in words. */
   readonly expects: string;
+  /** Changes what is shown or kept, not what is computed: see {@linkcode presentation}. */
+  readonly presentation?: true;
+  /** Names a file or folder: see {@linkcode file}. */
+  readonly file?: true;
   /** Keys inside, for a group. */
   readonly fields?: Readonly<Record<string, Field<unknown>>>;
 }
@@ -127,6 +131,15 @@ export const nullable = <T>(inner: Field<T>): Field<T | null> => ({
   read: (value, at) => value === undefined || value === null ? null : inner.read(value, at),
 });
 
+/**
+ * The same, declared to change what is shown or kept and no bit of what a run computes. Every other option belongs to the
+ * fingerprint of a run, {@linkcode fingerprintOf}.
+ */
+export const presentation = <T>(inner: Field<T>): Field<T> => ({ ...inner, presentation: true });
+
+/** The same, declared to name a file or folder: its content belongs to the fingerprint of a run, and not where it lies. */
+export const file = <T extends string | null>(inner: Field<T>): Field<T> => ({ ...inner, file: true });
+
 /** Keys that some other part checks. */
 export const open: Field<Readonly<Record<string, YamlValue>>> = field(
   "a mapping",
@@ -192,4 +205,33 @@ export function setPath(options: YamlValue, path: string, value: YamlValue): Yam
     return { ...here, [name]: place(here?.[name], depth + 1) };
   };
   return place(options, 0);
+}
+
+/** The options of a schema that are no groups, by their paths. */
+export function optionsOf(field: Field<unknown>, at = ""): [path: string, option: Field<unknown>][] {
+  const { fields } = field;
+  if (fields === undefined) return [[at, field]];
+  return Object.entries(fields).flatMap(([key, inner]) =>
+    optionsOf(field.presentation ? presentation(inner) : inner, at === "" ? key : `${at}.${key}`)
+  );
+}
+
+/**
+ * Everything in some options that decides what a run computes, by path.
+ *
+ * @param contentOf What stands for the file or folder that an option names.
+ */
+export function fingerprintOf(
+  field: Field<unknown>,
+  value: unknown,
+  contentOf: (path: string, option: string) => unknown,
+  at = "",
+): Record<string, unknown> {
+  if (field.presentation) return {};
+  if (field.file) return { [at]: typeof value === "string" ? contentOf(value, at) : value };
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return { [at]: value };
+  const inside = Object.entries(value).map(([key, inner]) =>
+    fingerprintOf(field.fields?.[key] ?? open, inner, contentOf, at === "" ? key : `${at}.${key}`)
+  );
+  return Object.assign({}, ...inside);
 }

@@ -12,20 +12,13 @@ import type { FileTensor } from "../io/tensor_file.ts";
 import { perceptualShapes } from "../metrics/perceptual.ts";
 import { defaultValues, dtypeOf, type Params, splitBuffers, type WeightStorage } from "../params.ts";
 import { disposeAll, scope, type Shape, Tensor, unscoped } from "../tensor.ts";
-import { configChanges } from "./checkpoint.ts";
-import { initialParams } from "./init.ts";
-import {
-  type LoopOptions,
-  type Measured,
-  type Picture,
-  type RunEnd,
-  runLoop,
-  type RunStart,
-} from "./loop.ts";
+import type { SavedState } from "./checkpoint.ts";
+import { initialParams, type InitMatch } from "./init.ts";
+import { type LoopOptions, type Measured, type Picture, type RunEnd, runLoop } from "./loop.ts";
 import type { TrainBatch } from "./objective.ts";
 import type { BatchSource, StepReport } from "./trainer.ts";
 import { adversarialStep, reconstructionStep, reconstructionTerms, type VaeObjective } from "./vae_loss.ts";
-import { latestVae, placed, VaeTrainer, type VaeTrainerConfig } from "./vae_trainer.ts";
+import { placed, readVae, VaeTrainer, type VaeTrainerConfig } from "./vae_trainer.ts";
 
 /** Validation on frames that are not trained on, in evaluation mode. */
 export interface VaeValidation {
@@ -58,25 +51,24 @@ export interface VaeRunOptions extends LoopOptions {
 
 async function startVae(
   o: VaeRunOptions,
-  checkpoints: string,
-): Promise<{ trainer: VaeTrainer; start: RunStart }> {
+  from: SavedState | null,
+): Promise<{ trainer: VaeTrainer; match?: InitMatch }> {
   const { device, config, source, perceptual } = o, shapes = dcaeShapes(config.model);
-  const saved = latestVae(checkpoints, config.model, config.emaDecay !== null);
-  if (saved) {
+  if (from) {
+    const saved = readVae(from, config.model, config.emaDecay !== null);
     const params = placed(device, shapes, saved.params);
-    const start = { step: saved.state.step, from: saved.path, changes: configChanges(saved, config) };
-    return { trainer: await VaeTrainer.start(device, params, perceptual, config, source, saved), start };
+    return { trainer: await VaeTrainer.start(device, params, perceptual, config, source, saved) };
   }
   const { params, match } = initialParams(device, shapes, config.seed, o.init, defaultValues);
-  const start = { step: 0, changes: [], ...(o.init ? { match } : {}) };
-  return { trainer: await VaeTrainer.start(device, params, perceptual, config, source), start };
+  const trainer = await VaeTrainer.start(device, params, perceptual, config, source);
+  return { trainer, ...(o.init ? { match } : {}) };
 }
 
 /**
  * Trains the autoencoder as {@linkcode runLoop} says.
  *
  * @throws {DivergedError} If too many steps in a row were not finite; the last checkpoint is untouched then.
- * @throws {FileFormatError} If the last checkpoint belongs to another model.
+ * @throws {FileFormatError} If the last checkpoint is damaged, or belongs to another run.
  */
 export async function trainVaeRun(o: VaeRunOptions): Promise<RunEnd> {
   const { validation, config } = o, costs = new Map<string, number>();
@@ -86,8 +78,9 @@ export async function trainVaeRun(o: VaeRunOptions): Promise<RunEnd> {
     costs.set(`${adversarial}`, flops / (shape[0] * shape[1])); // a frame
   }
   return await runLoop(o, {
-    open: (checkpoints) => startVae(o, checkpoints),
-    save: (trainer, checkpoints, keep) => trainer.save(checkpoints, keep),
+    config,
+    open: (saved) => startVae(o, saved),
+    save: (trainer, checkpoints, options) => trainer.save(checkpoints, options),
     flopsOf: ({ step, frames }: StepReport) => frames * costs.get(`${step >= config.discriminatorStart}`)!,
     ...(validation
       ? {

@@ -14,7 +14,16 @@ import { disposeAll, scope, type Shape, Tensor, unscoped } from "../tensor.ts";
 import { AdamW, type AdamWOptions, clipFactor, Ema, normsOf, squareSums } from "./adamw.ts";
 import { Ahead, tick } from "./ahead.ts";
 import { storeWeights } from "./half.ts";
-import { entriesOf, latestState, momentsOf, readTensors, writeCheckpoint } from "./checkpoint.ts";
+import {
+  entriesOf,
+  latestState,
+  momentsOf,
+  readTensors,
+  type SavedRun,
+  type SavedState,
+  type SaveOptions,
+  writeCheckpoint,
+} from "./checkpoint.ts";
 import {
   type BatchSource,
   notFinite,
@@ -68,18 +77,8 @@ export interface VaeStepReport extends StepReport {
   readonly terms: VaeLosses;
 }
 
-/** What a run goes on from. */
-export interface SavedVae {
-  /** Where it was. */
-  readonly path: string;
-  /** Counters. */
-  readonly state: TrainerState;
-  /** Configuration of the run when it was saved. */
-  readonly config: Readonly<Record<string, unknown>>;
-  /** The autoencoder's weights and batch-norm statistics. */
-  readonly params: Readonly<Record<string, Float32Array>>;
-  /** Its moments and averages. */
-  readonly tensors: SavedTensors;
+/** A checkpoint: the autoencoder's weights, batch-norm statistics, moments and averages, and the discriminator. */
+export interface SavedVae extends SavedRun {
   /** The discriminator: weights and statistics, moments. */
   readonly critic: {
     readonly params: Readonly<Record<string, Float32Array>>;
@@ -298,10 +297,9 @@ export class VaeTrainer {
    * whole autoencoder.
    *
    * @param folder Where the run's checkpoints are.
-   * @param keep Number of checkpoints that stay.
    * @returns The folder of the new one.
    */
-  async save(folder: string, keep = 3): Promise<string> {
+  async save(folder: string, options: SaveOptions = {}): Promise<string> {
     const { params, ema } = this, critic = { ...this.#critic.params, ...this.#critic.buffers };
     const { optimizer } = this.#autoencoder, averages = averaged(params);
     const weight = (name: string) => optimizer.weight(params, name);
@@ -314,7 +312,7 @@ export class VaeTrainer {
       critic: entriesOf(critic, (name) => this.#critic.optimizer.weight(critic, name)),
       critic_optimizer: momentsOf(this.#critic.params, this.#critic.optimizer),
     };
-    return await writeCheckpoint(folder, files, this.state, this.config, keep);
+    return await writeCheckpoint(folder, files, this.state, this.config, options);
   }
 
   /** Gives all tensors back, the weights too. */
@@ -364,27 +362,20 @@ export function placed(
   );
 }
 
-/**
- * Reads the newest checkpoint of an autoencoder's run, or null where there is none.
- *
- * @param ema Whether averaged weights are wanted; a run that had none starts them from its weights.
- * @throws {FileFormatError} If it is damaged or belongs to another model: who, expected, found.
- */
-export function latestVae(folder: string, model: DcaeConfig, ema: boolean): SavedVae | null {
-  const last = latestState(folder);
-  if (!last) return null;
+/** Reads the tensors of a checkpoint of an autoencoder's run. */
+export function readVae(saved: SavedState, model: DcaeConfig, ema: boolean): SavedVae {
   const shapes = dcaeShapes(model), critic = discriminatorShapes();
   const trained = (all: Readonly<Record<string, Shape>>) =>
     Object.fromEntries(Object.entries(all).filter(([name]) => !isBuffer(name)));
   const read = (file: string, of: Readonly<Record<string, Shape>>, prefix = "") =>
-    readTensors(`${last.path}/${file}.safetensors`, of, prefix);
+    readTensors(`${saved.path}/${file}.safetensors`, of, prefix);
   return {
-    ...last,
+    ...saved,
     params: read("model", shapes),
     tensors: {
       m: read("optimizer", trained(shapes), "m."),
       v: read("optimizer", trained(shapes), "v."),
-      ...(ema && last.config.emaDecay !== null ? { ema: read("ema", shapes) } : {}),
+      ...(ema && "ema.safetensors" in saved.files ? { ema: read("ema", shapes) } : {}),
     },
     critic: {
       params: read("critic", critic),
@@ -392,4 +383,15 @@ export function latestVae(folder: string, model: DcaeConfig, ema: boolean): Save
       v: read("critic_optimizer", trained(critic), "v."),
     },
   };
+}
+
+/**
+ * Reads the newest checkpoint of an autoencoder's run, or null where there is none.
+ *
+ * @param ema Whether averaged weights are wanted; a run that had none starts them from its weights.
+ * @throws {FileFormatError} If it is damaged or belongs to another model: who, expected, found.
+ */
+export function latestVae(folder: string, model: DcaeConfig, ema: boolean): SavedVae | null {
+  const saved = latestState(folder);
+  return saved && readVae(saved, model, ema);
 }
