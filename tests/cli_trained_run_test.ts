@@ -22,7 +22,7 @@ async function ownClips(folder: string): Promise<string> {
 
 const CONFIG = ["--config", path("experiments/configs/own_clips.yml"), "--device", "cpu"];
 
-/** A run of one step on one's own clips. */
+/** A run of two steps, each with its checkpoint, on one's own clips. */
 async function trained(folder: string, out: string, ...more: string[]): Promise<void> {
   const clips = await ownClips(folder);
   const { code, stderr } = await far([
@@ -30,10 +30,11 @@ async function trained(folder: string, out: string, ...more: string[]): Promise<
     ...["datasets.train", "datasets.sample"].flatMap((at) => [
       ...["--set", `${at}.data_list=${clips}`, "--set", `${at}.data_cfg.num_frames=6`],
     ]),
-    ...["total_iter=1", "warmup_iter=0"].flatMap((set) => ["--set", `train.${set}`]),
+    ...["total_iter=2", "warmup_iter=0"].flatMap((set) => ["--set", `train.${set}`]),
     ...["val_freq=1", "sample_cfg.context_length=3", "sample_cfg.unroll_length=3"].flatMap((set) => [
       ...["--set", `val.${set}`],
     ]),
+    ...["--set", "logger.save_checkpoint_freq=1"],
     ...["--set", "models.model_cfg.transformer.init_cfg.config.num_layers=1", ...more],
   ]);
   assertEquals(code, 0, stderr);
@@ -48,17 +49,17 @@ Deno.test("one's own folder of clips is trained on with the example option file,
     assertEquals(code, 0, stderr);
     const { models, random_weights, clip } = JSON.parse(Deno.readTextFileSync(`${out}/result.json`));
     assertEquals(random_weights, false);
-    assertEquals(models.far.weights, `${run}/checkpoints/step-00000001/ema.safetensors`);
+    assertEquals(models.far.weights, `${run}/checkpoints/step-00000002/ema.safetensors`);
     assertEquals(models.far.config.layers, 1, "the run's configuration, not that of the file");
     assertMatch(models.vae.weights, /models\/world\/dcae\.safetensors$/);
     assertEquals([clip.height, clip.width], [64, 64], "the resolution of the run");
     // Without an average there are the weights themselves.
-    Deno.removeSync(`${run}/checkpoints/step-00000001/ema.safetensors`);
+    Deno.removeSync(`${run}/checkpoints/step-00000002/ema.safetensors`);
     const raw = await far([...predict, "--model", `${run}/`, "--device", "cpu", "--out", `${folder}/raw`]);
     assertEquals(raw.code, 0, raw.stderr);
     assertMatch(
       JSON.parse(Deno.readTextFileSync(`${folder}/raw/result.json`)).models.far.weights,
-      /run\/checkpoints\/step-00000001\/model\.safetensors$/,
+      /run\/checkpoints\/step-00000002\/model\.safetensors$/,
     );
   });
 });
@@ -104,7 +105,7 @@ Deno.test("a folder that is no run, one without a checkpoint, one on pixels and 
     Deno.removeSync(`${run}/checkpoints`, { recursive: true });
     await refused(
       run,
-      /has no checkpoint yet; far\.ts train writes one every logger\.save_checkpoint_freq \(500\) steps/,
+      /has no checkpoint yet; far\.ts train writes one every logger\.save_checkpoint_freq \(1\) steps/,
     );
   });
 });
