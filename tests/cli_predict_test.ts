@@ -2,6 +2,7 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import { probeVideo } from "../lib/io/video.ts";
 import { makeFrames } from "../lib/io/frames.ts";
 import { readPng, writePng } from "../lib/io/image.ts";
+import { openNpz } from "../lib/io/npz.ts";
 import { dcaeConfig, dcaeShapes } from "../lib/dcae/config.ts";
 import { LOCK_FILE } from "../lib/io/folder_lock.ts";
 import { MARKER_FILE } from "../lib/io/owned_folder.ts";
@@ -50,6 +51,11 @@ Deno.test(
         "no batch-norm statistics",
       );
       assertEquals((await probeVideo(`${out}/side_by_side.mp4`)).frames, 7);
+      // For viewing, large; for computing, exact.
+      const { height, width } = await probeVideo(`${out}/prediction.mp4`);
+      assert(Math.min(height, width) >= 256, `${height}x${width}`);
+      using exact = openNpz(`${out}/prediction.npz`);
+      assertEquals(exact.tensors.get("video")?.shape, [3, 16, 16, 3]);
       assert(readPng(`${out}/sheet.png`).width > 16);
     });
   },

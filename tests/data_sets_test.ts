@@ -261,7 +261,7 @@ Deno.test(
       const one = folderSet({ folder: join(folder, "b/walk.mp4"), split: "test" });
       assertEquals([one.length, [...(await one.read(0)).actions!]], [1, [1, 0, 2, 2, 1]]);
       Deno.removeSync(join(folder, "run.npy"));
-      assertThrows(() => folderSet({ folder }), Error, "run.mp4: has no actions beside it");
+      assertThrows(() => folderSet({ folder }), Error, "run.mp4: has no actions in it or beside it");
     });
   },
 );

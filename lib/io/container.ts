@@ -33,6 +33,10 @@ function cutOff(source: ByteSource, expected: number, by: string): FileFormatErr
   );
 }
 
+/** One line for a file whose parts contradict each other. */
+const broken = (source: ByteSource, expected: string, found: string | number): FileFormatError =>
+  new FileFormatError(source.path, `truncated or damaged: expected ${expected}, found ${found}`);
+
 const BOXES = new Set(
   "ftyp styp moov mdat moof mfra free skip wide uuid pnot sidx ssix prft emsg meta pdin junk udta".split(" "),
 );
@@ -45,27 +49,19 @@ function checkMp4(source: ByteSource): void {
     if (!BOXES.has(type)) {
       // Some cameras append data of their own behind a complete file; a file of fragments ends where its boxes do.
       if (seen.has("moov") && seen.has("mdat") && !seen.has("moof")) break;
-      throw new FileFormatError(
-        source.path,
-        `truncated or damaged: expected a box at byte ${at}, found ${JSON.stringify(type)}`,
-      );
+      throw broken(source, `a box at byte ${at}`, JSON.stringify(type));
     }
     seen.add(type);
     const view = viewOf(head), short = view.getUint32(0);
     const long = short === 1 && head.length === 16 ? Number(view.getBigUint64(8)) : short;
     const size = short === 0 ? source.size - at : long; // 0: up to the end of the file
-    if (size < 8) {
-      throw new FileFormatError(source.path, `damaged: box "${type}" at byte ${at} has ${size} bytes`);
-    }
+    if (size < 8) throw broken(source, `at least 8 bytes in box "${type}" at byte ${at}`, size);
     if (at + size > source.size) throw cutOff(source, at + size, `box "${type}" at byte ${at}`);
     if (type === "moov") checkTables(source, at + 8, at + size);
     at += size;
   }
   if (!seen.has("moov")) {
-    throw new FileFormatError(
-      source.path,
-      'truncated or damaged: expected a table of frames (box "moov"), found none: the recording was not finished',
-    );
+    throw broken(source, 'a table of frames (box "moov")', "none: the recording did not finish");
   }
 }
 
@@ -73,25 +69,17 @@ function checkMp4(source: ByteSource): void {
 function checkTables(source: ByteSource, from: number, to: number): void {
   const counts = new Map<string, number>();
   for (let at = from; at + 8 <= to;) {
-    const head = viewOf(source.read(at, Math.min(20, to - at))), size = head.getUint32(0);
-    const type = ascii(source.read(at + 4, 4));
+    const bytes = source.read(at, Math.min(20, to - at)), head = viewOf(bytes);
+    const size = head.getUint32(0), type = ascii(bytes.subarray(4, 8));
     if (size < 8 || at + size > to) {
       if (/^\0*$/.test(type)) return; // some writers end a list of boxes with zeros
-      throw new FileFormatError(
-        source.path,
-        `damaged: box ${JSON.stringify(type)} at byte ${at} has ${size} bytes, expected 8 to ${to - at}`,
-      );
+      throw broken(source, `8 to ${to - at} bytes in box ${JSON.stringify(type)} at byte ${at}`, size);
     }
     if (["trak", "mdia", "minf", "stbl"].includes(type)) checkTables(source, at + 8, at + size);
     if (type === "stsz" && size >= 20) counts.set(type, head.getUint32(16));
-    if ((type === "stts" || type === "ctts") && size >= 16) {
-      const entries = head.getUint32(12);
-      if (16 + 8 * entries > size) {
-        throw new FileFormatError(
-          source.path,
-          `damaged: box "${type}" has ${entries} entries in ${size} bytes`,
-        );
-      }
+    if (type === "stts" && size >= 16) {
+      const entries = head.getUint32(12), room = Math.floor((size - 16) / 8);
+      if (entries > room) throw broken(source, `at most ${room} entries in box "stts"`, entries);
       const rows = viewOf(source.read(at + 16, 8 * entries));
       let sum = 0;
       for (let i = 0; i < entries; i++) sum += rows.getUint32(8 * i);
@@ -101,10 +89,7 @@ function checkTables(source: ByteSource, from: number, to: number): void {
   }
   const sizes = counts.get("stsz"), times = counts.get("stts");
   if (sizes !== undefined && times !== undefined && sizes !== times) {
-    throw new FileFormatError(
-      source.path,
-      `damaged: its tables disagree on the number of frames, ${sizes} sizes and ${times} times`,
-    );
+    throw broken(source, `times of ${sizes} frames, as there are sizes`, times);
   }
 }
 
@@ -138,6 +123,22 @@ function checkAsf(source: ByteSource): void {
     if (size < 24) return; // a live recording: its length was not known
     if (at + size > source.size) throw cutOff(source, at + size, "as its objects say");
     at += size;
+  }
+}
+
+/** Walks over the tags of a Flash video; each is followed by its length. */
+function checkFlv(source: ByteSource): void {
+  const start = viewOf(source.read(0, Math.min(source.size, 9)));
+  if (source.size < 13) throw cutOff(source, 13, "its header");
+  for (let at = start.getUint32(5) + 4; at < source.size;) {
+    if (at + 15 > source.size) throw cutOff(source, at + 15, `tag at byte ${at}`);
+    const size = viewOf(source.read(at, 4)).getUint32(0) & 0xffffff, end = at + 11 + size;
+    if (end + 4 > source.size) throw cutOff(source, end + 4, `tag at byte ${at}`);
+    const length = viewOf(source.read(end, 4)).getUint32(0);
+    if (length !== 0 && length !== size + 11) {
+      throw broken(source, `${size + 11} behind the tag at byte ${at}`, length);
+    }
+    at = end + 4;
   }
 }
 
@@ -177,7 +178,7 @@ export function containerOf(source: ByteSource): Container {
   if (head[4] === 0x47 && head[196] === 0x47 && head[388] === 0x47) {
     return { name: "MPEG transport stream", demuxer: "mpegts", check: checkPackets(192, 4) };
   }
-  if (text.startsWith("FLV")) return { name: "Flash video", demuxer: "flv" };
+  if (text.startsWith("FLV")) return { name: "Flash video", demuxer: "flv", check: checkFlv };
   if (starts(head, 0, 0x30, 0x26, 0xb2, 0x75, 0x8e, 0x66, 0xcf, 0x11)) {
     return { name: "WMV", demuxer: "asf", check: checkAsf };
   }

@@ -47,7 +47,9 @@ export function checkAvi(source: ByteSource): void {
       if (part.size > end - inner - 8) {
         throw new FileFormatError(
           source.path,
-          `damaged: chunk ${JSON.stringify(part.type)} at byte ${inner} has ${part.size} bytes, ` +
+          `truncated or damaged: expected a sound file: chunk ${
+            JSON.stringify(part.type)
+          } at byte ${inner} has ${part.size} bytes, ` +
             `expected at most ${end - inner - 8}`,
         );
       }
@@ -79,6 +81,6 @@ function checkIndex(source: ByteSource, index: Chunk, movi: number): void {
   if (right === count || 2 * right < count) return;
   throw new FileFormatError(
     source.path,
-    `damaged: expected ${count} chunks where its index says, found ${right} of them`,
+    `truncated or damaged: expected ${count} chunks where its index says, found ${right} of them`,
   );
 }

@@ -42,9 +42,8 @@ export function checkOgg(source: ByteSource): void {
     const view = new DataView(page.buffer, page.byteOffset, page.byteLength), segments = page[26];
     const size = 27 + segments + page.subarray(27, 27 + segments).reduce((a, b) => a + b, 0);
     if (size > left) fail(`expected ${at + size} bytes (page at byte ${at}), found ${source.size}`);
-    if (checksum(page.subarray(0, size)) !== view.getUint32(22, true)) {
-      fail(`page at byte ${at}: its checksum differs`);
-    }
+    const [stored, found] = [view.getUint32(22, true), checksum(page.subarray(0, size))];
+    if (stored !== found) fail(`expected the checksum ${stored} of the page at byte ${at}, found ${found}`);
     const flags = page[5], serial = view.getUint32(14, true), number = view.getUint32(18, true);
     const expected = open.get(serial);
     if (expected !== undefined && number !== expected) {

@@ -83,8 +83,7 @@ function fromFloats(path: string, name: string, values: Float32Array): Uint8Arra
   let [least, most] = [Infinity, -Infinity];
   for (let i = 0; i < values.length; i++) {
     const value = values[i];
-    if (!(value >= least)) least = value;
-    if (!(value <= most)) most = value;
+    [least, most] = [Math.min(least, value), Math.max(most, value)]; // NaN stays NaN
     out[i] = Math.round(value * 255);
   }
   if (least >= 0 && most <= 1) return out;
