@@ -37,7 +37,7 @@ type InfoFlags = Values<typeof flags>;
 /** Parts of a transformer by the names of their parameters. */
 const PARTS: readonly (readonly [string, RegExp])[] = [
   ["attention", /\.attn\.(to_|norm_[qk])/],
-  ["attention, distant frames", /\.attn\.(add_|to_add|norm_added)/],
+  ["attention, long-term frames", /\.attn\.(add_|to_add|norm_added)/],
   ["feed-forward", /\.mlp\./],
   ["modulation", /norm(1|2|_out)\.linear/],
   ["embedders and output", /./],

@@ -40,9 +40,9 @@ const decay = (visible: ArrayLike<number>, t: number, s: number, p: Params): num
  * The first 4T words of `visible` are ranges: query t sees the rows from word 4t to before word 4t+1 of `k` and `v`, and
  * those from word 4t+2 to before word 4t+3; the second range may be empty. With a slope, the frames of the T queries and
  * then those of the S keys follow: one buffer for all three keeps the gradients within what every adapter binds. With
- * tokens sorted by frame, the frame-causal mask is such a prefix: distant frames (L2) in one range, near frames (L1) in
- * the other; clips of a batch are ranges too, so the kernel knows no batch. Blocks of keys that no query of a tile sees
- * are skipped. `lse` (log of the softmax denominator, `[T, A]`) is kept for the gradient.
+ * tokens sorted by frame, the frame-causal mask is such a prefix: short-term frames (L1) in one range, long-term frames
+ * (L2) in the other; clips of a batch are ranges too, so the kernel knows no batch. Blocks of keys that no query of a
+ * tile sees are skipped. `lse` (log of the softmax denominator, `[T, A]`) is kept for the gradient.
  */
 export const attention: Kernel = defineKernel({
   name: "attention",

@@ -194,7 +194,7 @@ export const groupMean: Kernel = defineKernel({
 
 /**
  * y[t] = residual[t] + modulation[rows[t], gateCol …] * x[t] on the rows `row … row+M-1`; other rows stay as they are.
- * The last block of FAR-Long has no output projection for distant frames: their attention goes through this alone.
+ * The last block of FAR-Long has no output projection for long-term frames: their attention goes through this alone.
  */
 export const gateAdd: Kernel = defineKernel({
   name: "gateAdd",

@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { batches, type BatchOptions } from "../lib/data/batches.ts";
 import { chooseFrames, type Clip, type DataSet, type FrameRule } from "../lib/data/clip.ts";
-import { Draws } from "../lib/data/draws.ts";
+import { RandomStream } from "../lib/data/random_stream.ts";
 import { chooseCrop, scaledSize, transformFrames } from "../lib/data/transform.ts";
 import { worldSet } from "../lib/data/world_set.ts";
 import { makeFrames } from "../lib/io/frames.ts";
@@ -110,7 +110,7 @@ Deno.test("clips that are too short are padded where the authors pad and refused
       total,
       4,
       interval,
-      train ? new Draws(streamOf(0, "t")) : undefined,
+      train ? new RandomStream(streamOf(0, "t")) : undefined,
     );
   const consecutive = { start: 0, interval: 1, count: 4 };
   assertEquals(choose({ short: "pad" }, 3, 1, true), consecutive);
@@ -170,13 +170,13 @@ Deno.test("sizes and crops are torchvision's: the longer side is cut, the middle
   assertEquals(scaledSize({ height: 320, width: 240 }, 256), { height: 341, width: 256 });
   assertEquals(chooseCrop({ height: 64, width: 85 }, 64), { top: 0, left: 10 });
   assertEquals(chooseCrop({ height: 64, width: 87 }, 64), { top: 0, left: 12 });
-  const draws = new Draws(streamOf(1, "crops"));
+  const draws = new RandomStream(streamOf(1, "crops"));
   const lefts = Array.from({ length: 400 }, () => chooseCrop({ height: 8, width: 12 }, 8, draws).left);
   assertEquals([...new Set(lefts)].sort(), [0, 1, 2, 3, 4]);
 });
 
 Deno.test("scaling weighs pixels by a triangle as wide as an output pixel, and does not round in between", () => {
-  const frames = makeFrames(1, 10, 15), draws = new Draws(streamOf(2, "pixels"));
+  const frames = makeFrames(1, 10, 15), draws = new RandomStream(streamOf(2, "pixels"));
   for (let i = 0; i < frames.data.length; i++) frames.data[i] = draws.below(256);
   const out = new Float32Array(3 * 16), crop = { top: 0, left: 1 };
   transformFrames(frames, out, { resolution: 4, crop });

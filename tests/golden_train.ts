@@ -32,7 +32,7 @@ export const GRADIENT = {
   why: "relative L2 of each tensor; the authors' f32 is 8e-7 from f64",
 };
 
-/** Conditions that reached the table, put back together: distant frames first. */
+/** Conditions that reached the table, put back together: long-term frames first. */
 function conditionsOf(c: GoldenCase, B: number, F: number): Conditions {
   if (has(c, "label_effective")) return { label: ints(c, "label_effective") };
   if (!has(c, "action_effective")) return has(c, "label") ? { label: ints(c, "label") } : {};

@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { Draws } from "../lib/data/draws.ts";
+import { RandomStream } from "../lib/data/random_stream.ts";
 import { distancesTo, hasWall, makeMaze, neighbour } from "../lib/data/world/maze.ts";
 import { CELL_UNITS, cellPose, cosine, FORWARD, HEADINGS, move, poseCell } from "../lib/data/world/pose.ts";
 import { Renderer } from "../lib/data/world/render.ts";
@@ -49,7 +49,7 @@ Deno.test("directions are the rounded cosines of sixteenths of a circle", () => 
 
 Deno.test("every cell of a maze can be reached, and walls stand on both sides or on none", () => {
   for (let i = 0; i < 40; i++) {
-    const maze = makeMaze(new Draws(streamOf(i, "maze")), 2 + i % 7, 2 + i % 5);
+    const maze = makeMaze(new RandomStream(streamOf(i, "maze")), 2 + i % 7, 2 + i % 5);
     assert(distancesTo(maze, 0).every((d) => d >= 0));
     for (let cell = 0; cell < maze.walls.length; cell++) {
       for (let side = 0; side < 4; side++) {
@@ -62,7 +62,8 @@ Deno.test("every cell of a maze can be reached, and walls stand on both sides or
 });
 
 Deno.test("whatever one does, the camera stays clear of the walls", () => {
-  const maze = makeMaze(new Draws(streamOf(3, "maze")), 5, 5), draws = new Draws(streamOf(3, "actions"));
+  const maze = makeMaze(new RandomStream(streamOf(3, "maze")), 5, 5),
+    draws = new RandomStream(streamOf(3, "actions"));
   let pose = cellPose(maze, 12, 0);
   for (let i = 0; i < 20_000; i++) {
     const before = poseCell(maze, pose);
@@ -101,7 +102,8 @@ Deno.test("three steps cross a cell, and sixteen turns come back to the same pic
 });
 
 Deno.test("a frame covers every pixel: nothing of the frame before shows through", () => {
-  const scene = worldScene({ seed: 0, split: "train", index: 5 }), draws = new Draws(streamOf(0, "poses"));
+  const scene = worldScene({ seed: 0, split: "train", index: 5 }),
+    draws = new RandomStream(streamOf(0, "poses"));
   const used = new Renderer(scene, 32);
   const [a, b] = [new Uint8Array(32 * 32 * 3), new Uint8Array(32 * 32 * 3)];
   for (let i = 0; i < 200; i++) {

@@ -5,7 +5,7 @@
  */
 import { streamOf } from "../random.ts";
 import { chooseFrames, type Clip, type DataSet } from "./clip.ts";
-import { Draws, permutation } from "./draws.ts";
+import { permutation, RandomStream } from "./random_stream.ts";
 import { chooseCrop, scaledSize, transformFrames } from "./transform.ts";
 
 /** What batches hold and in which order they come. */
@@ -109,7 +109,7 @@ async function readClip(
 ): Promise<{ clip: Clip; size: readonly [number, number, number]; write: (out: Float32Array) => void }> {
   const { frames, interval = 1, split, seed = 0 } = options;
   const draws = split === "training"
-    ? new Draws(streamOf(seed, "parts of clips"), number * DRAWS_A_CLIP)
+    ? new RandomStream(streamOf(seed, "parts of clips"), number * DRAWS_A_CLIP)
     : undefined;
   const range = chooseFrames(set, index, await set.frames(index), frames, interval, draws);
   const clip = await set.read(index, range);
@@ -127,7 +127,7 @@ async function readClip(
     ? chooseCrop(scaledSize(raw, resolution), resolution, draws)
     : undefined;
   const flip = draws !== undefined && options.flip === true &&
-    new Draws(draws.key, number * DRAWS_A_CLIP + 3).chance(0.5);
+    new RandomStream(draws.key, number * DRAWS_A_CLIP + 3).chance(0.5);
   const [H, W] = [resolution ?? raw.height, resolution ?? raw.width];
   return { clip, size: [3, H, W], write: (out) => transformFrames(raw, out, { resolution, crop, flip }) };
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Frames } from "../io/frames.ts";
-import type { Draws } from "./draws.ts";
+import type { RandomStream } from "./random_stream.ts";
 
 /** Latents of a clip, as the autoencoder gives them: not multiplied by its scaling factor. */
 export interface Latents {
@@ -117,7 +117,7 @@ export function chooseFrames(
   total: number,
   count: number,
   interval: number,
-  draws?: Draws,
+  draws?: RandomStream,
 ): ClipRange {
   const starts = total - (count - 1) * interval, chance = draws?.next() ?? 0;
   const { short, consecutiveValidation } = set.rule;

@@ -14,7 +14,7 @@ export {
   type FrameRule,
   type Latents,
 } from "./clip.ts";
-export { Draws } from "./draws.ts";
+export { RandomStream } from "./random_stream.ts";
 export { type FolderOptions, folderSet } from "./folder.ts";
 export { type LatentOptions, latentSet, writeLatents } from "./latents.ts";
 export { type Block, dataSetOf, type OpenedSet } from "./options.ts";

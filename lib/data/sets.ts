@@ -5,7 +5,7 @@
  */
 import { streamOf } from "../random.ts";
 import type { DataSet } from "./clip.ts";
-import { Draws } from "./draws.ts";
+import { RandomStream } from "./random_stream.ts";
 import { itemSet, latentItem, npzItem, videoItem } from "./items.ts";
 import { type ListEntry, readList } from "./lists.ts";
 
@@ -44,7 +44,8 @@ function firstOf(list: string, entries: ListEntry[], samples: number | undefined
  * is not repeated here: the clips of a seed are others than theirs, their number and distribution are the same.
  */
 function balanced(list: string, entries: readonly ListEntry[], samples: number, seed: number): ListEntry[] {
-  const draws = new Draws(streamOf(seed, "Latte")), byClass = Map.groupBy(entries, ({ label }) => label!);
+  const draws = new RandomStream(streamOf(seed, "Latte")),
+    byClass = Map.groupBy(entries, ({ label }) => label!);
   const each = Math.ceil(samples / byClass.size);
   const chosen = [...byClass].flatMap(([label, members]) => {
     if (members.length < each) {

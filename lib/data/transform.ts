@@ -5,7 +5,7 @@
  */
 import { axisWeights, type Frames } from "../io/frames.ts";
 import { writePlanes } from "../io/planes.ts";
-import type { Draws } from "./draws.ts";
+import type { RandomStream } from "./random_stream.ts";
 
 /** The part of a scaled frame that is kept. */
 export interface Crop {
@@ -45,7 +45,7 @@ export function scaledSize(
 export function chooseCrop(
   size: { readonly height: number; readonly width: number },
   resolution: number,
-  draws?: Draws,
+  draws?: RandomStream,
 ): Crop {
   const [down, across] = [size.height - resolution, size.width - resolution];
   return draws === undefined

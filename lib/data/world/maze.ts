@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Draws } from "../draws.ts";
+import type { RandomStream } from "../random_stream.ts";
 
 /** Sides of a cell, and the faces of its walls as seen from inside. */
 export const NORTH = 0;
@@ -59,7 +59,7 @@ const LOOPS = 0.8;
  * @param height Cells from north to south, at least 2.
  * @throws {RangeError} If the maze is smaller than 2 by 2 or larger than 64 by 64.
  */
-export function makeMaze(draws: Draws, width: number, height: number): Maze {
+export function makeMaze(draws: RandomStream, width: number, height: number): Maze {
   for (const side of [width, height]) {
     if (!Number.isInteger(side) || side < 2 || side > 64) {
       throw new RangeError(`world: a maze has 2 to 64 cells a side, found ${width}x${height}`);
@@ -86,7 +86,7 @@ export function makeMaze(draws: Draws, width: number, height: number): Maze {
   return maze;
 }
 
-function openDeadEnds(maze: Maze, draws: Draws): void {
+function openDeadEnds(maze: Maze, draws: RandomStream): void {
   for (let cell = 0; cell < maze.walls.length; cell++) {
     const closed = inner(maze, cell).filter((side) => hasWall(maze, cell, side));
     const deadEnd = [7, 11, 13, 14].includes(maze.walls[cell]);
@@ -95,7 +95,7 @@ function openDeadEnds(maze: Maze, draws: Draws): void {
 }
 
 /** Takes the walls out of 2 by 2 cells. */
-function openRoom(maze: Maze, draws: Draws): void {
+function openRoom(maze: Maze, draws: RandomStream): void {
   const x = draws.below(maze.width - 1), y = draws.below(maze.height - 1);
   const corner = y * maze.width + x;
   open(maze, corner, EAST);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Draws } from "../draws.ts";
+import type { RandomStream } from "../random_stream.ts";
 import { hasWall, type Maze } from "./maze.ts";
 import {
   ceilingPaint,
@@ -58,7 +58,7 @@ const PANELS = 0.45, TILES = 0.15, LAMPS = 0.25, THINGS = 0.3;
  * @param maze The maze.
  * @param draws Random numbers that decide how it looks.
  */
-export function makeScene(maze: Maze, draws: Draws): Scene {
+export function makeScene(maze: Maze, draws: RandomStream): Scene {
   const colours = draws.shuffled(QUIET), region = regions(draws, maze);
   const emblem = emblems(draws);
   const looks = Array.from({ length: REGIONS }, (_, i) => ({
@@ -86,7 +86,7 @@ export function makeScene(maze: Maze, draws: Draws): Scene {
 }
 
 /** The region of each cell: that of the nearest of some random cells. */
-function regions(draws: Draws, maze: Maze): Uint8Array {
+function regions(draws: RandomStream, maze: Maze): Uint8Array {
   const seeds = draws.shuffled(Array.from(maze.walls.keys())).slice(0, REGIONS);
   return maze.walls.map((_, cell) => {
     const away = seeds.map((seed) =>
@@ -98,7 +98,7 @@ function regions(draws: Draws, maze: Maze): Uint8Array {
 }
 
 /** A thing in one of the corners of a cell, beside the walker's way. */
-function makeThing(draws: Draws, column: number, row: number): Thing {
+function makeThing(draws: RandomStream, column: number, row: number): Thing {
   const offset = () => draws.chance(0.5) ? 0.2 : 0.8;
   return {
     x: column + offset(),

@@ -5,7 +5,7 @@
  *
  * @module
  */
-import type { Draws } from "../draws.ts";
+import type { RandomStream } from "../random_stream.ts";
 
 /** Texels along a side of a texture at its full size. */
 export const TEXELS = 32;
@@ -82,7 +82,7 @@ export function paint(colour: Paint): Texture {
 
 /** Brightness of a grid of blocks, around 1. */
 function blocks(
-  draws: Draws,
+  draws: RandomStream,
   across: number,
   down: number,
   strength: number,
@@ -92,7 +92,7 @@ function blocks(
 }
 
 /** The wall of a region: bricks, planks or slabs of one colour, with a dark skirting below and a light edge above. */
-export function wallPaint(draws: Draws, base: Rgb): Paint {
+export function wallPaint(draws: RandomStream, base: Rgb): Paint {
   const style = draws.below(3);
   const shade = style === 1 ? blocks(draws, 4, 1, 0.24) : blocks(draws, 4, 4, 0.2);
   return (x, y) => {
@@ -131,7 +131,7 @@ export interface Emblem {
 }
 
 /** All emblems of two colours in random order. */
-export function emblems(draws: Draws): Emblem[] {
+export function emblems(draws: RandomStream): Emblem[] {
   const all: Emblem[] = [];
   for (let shape = 0; shape < SHAPES.length; shape++) {
     for (let front = 0; front < VIVID.length; front++) {

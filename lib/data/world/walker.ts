@@ -7,7 +7,7 @@
  *
  * @module
  */
-import type { Draws } from "../draws.ts";
+import type { RandomStream } from "../random_stream.ts";
 import { distancesTo, hasWall, type Maze, neighbour } from "./maze.ts";
 import { FORWARD, HEADINGS, type Pose, poseCell, TURN_LEFT, TURN_RIGHT } from "./pose.ts";
 
@@ -27,7 +27,7 @@ const facing = (side: number) => (side * QUARTER_TURN + HEADINGS - QUARTER_TURN)
 /** A walker with its memory of the maze. */
 export class Walker {
   readonly #maze: Maze;
-  readonly #draws: Draws;
+  readonly #draws: RandomStream;
   /** Frame in which each cell was entered last, or -1. */
   readonly #entered: Int32Array;
   #frame = 0;
@@ -44,7 +44,7 @@ export class Walker {
    * @param maze Where to walk.
    * @param draws Random numbers of this walk.
    */
-  constructor(maze: Maze, draws: Draws) {
+  constructor(maze: Maze, draws: RandomStream) {
     this.#maze = maze;
     this.#draws = draws;
     this.#entered = new Int32Array(maze.walls.length).fill(-1);

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { Draws } from "../draws.ts";
+import { RandomStream } from "../random_stream.ts";
 import { streamOf } from "../../random.ts";
 import { makeMaze, type Maze } from "./maze.ts";
 import { cellPose, HEADINGS, move, type Pose } from "./pose.ts";
@@ -80,9 +80,9 @@ export function worldNumber(split: Split, index: number): number {
 }
 
 /** A walk's random numbers: its number is the key's seed, the user's seed chooses the stream. */
-function drawsOf({ seed, split, index }: WorldOptions, purpose: string): Draws {
+function drawsOf({ seed, split, index }: WorldOptions, purpose: string): RandomStream {
   check("seed", seed, 2 ** 32);
-  return new Draws(streamOf(worldNumber(split, index), `world ${seed} ${purpose}`));
+  return new RandomStream(streamOf(worldNumber(split, index), `world ${seed} ${purpose}`));
 }
 
 /** The maze of a walk and all that is to be seen in it. */

@@ -1,6 +1,6 @@
 /**
- * Random numbers drawn one after the other from a counter-based stream. Where a stream stands is one number, so it can be
- * saved and taken up again.
+ * Random numbers drawn one after the other from a counter-based stream. The state of a stream is one number, its position,
+ * so it can be saved and resumed.
  *
  * @module
  */
@@ -8,8 +8,8 @@ import { type Key, uniform } from "../random.ts";
 
 const BLOCK = 256;
 
-/** A stream of random numbers with a position. */
-export class Draws {
+/** A random stream with a position. */
+export class RandomStream {
   /** The stream. */
   readonly key: Key;
   /** Numbers drawn so far. */
@@ -18,7 +18,7 @@ export class Draws {
   #first = 0;
 
   /**
-   * Stands at a position of a stream.
+   * A stream from a position on.
    *
    * @param key The stream, from `streamOf`.
    * @param position Numbers that were drawn before.
@@ -38,7 +38,7 @@ export class Draws {
     return this.#block[this.position++ - this.#first];
   }
 
-  /** A whole number from 0 to `count` - 1. */
+  /** An integer from 0 to `count` - 1. */
   below(count: number): number {
     return Math.floor(this.next() * count);
   }
