@@ -1,26 +1,43 @@
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import * as far from "../mod.ts";
 
 Deno.test("mod.ts has the paper's names and a namespace for everything else", () => {
   const names = Object.keys(far),
     spaces = ["data", "dcae", "io", "metrics", "model", "ops", "train", "world"];
   assertEquals(names.filter((n) => typeof far[n as keyof typeof far] === "object"), spaces);
-  const top = [
+  const paper = [
+    ...["drawNoise", "eulerSchedule", "far", "farConfig", "farShapes", "flowMatchingLoss", "frameCausalMask"],
+    ...["patchify", "ropeTable", "sample", "unpatchify"],
+  ];
+  const around = [
     ...[
       "Tensor",
       "adamw",
       "checkpoint",
+      "decodeClip",
       "disposeAll",
-      "drawNoise",
       "ema",
-      "eulerSchedule",
-      "far",
-      "farConfig",
+      "encodeClip",
+      "loadModel",
+      "loadParams",
     ],
-    ...["farShapes", "flowMatchingLoss", "frameCausalMask", "loadParams", "normal", "openDevice", "patchify"],
-    ...["randomParams", "ropeTable", "sample", "scope", "streamOf", "uniform", "unpatchify", "valueAndGrad"],
+    ...[
+      "normal",
+      "openDevice",
+      "randomParams",
+      "readClip",
+      "rollout",
+      "scope",
+      "streamOf",
+      "uniform",
+      "valueAndGrad",
+    ],
   ];
-  for (const name of top) assertEquals(names.includes(name), true, name);
+  for (const name of [...paper, ...around]) assertEquals(names.includes(name), true, name);
+  assert(
+    names.length <= 45,
+    `mod.ts exports ${names.length} names, expected some 35: the rest belongs in namespaces`,
+  );
 });
 
 /** Runs a program in an empty folder, without a configuration, with `mod` standing for the address of mod.ts. */
@@ -72,16 +89,16 @@ Deno.test("a model of one's own learns by flowMatchingLoss: its velocity is any 
       return far.unpatchify(ops.linear(hidden, p.outward), 2, { B: 8, F: 4, H: 4, W: 4 });
     };
     const optimizer = far.adamw(params), losses: number[] = [];
-    for (let step = 0; step < 200; step++) {
+    for (let step = 0; step < 60; step++) {
       const draw = far.drawNoise(shape, far.streamOf(0, \`step \${step}\`));
       const loss = (p: typeof params) => far.flowMatchingLoss(velocity(p), latents, draw);
       const { value, grads } = far.valueAndGrad(loss)(params);
       losses.push((await value.read()).reduce((a, b) => a + b, 0));
-      await optimizer.step(params, grads, 0.01);
+      await optimizer.step(params, grads, 0.02);
       far.disposeAll([value, grads]);
     }
     const mean = (part: number[]) => part.reduce((a, b) => a + b, 0) / part.length;
-    console.log(mean(losses.slice(0, 5)) > 1.5, mean(losses.slice(-20)) < 0.5);
+    console.log(mean(losses.slice(0, 3)) > 1.2, mean(losses.slice(-20)) < 0.6);
     device.close();`);
   assertEquals(printed, "true true\n");
 });
