@@ -226,7 +226,7 @@ export function latestState(folder: string): SavedState | null {
     damaged.push(path);
   }
   if (damaged.length === 0) return whole;
-  const remove = (what: string) => `remove it (rm -r ${what}) and give the same command again`;
+  const remove = (what: string) => `remove what is damaged (rm -r ${what}) and repeat the command`;
   const advice = whole === null
     ? `there is no whole one before it: to start from step 0, ${remove(shellWord(folder))}`
     : `the newest whole one is ${whole.path}: to resume from step ${whole.state.step}, ` +
