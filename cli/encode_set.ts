@@ -5,7 +5,7 @@
  */
 import type { Device } from "../kernels/device.ts";
 import type { Clip, DataSet } from "../lib/data/clip.ts";
-import { sourcesOf, stampOf } from "../lib/data/stamp.ts";
+import { decoderOf, sourcesOf, stampOf } from "../lib/data/stamp.ts";
 import { dataSetOf } from "../lib/data/options.ts";
 import { transformFrames } from "../lib/data/transform.ts";
 import type { Params } from "../lib/params.ts";
@@ -82,7 +82,13 @@ export async function encodeSet(job: Job, vae: ReturnType<typeof chooseDcae>, se
     autoencoder: vae.name,
     weights: weights ?? "RANDOM WEIGHTS",
   };
-  await job.begin({ about, clips: stampOf(set), autoencoder: vae.config, weights }, WORKING);
+  await job.begin({
+    about,
+    clips: stampOf(set),
+    decoder: await decoderOf(set),
+    autoencoder: vae.config,
+    weights,
+  }, WORKING);
   const params = vae.weights.load(device, "encoder.");
   const make = async (
     [i]: readonly number[],

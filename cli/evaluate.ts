@@ -5,7 +5,7 @@
  */
 import { type Batch, batches } from "../lib/data/batches.ts";
 import type { DataSet } from "../lib/data/clip.ts";
-import { stampOf } from "../lib/data/stamp.ts";
+import { decoderOf, stampOf } from "../lib/data/stamp.ts";
 import { dataSetOf } from "../lib/data/options.ts";
 import { type Memory, memoryOf, Views } from "../lib/data/world/seen.ts";
 import { worldScene } from "../lib/data/world/world.ts";
@@ -174,7 +174,13 @@ async function evaluateSet(job: Job, f: EvaluateFlags, what: string): Promise<vo
       bytes(Math.max(...Object.values(expected.memory)))
     } of device memory`,
   );
-  await job.begin({ data: set.name, clips: stampOf(set, count), interval, models }, WORKING);
+  await job.begin({
+    data: set.name,
+    clips: stampOf(set, count),
+    decoder: await decoderOf(set),
+    interval,
+    models,
+  }, WORKING);
   const loaded: Loaded = {
     ...{ device, far, vae },
     transformer: far.weights.load(device),

@@ -24,6 +24,8 @@ export interface RunParts {
   /** Data sets by the option that names their files. */
   readonly sets: Readonly<Record<string, DataSet | undefined>>;
   readonly device: Device;
+  /** Which program decodes the videos of the sets. */
+  readonly decoder: string | null;
 }
 
 /** What stands for a file that a flag or an option names; a name that is no file stands for itself. */
@@ -34,7 +36,9 @@ const contentOf = (path: unknown): unknown =>
  * The fingerprint of a run. Flags that are declared as presentation are not in it, and neither is where a file lies: its
  * content is, and of a data set the names of its clips with sizes and times of change.
  */
-export function runFingerprint({ verb, declared, flags, options, sets, device }: RunParts): Fingerprint {
+export function runFingerprint(
+  { verb, declared, flags, options, sets, device, decoder }: RunParts,
+): Fingerprint {
   const deciding = Object.entries(declared).filter(([, flag]) => !flag.presentation).map(
     ([name, { file }]) => {
       const value = flags[name] ?? null;
@@ -47,5 +51,6 @@ export function runFingerprint({ verb, declared, flags, options, sets, device }:
     ...optionsFingerprint(options, option),
     ...Object.fromEntries(deciding),
     device: deviceOf(device),
+    decoder,
   };
 }

@@ -22,6 +22,7 @@ import { bytes, duration, Interrupted } from "./report.ts";
 import { writeTrainingReport } from "./report_training.ts";
 import { weightsAdvice } from "./train_advice.ts";
 import type { OpenData } from "./train_data.ts";
+import { decoderOf } from "../lib/data/stamp.ts";
 import { runFingerprint } from "./train_fingerprint.ts";
 import { TrainLine } from "./train_line.ts";
 import { dropSamples } from "./train_samples.ts";
@@ -143,7 +144,9 @@ export async function runTraining(
       "datasets.train.data_list": data.train.set,
       "datasets.sample.data_list": data.sample?.set,
     };
-    const fingerprint = runFingerprint({ verb, declared, flags: f, options, sets, device });
+    const decoders = await Promise.all(Object.values(sets).map((set) => set && decoderOf(set)));
+    const decoder = decoders.find((name) => name) ?? null;
+    const fingerprint = runFingerprint({ verb, declared, flags: f, options, sets, device, decoder });
     const saved = latestState(`${folder}/checkpoints`);
     if (saved) checkSameRun(saved, fingerprint, total);
     for (const warning of [data.train.warning, data.sample?.warning]) if (warning) progress.warn(warning);

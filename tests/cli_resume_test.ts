@@ -9,6 +9,10 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { predictFlags } from "../cli/predict.ts";
 import { VERBS } from "../cli/main.ts";
+import { folderSet } from "../lib/data/folder.ts";
+import { decoderOf } from "../lib/data/stamp.ts";
+import { makeFrames } from "../lib/io/frames.ts";
+import { writeVideo } from "../lib/io/video_write.ts";
 import { LOCK_FILE } from "../lib/io/folder_lock.ts";
 import { MARKER_FILE } from "../lib/io/owned_folder.ts";
 import { environment } from "../lib/io/environment.ts";
@@ -255,5 +259,18 @@ Deno.test("encode and decode never replace what they read, and no file that --to
     }
     const { code, stderr } = await farHere(["encode", clip, ...vae, "--to", `${folder}/latents.safetensors`]);
     assertEquals([code, stderr], [0, ""], "a file that is named is replaced");
+  });
+});
+
+Deno.test("a data set of videos belongs to the program that decodes it, one of arrays to none", async () => {
+  await inFolder(async (folder) => {
+    await cases(folder);
+    assertEquals(await decoderOf(folderSet({ folder: `${folder}/clips` })), null);
+    Deno.mkdirSync(`${folder}/videos`);
+    await writeVideo(`${folder}/videos/a.mp4`, makeFrames(2, 16, 16), { fps: 5 });
+    assertMatch(
+      (await decoderOf(folderSet({ folder: `${folder}/videos` })))!,
+      /^(ffmpeg \S+|npm:@ffmpeg\/core@\S+)$/,
+    );
   });
 });

@@ -48,6 +48,7 @@ function printOf(verb: TrainingVerb, args: readonly string[], device: object = {
     options,
     sets: { "datasets.train.data_list": openData(options.datasets.train, "datasets.train", 0).set },
     device: { info: { ...info, ...device } } as unknown as Device,
+    decoder: null,
   });
 }
 

@@ -6,6 +6,8 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { accessError } from "../io/errors.ts";
+import { CORE_PACKAGE } from "../io/ffmpeg_core.ts";
+import { findFfmpeg } from "../io/ffmpeg.ts";
 import type { DataSet } from "./clip.ts";
 
 /** Size and time of change of a file, or of everything in a folder. */
@@ -45,4 +47,20 @@ export function sourcesOf(block: Readonly<Record<string, unknown>>, set: DataSet
   const { data_list: list } = block;
   const files = Array.from({ length: set.length }, (_, i) => set.files(i)).flat();
   return [...new Set([...(typeof list === "string" ? [list] : []), ...files])];
+}
+
+/** Files that are read here, and not by an ffmpeg. */
+const OWN = /\.(npz|npy|safetensors|json|csv|txt|png)$/i;
+
+/**
+ * Which program decodes the videos and images of a data set, or null where none is needed: two versions may differ in the last
+ * bit of a colour.
+ *
+ * @throws {FileAccessError} If FAR_FFMPEG names a program that does not run.
+ */
+export async function decoderOf(set: DataSet): Promise<string | null> {
+  const all = Array.from({ length: set.length }, (_, i) => set.files(i)).flat();
+  if (all.every((file) => OWN.test(file))) return null;
+  const binary = await findFfmpeg();
+  return binary === undefined ? CORE_PACKAGE : `ffmpeg ${binary.version}`;
 }
