@@ -18,7 +18,7 @@ export const videoEnding = (wanted: "auto" | "mp4" | "gif" | "webm"): string =>
   wanted === "auto" ? "mp4" : wanted;
 
 /** Pixels that the shorter side of a video for viewing has at least. */
-const VIEWED = 256;
+export const VIEWED = 256;
 
 /** Everything to write. */
 export interface Pictures {

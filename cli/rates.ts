@@ -176,11 +176,11 @@ export interface Writing {
   readonly pixels: number;
 }
 
-/** Seconds that a video and a pixel take to be written on two cores, ffmpeg started anew for each video, 2026-11-21. */
-const VIDEO = 0.2, PIXEL = 1.5e-7;
+/** Seconds that a video and a pixel of it take to be written, sheet and report included, before a machine has written any. */
+const VIDEO = 0.2, PIXEL = 6e-8;
 
 function learnt(ending: string): number {
-  const file = rateFile("writing");
+  const file = rateFile("pictures");
   if (file === undefined) return 1;
   try {
     const factor = (readJsonObject(file) as Record<string, number>)[ending];
@@ -197,7 +197,7 @@ export const expectedWriting = (w: Writing): number =>
 /** Remembers what writing took: half of it new, so that one busy moment is forgotten. */
 export async function learnWriting(w: Writing, seconds: number): Promise<void> {
   const now = seconds / (w.videos * VIDEO + w.pixels * PIXEL);
-  const file = rateFile("writing");
+  const file = rateFile("pictures");
   if (file === undefined) return;
   let all: Record<string, unknown> = {};
   try {

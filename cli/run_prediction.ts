@@ -7,7 +7,7 @@ import type { Device } from "../kernels/device.ts";
 import { downsampling } from "../lib/dcae/config.ts";
 import { countParameters, type FarConfig } from "../lib/far/config.ts";
 import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
-import { RESULT_FILE, videoEnding, writePictures, writeResult } from "./outputs.ts";
+import { RESULT_FILE, videoEnding, VIEWED, writePictures, writeResult } from "./outputs.ts";
 import { type Cost, dcaeCost, flopsOf, refuseTooLarge, sampleCost, totalCost } from "./estimate.ts";
 import { availableMemory } from "./flags.ts";
 import { bytesHash, fileHash } from "../lib/io/hash.ts";
@@ -80,7 +80,9 @@ interface Estimate {
 /** The videos of a result: each prediction, and where there is truth all of them beside it. */
 function writingOf({ flags, context, truth }: Task, ending: string): Writing {
   const beside = truth.frames > 0 ? 1 + flags.samples : 0;
-  const pixels = (context.frames + flags.pred) * context.height * context.width;
+  // Small frames are written several times as large.
+  const scale = Math.max(1, Math.ceil(VIEWED / Math.min(context.height, context.width)));
+  const pixels = (context.frames + flags.pred) * context.height * context.width * scale ** 2;
   return { ending, videos: flags.samples + (beside > 0 ? 1 : 0), pixels: (flags.samples + beside) * pixels };
 }
 

@@ -107,6 +107,20 @@ Deno.test("errors and help have colours where they are asked for, and none elsew
   }
 });
 
+Deno.test("a terminal gets colours unless NO_COLOR is set", async () => {
+  const at = new URL("../cli/colour.ts", import.meta.url).href;
+  const script = `import { hasColour } from ${JSON.stringify(at)};
+    console.log(hasColour({ isTerminal: () => true }), hasColour({ isTerminal: () => false }));`;
+  for (const [NO_COLOR, found] of [["", "true false"], ["1", "false false"]]) {
+    const { stdout } = await new Deno.Command(Deno.execPath(), {
+      args: ["eval", script],
+      env: { NO_COLOR, FORCE_COLOR: "" },
+    }).output();
+    // deno-lint-ignore no-control-regex -- Deno colours what it prints
+    assertEquals(new TextDecoder().decode(stdout).replace(/\x1b\[\d+m/g, "").trim(), found);
+  }
+});
+
 Deno.test("columns are as wide as their longest cell", () => {
   const lines: string[] = [];
   table(

@@ -162,6 +162,15 @@ Deno.test("off a terminal, a run without permissions says in one line what to ty
   );
 });
 
+Deno.test("permission to read files alone is not enough, and the line says what is missing", async () => {
+  const { code, stderr } = await far(["predict", "clip.npz"], {}, "--allow-read");
+  assertEquals(code, 2);
+  assertMatch(
+    stderr,
+    /^far: far\.ts predict needs permission to read FAR_DEVICE; .*type: deno run -P far\.ts predict clip\.npz$/,
+  );
+});
+
 Deno.test("unknown verbs and flags end with code 2, one line and the nearest match", async () => {
   const verb = await far(["predcit"]);
   assertEquals([verb.code, verb.stderr], [

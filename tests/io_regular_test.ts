@@ -14,6 +14,7 @@ import { probeVideo, readFrames } from "../lib/io/video.ts";
 import { readYaml } from "../lib/io/yaml.ts";
 import { exists, far } from "./cli_helpers.ts";
 import { assertOneLine, assertRefused, inFolder } from "./io_helpers.ts";
+import { needs } from "./tools.ts";
 
 /** Makes a pipe without a writer, which keeps whoever opens it waiting for ever. */
 async function pipe(path: string): Promise<void> {
@@ -38,8 +39,7 @@ const readers: Readonly<Record<string, (path: string) => unknown>> = {
 };
 
 Deno.test({
-  name: "what is no regular file is refused by every reader in one line, and none waits",
-  ignore: Deno.build.os === "windows",
+  ...needs(["mkfifo"], "what is no regular file is refused by every reader in one line, and none waits"),
   async fn() {
     await inFolder(async (folder) => {
       const others: [string, string][] = [["index.json", "found a pipe"], ["socket", "found a socket"]];

@@ -9,6 +9,7 @@ import { overBlack, writeGif, writePng } from "../lib/io/image.ts";
 import { readStill } from "../lib/io/still.ts";
 import { collectFrames, probeVideo, readFrames } from "../lib/io/video.ts";
 import { assertOneLine, inFolder, png } from "./io_helpers.ts";
+import { toolTest } from "./tools.ts";
 
 /** A 4x2 picture with every kind of opacity; `binary` has all or nothing only. */
 const pixels = (binary: boolean): number[][] =>
@@ -64,30 +65,34 @@ async function colours(path: string): Promise<number[]> {
   return [...data];
 }
 
-Deno.test("transparency is laid over black, and PNG, WebP, TIFF and GIF give the same picture", async () => {
-  await inFolder(async (folder) => {
-    for (const binary of [true, false]) {
-      const picture = pixels(binary), at = (ending: string) => join(folder, `${binary}.${ending}`);
-      Deno.writeFileSync(at("png"), png({ width: 4, height: 2, type: 6 }, rows(picture)));
-      Deno.writeFileSync(at("tiff"), tiff(picture, 2));
-      Deno.writeFileSync(at("raw"), Uint8Array.from(picture.flat()));
-      const raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", "4x2", "-i", at("raw")];
-      await ffmpeg(...raw, "-c:v", "libwebp", "-lossless", "1", "-pix_fmt", "bgra", at("webp"));
-      if (binary) Deno.writeFileSync(at("gif"), gif(picture));
-      for (const ending of binary ? ["png", "tiff", "webp", "gif"] : ["png", "tiff", "webp"]) {
-        assertEquals(await colours(at(ending)), over(picture), at(ending));
+toolTest(
+  ["ffmpeg"],
+  "transparency is laid over black, and PNG, WebP, TIFF and GIF give the same picture",
+  async () => {
+    await inFolder(async (folder) => {
+      for (const binary of [true, false]) {
+        const picture = pixels(binary), at = (ending: string) => join(folder, `${binary}.${ending}`);
+        Deno.writeFileSync(at("png"), png({ width: 4, height: 2, type: 6 }, rows(picture)));
+        Deno.writeFileSync(at("tiff"), tiff(picture, 2));
+        Deno.writeFileSync(at("raw"), Uint8Array.from(picture.flat()));
+        const raw = ["-f", "rawvideo", "-pix_fmt", "rgba", "-s", "4x2", "-i", at("raw")];
+        await ffmpeg(...raw, "-c:v", "libwebp", "-lossless", "1", "-pix_fmt", "bgra", at("webp"));
+        if (binary) Deno.writeFileSync(at("gif"), gif(picture));
+        for (const ending of binary ? ["png", "tiff", "webp", "gif"] : ["png", "tiff", "webp"]) {
+          assertEquals(await colours(at(ending)), over(picture), at(ending));
+        }
       }
-    }
-    // In a folder they are read by the same rule.
-    for await (const frame of readFrames(folder)) {
-      assert([true, false].some((binary) => `${over(pixels(binary))}` === `${[...frame.data]}`));
-    }
-    // Colours that are multiplied already are not multiplied again.
-    const path = join(folder, "x.tiff");
-    Deno.writeFileSync(path, tiff(pixels(false), 1));
-    assertEquals(await colours(path), pixels(false).flatMap(([r, g, b]) => [r, g, b]));
-  });
-});
+      // In a folder they are read by the same rule.
+      for await (const frame of readFrames(folder)) {
+        assert([true, false].some((binary) => `${over(pixels(binary))}` === `${[...frame.data]}`));
+      }
+      // Colours that are multiplied already are not multiplied again.
+      const path = join(folder, "x.tiff");
+      Deno.writeFileSync(path, tiff(pixels(false), 1));
+      assertEquals(await colours(path), pixels(false).flatMap(([r, g, b]) => [r, g, b]));
+    });
+  },
+);
 
 Deno.test("a PNG may have transparent palette entries, or one colour that stands for nothing", async () => {
   await inFolder(async (folder) => {
@@ -129,7 +134,7 @@ Deno.test("a PNG may have transparent palette entries, or one colour that stands
   });
 });
 
-Deno.test("any file name is nothing but a name: no pattern, protocol or option", async () => {
+toolTest(["ffmpeg"], "any file name is nothing but a name: no pattern, protocol or option", async () => {
   await inFolder(async (folder) => {
     const solid = (red: number) =>
       makeFrames(1, 2, 2, new Uint8Array(12).map((_, i) => i % 3 === 0 ? red : 0));
@@ -190,7 +195,7 @@ Deno.test("any file name is nothing but a name: no pattern, protocol or option",
   });
 });
 
-Deno.test("an image that breaks off is refused wherever it was cut", async () => {
+toolTest(["ffmpeg"], "an image that breaks off is refused wherever it was cut", async () => {
   await inFolder(async (folder) => {
     await ffmpeg("-f", "lavfi", "-i", "testsrc=s=48x48", "-frames:v", "1", join(folder, "x.png"));
     for (const ending of ["jpg", "bmp", "tiff", "webp"]) {

@@ -7,7 +7,7 @@
 import { findChromium } from "./browser.ts";
 
 /** A program; `chromium` may be Chrome. */
-export type Tool = "ffmpeg" | "script" | "git" | "bash" | "sleep" | "mount" | "chromium";
+export type Tool = "ffmpeg" | "script" | "git" | "bash" | "sleep" | "mount" | "mkfifo" | "chromium";
 
 /** Whether tests run whose tools are missing. */
 const REQUIRED = Deno.env.get("FAR_REQUIRE_TOOLS") === "1";
@@ -27,6 +27,7 @@ const THERE: Readonly<Record<Tool, boolean>> = {
   bash: await starts("bash"),
   sleep: await starts("sleep"),
   mount: await starts("mount"),
+  mkfifo: await starts("mkfifo"),
   chromium: findChromium() !== undefined,
 };
 
