@@ -45,6 +45,7 @@ const ODD: readonly (readonly [name: string, args: string[], frames: number, siz
   ["xvid.avi", ["-c:v", "mpeg4", "-bf", "2", "-c:a", "mp3"], 40],
   ["mjpeg.avi", ["-c:v", "mjpeg", "-an"], 40],
   ["stream.mts", ["-c", "copy", "-f", "mpegts"], 40],
+  ["moving.gif", ["-an"], 40],
   ["old.flv", ["-c:v", "flv", "-ar", "44100"], 40],
   ["windows.wmv", ["-c:v", "wmv2", "-c:a", "wmav2"], 40],
   ["pieces.mp4", ["-c", "copy", "-movflags", "frag_keyframe+empty_moov"], 40],
@@ -146,6 +147,8 @@ function* damages(good: Uint8Array, random: () => number): Generator<[name: stri
   for (const part of [0.2, 0.5, 0.8, 0.97]) {
     yield [`cut at ${part}`, good.slice(0, Math.floor(good.length * part) | 1)]; // odd: within a packet of 188
   }
+  const page = new TextDecoder("latin1").decode(good).indexOf("OggS", good.length / 2);
+  if (page > 0) yield ["cut at a page", good.slice(0, page)];
   for (let i = 0; i < 10; i++) {
     const bytes = good.slice(), at = Math.floor((i + random()) / 10 * good.length);
     bytes[at] ^= 1 << pick(random, 8);

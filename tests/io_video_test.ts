@@ -1,4 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertRejects } from "@std/assert";
+// @ts-types="../lib/io/gifenc.d.ts"
+// deno-lint-ignore no-import-prefix -- as lib/ imports it
+import gifenc from "npm:gifenc@1.0.3";
 import { generator } from "../kernels/check.ts";
 import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
 import { writePng } from "../lib/io/image.ts";
@@ -289,6 +292,24 @@ Deno.test("an mp4 is enlarged for viewing by a whole factor, exact frames go int
     using file = openNpz(`${folder}/x.npz`);
     assertEquals(file.tensors.get("video")?.shape, [5, 48, 64, 3]);
     assertEquals(file.read("video").data, clip.data);
+  }));
+
+Deno.test("a GIF's frames are drawn over those before them, and cleared or taken back as it says", () =>
+  inFolder(async (folder) => {
+    const path = `${folder}/x.gif`, encoder = gifenc.GIFEncoder();
+    const palette = [[0, 0, 0], [200, 0, 0], [0, 200, 0], [0, 0, 200]];
+    // Two pixels; colour 0 is transparent. Red stays, green gives way to what was there, the third frame is cleared.
+    for (const [indices, dispose] of [[[1, 1], 1], [[2, 0], 3], [[0, 3], 2], [[3, 0], 1]] as const) {
+      const options = { palette, delay: 100, repeat: 0, transparent: true, transparentIndex: 0, dispose };
+      encoder.writeFrame(Uint8Array.from(indices), 2, 1, options);
+    }
+    encoder.finish();
+    Deno.writeFileSync(path, encoder.bytesView());
+    const [black, red, green, blue] = palette;
+    const shown = [[red, red], [green, red], [red, blue], [blue, black]];
+    assertEquals([...(await collectFrames(readFrames(path))).data], shown.flat(2));
+    assertEquals((await collectFrames(readFrames(path, { fps: 20 }))).frames, 8); // a tenth of a second each
+    assertEquals([...(await probeVideo(path)).times].map((time) => Math.round(time * 100)), [0, 10, 20, 30]);
   }));
 
 Deno.test("an mp4 keeps colours without a bias, and is the same bytes each time", () =>
