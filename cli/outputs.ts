@@ -58,20 +58,22 @@ export async function writePictures(folder: string, p: Pictures): Promise<string
   const truth: Labelled[] = p.truth.frames > 0
     ? [{ label: "truth", frames: joined([context, p.truth]) }]
     : [];
-  for (const [i, clip] of clips.entries()) {
-    // For viewing; a stamp goes below the pixels. The exact ones, of the prediction alone, go beside it.
-    const shown = stamp === undefined ? clip.frames : stampFrames(clip.frames, stamp);
-    await writeVideo(`${folder}/${name(i)}.${ending}`, shown, { fps, least: VIEWED });
-    await writeFrames(`${folder}/${name(i)}.npz`, p.predicted[i]);
-    names.push(`${name(i)}.${ending}`, `${name(i)}.npz`);
-  }
-  if (truth.length > 0) {
-    await writeVideo(`${folder}/side_by_side.${ending}`, sideBySide([...truth, ...clips], { stamp }), {
-      fps,
-      least: VIEWED,
-    });
-    names.push(`side_by_side.${ending}`);
-  }
+  const predictions = async () => {
+    for (const [i, clip] of clips.entries()) {
+      // For viewing; a stamp goes below the pixels. The exact ones, of the prediction alone, go beside it.
+      const shown = stamp === undefined ? clip.frames : stampFrames(clip.frames, stamp);
+      await writeVideo(`${folder}/${name(i)}.${ending}`, shown, { fps, least: VIEWED });
+      await writeFrames(`${folder}/${name(i)}.npz`, p.predicted[i]);
+    }
+  };
+  const beside = async () => {
+    if (truth.length === 0) return;
+    const frames = sideBySide([...truth, ...clips], { stamp });
+    await writeVideo(`${folder}/side_by_side.${ending}`, frames, { fps, least: VIEWED });
+  };
+  await Promise.all([predictions(), beside()]); // each has an encoder of its own
+  for (const i of clips.keys()) names.push(`${name(i)}.${ending}`, `${name(i)}.npz`);
+  if (truth.length > 0) names.push(`side_by_side.${ending}`);
   const shown = Math.max(0, from - 4);
   const cut = (clip: Labelled): Labelled => ({
     label: clip.label,
