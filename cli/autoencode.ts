@@ -17,14 +17,14 @@ import { VIDEO_ENDINGS, writeVideo } from "../lib/io/video_write.ts";
 import { choice, integer, path, real, texts, UsageError, type Values, verb } from "./args.ts";
 import { isWorld, readClip } from "../lib/pipeline/clip.ts";
 import { clipFlags, clipOptions } from "./clip_flags.ts";
-import { dcaeCost, refuseTooLarge } from "./estimate.ts";
-import { measureRates, secondsAt } from "./rates.ts";
+import { dcaeCost, refuseTooLarge } from "../lib/pipeline/cost.ts";
+import { measureRates, secondsAt } from "../lib/pipeline/rates.ts";
 import { encodeSet, setToEncode } from "./encode_set.ts";
 import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { type Run, runAlone, runJob } from "./job.ts";
 import { chooseDcae } from "../lib/pipeline/models.ts";
 import { modelChoice, modelFlags } from "./model_flags.ts";
-import { bytes, duration } from "./report.ts";
+import { bytes, duration } from "../lib/units.ts";
 import { batchesOf, decodeStream, encodeStream, framesPerBatch, latentSize } from "../lib/pipeline/codec.ts";
 
 const vaeFlags = {

@@ -11,7 +11,8 @@ import { linear } from "../kernels/linear.ts";
 import { findFfmpeg } from "../lib/io/ffmpeg.ts";
 import { toggle, verb } from "./args.ts";
 import { availableMemory, deviceFlags, openChosen, quietly } from "./flags.ts";
-import { bytes, oneLine } from "./report.ts";
+import { bytes } from "../lib/units.ts";
+import { oneLine } from "./report.ts";
 
 /** Result of checking one kernel. */
 interface KernelReport {

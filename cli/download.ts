@@ -7,7 +7,7 @@ import { accessError, FileAccessError } from "../lib/io/errors.ts";
 import { UsageError } from "./args.ts";
 import type { Progress } from "./progress.ts";
 import type { ServerToken } from "../lib/pipeline/zoo.ts";
-import { bytes } from "./report.ts";
+import { bytes } from "../lib/units.ts";
 
 /** What to download and how. */
 export interface Download {

@@ -19,7 +19,14 @@ import { contactSheet } from "../lib/io/sheet.ts";
 import { disposeAll } from "../lib/tensor.ts";
 import { readOptions } from "../lib/train/options.ts";
 import { type Call, type Flags, integer, path, real, UsageError, type Values, verb } from "./args.ts";
-import { memoryRows, memoryTable, methodRows, methodTable, type Span, spanTable } from "./evaluate_table.ts";
+import {
+  memoryRows,
+  memoryTable,
+  methodRows,
+  methodTable,
+  type Span,
+  spanTable,
+} from "../lib/pipeline/evaluation_table.ts";
 import {
   type ClipScores,
   expectedCost,
@@ -30,8 +37,8 @@ import {
   type Predicted,
   type Protocol,
   scoreClip,
-} from "./evaluation.ts";
-import { refuseTooLarge } from "./estimate.ts";
+} from "../lib/pipeline/evaluation.ts";
+import { refuseTooLarge } from "../lib/pipeline/cost.ts";
 import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { fileHash } from "../lib/io/hash.ts";
 import { deviceOf, type Job, runJob } from "./job.ts";
@@ -39,10 +46,10 @@ import { withCard } from "./card.ts";
 import { chooseDcae, chooseFar, requireWeights } from "../lib/pipeline/models.ts";
 import { modelChoice, modelFlags } from "./model_flags.ts";
 import { SCORE_PROTOCOL } from "../lib/metrics/frames.ts";
-import { RESULT_FILE, writeResult } from "./outputs.ts";
-import { REPORT_FILE } from "./html_report.ts";
-import { bytes, duration } from "./report.ts";
-import { shownClips, writeEvaluationReport } from "./report_evaluation.ts";
+import { RESULT_FILE, writeResult } from "../lib/pipeline/pictures.ts";
+import { REPORT_FILE } from "../lib/pipeline/html_report.ts";
+import { bytes, duration } from "../lib/units.ts";
+import { shownClips, writeEvaluationReport } from "../lib/pipeline/report_evaluation.ts";
 
 const evaluateFlags = {
   clips: integer("clips to score", { default: 32, min: 1, max: 100_000 }),

@@ -13,12 +13,12 @@ import { OwnedFolder } from "../lib/io/owned_folder.ts";
 import { writePng } from "../lib/io/image.ts";
 import type { Shape } from "../lib/tensor.ts";
 import { choice, integer, path, real, toggle, type Values, verb } from "./args.ts";
-import { toPixels, toSvg } from "./drawing.ts";
+import { toPixels, toSvg } from "../lib/report/drawing.ts";
 import { framesPerBatch } from "../lib/pipeline/codec.ts";
-import { dcaeCost, flopsOf, sampleCost } from "./estimate.ts";
-import { budgetDrawing, cacheDrawing, maskDrawing, tokensOf } from "./info_drawings.ts";
+import { dcaeCost, flopsOf, sampleCost } from "../lib/pipeline/cost.ts";
+import { budgetDrawing, cacheDrawing, maskDrawing, tokensOf } from "../lib/report/model_drawings.ts";
 import { resolveFar } from "../lib/pipeline/models.ts";
-import { bytes } from "./report.ts";
+import { bytes } from "../lib/units.ts";
 
 const flags = {
   ctx: integer("context frames", { default: 144, min: 0, max: 100_000 }),

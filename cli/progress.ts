@@ -9,7 +9,8 @@ import cliProgress from "cli-progress";
 import nodeProcess from "node:process";
 import { printable } from "../lib/io/errors.ts";
 import { paintFor } from "./colour.ts";
-import { duration, printJson } from "./report.ts";
+import { duration } from "../lib/units.ts";
+import { printJson } from "./report.ts";
 
 /** Way of showing progress. */
 export type ProgressMode = "bar" | "lines" | "json" | "quiet";

@@ -13,14 +13,14 @@ import type { Params } from "../lib/params.ts";
 import { disposeAll } from "../lib/tensor.ts";
 import { type Call, type Flags, integer, path, UsageError, type Values, verb } from "./args.ts";
 import { WORKING, writeInParts } from "./clip_parts.ts";
-import { refuseTooLarge, sampleCost, totalCost } from "./estimate.ts";
+import { refuseTooLarge, sampleCost, totalCost } from "../lib/pipeline/cost.ts";
 import { availableMemory, deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { fileHash } from "../lib/io/hash.ts";
 import { type Job, runJob } from "./job.ts";
 import { chooseDcae, chooseFar } from "../lib/pipeline/models.ts";
 import { modelChoice, modelFlags } from "./model_flags.ts";
-import { costsOf, measureRates, sampleSeconds } from "./rates.ts";
-import { bytes, duration } from "./report.ts";
+import { costsOf, measureRates, sampleSeconds } from "../lib/pipeline/rates.ts";
+import { bytes, duration } from "../lib/units.ts";
 
 const flags = {
   to: path("folder for the latents with their roll-outs: new, empty, or an earlier result of this verb", {

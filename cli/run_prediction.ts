@@ -7,15 +7,15 @@ import type { Device } from "../kernels/device.ts";
 import { downsampling } from "../lib/dcae/config.ts";
 import { countParameters, type FarConfig } from "../lib/far/config.ts";
 import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
-import { RESULT_FILE, videoEnding, VIEWED, writePictures, writeResult } from "./outputs.ts";
-import { type Cost, dcaeCost, flopsOf, refuseTooLarge, sampleCost, totalCost } from "./estimate.ts";
+import { RESULT_FILE, videoEnding, VIEWED, writePictures, writeResult } from "../lib/pipeline/pictures.ts";
+import { type Cost, dcaeCost, flopsOf, refuseTooLarge, sampleCost, totalCost } from "../lib/pipeline/cost.ts";
 import { availableMemory } from "./flags.ts";
 import { bytesHash, fileHash } from "../lib/io/hash.ts";
 import type { Job, JobFlags } from "./job.ts";
 import { meanScore, SCORE_PROTOCOL, scoreFrames } from "../lib/metrics/frames.ts";
 import type { Part } from "../lib/pipeline/weights.ts";
-import { REPORT_FILE } from "./html_report.ts";
-import { strangeClip } from "./kind.ts";
+import { REPORT_FILE } from "../lib/pipeline/html_report.ts";
+import { strangeClip } from "../lib/pipeline/kind.ts";
 import type { Autoencoder } from "../lib/pipeline/models.ts";
 import {
   costsOf,
@@ -25,9 +25,9 @@ import {
   sampleSeconds,
   secondsAt,
   type Writing,
-} from "./rates.ts";
-import { bytes, duration } from "./report.ts";
-import { writePredictionReport } from "./report_prediction.ts";
+} from "../lib/pipeline/rates.ts";
+import { bytes, duration } from "../lib/units.ts";
+import { writePredictionReport } from "../lib/pipeline/report_prediction.ts";
 import { RunState, STATE_FILE } from "./resume.ts";
 import { decodeFrames, encodeFrames, type Latents, latentSize } from "../lib/pipeline/codec.ts";
 import { Rollout } from "../lib/pipeline/rollout.ts";

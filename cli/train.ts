@@ -16,10 +16,10 @@ import type { TrainerConfig } from "../lib/train/trainer.ts";
 import { type Call, choice, type Flags, type Values, verb } from "./args.ts";
 import { latentCodec, PIXELS, type TrainingCodec } from "../lib/pipeline/training_codec.ts";
 import { fileWeights } from "../lib/pipeline/weights.ts";
-import { videoEnding } from "./outputs.ts";
-import { MEASURED_CLIPS, scaleAdvice } from "./train_advice.ts";
+import { videoEnding } from "../lib/pipeline/pictures.ts";
+import { MEASURED_CLIPS, scaleAdvice } from "../lib/train/advice.ts";
 import { type OpenData, openData, openHeldOut } from "./train_data.ts";
-import { sampler } from "./train_samples.ts";
+import { sampler } from "../lib/pipeline/train_samples.ts";
 import { checkMemory, openRun, runTraining, trainingFlags } from "./training.ts";
 
 const flags = {

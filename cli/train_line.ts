@@ -5,7 +5,7 @@
  */
 import type { RunProgress } from "../lib/train/loop.ts";
 import { type Progress, terminalColumns } from "./progress.ts";
-import { bytes, duration } from "./report.ts";
+import { bytes, duration } from "../lib/units.ts";
 
 /** Seconds between two plain lines where there is no terminal. */
 const EVERY = 10;

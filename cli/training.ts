@@ -18,14 +18,15 @@ import { linearRate } from "./doctor.ts";
 import { availableMemory, deviceFlags, openChosen, progressFlags } from "./flags.ts";
 import { InterruptListener } from "./interrupt.ts";
 import { Progress, progressMode } from "./progress.ts";
-import { bytes, duration, Interrupted } from "./report.ts";
-import { writeTrainingReport } from "./report_training.ts";
-import { weightsAdvice } from "./train_advice.ts";
+import { bytes, duration } from "../lib/units.ts";
+import { Interrupted } from "./report.ts";
+import { writeTrainingReport } from "../lib/pipeline/report_training.ts";
+import { weightsAdvice } from "../lib/train/advice.ts";
 import type { OpenData } from "./train_data.ts";
 import { decoderOf } from "../lib/data/stamp.ts";
 import { runFingerprint } from "./train_fingerprint.ts";
 import { TrainLine } from "./train_line.ts";
-import { dropSamples } from "./train_samples.ts";
+import { dropSamples } from "../lib/pipeline/train_samples.ts";
 
 /** Flags of every training verb. */
 export const trainingFlags = {

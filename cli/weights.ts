@@ -18,7 +18,8 @@ import { progressFlags } from "./flags.ts";
 import { inspectCheckpoint } from "./inspect.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { environment } from "../lib/io/environment.ts";
-import { bytes, printJson } from "./report.ts";
+import { bytes } from "../lib/units.ts";
+import { printJson } from "./report.ts";
 import {
   cachedPath,
   cacheFolder,

@@ -4,7 +4,8 @@ import { completionScript, EXIT_CODES, verbHelp } from "../cli/help.ts";
 import { VERBS } from "../cli/main.ts";
 import { barLine, Progress } from "../cli/progress.ts";
 import { readOptions } from "../lib/train/options.ts";
-import { bytes, duration, oneLine } from "../cli/report.ts";
+import { bytes, duration } from "../lib/units.ts";
+import { oneLine } from "../cli/report.ts";
 import { toolTest } from "./tools.ts";
 
 const sample = verb({

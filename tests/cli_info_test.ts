@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { maskDrawing, tokensOf } from "../cli/info_drawings.ts";
-import { toPixels, toSvg } from "../cli/drawing.ts";
+import { maskDrawing, tokensOf } from "../lib/report/model_drawings.ts";
+import { toPixels, toSvg } from "../lib/report/drawing.ts";
 import { farConfig } from "../lib/far/config.ts";
 import { readPng } from "../lib/io/image.ts";
 import { far, inFolder } from "./cli_helpers.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { BUNDLED } from "../lib/pipeline/bundled.ts";
-import { strangeness } from "../cli/kind.ts";
+import { strangeness } from "../lib/pipeline/kind.ts";
 import { far, inFolder } from "./cli_helpers.ts";
 
 Deno.test("a clip that is not the bundled model's kind is warned of, on the terminal and in the result", async () => {

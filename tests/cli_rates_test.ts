@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { openDryDevice } from "../kernels/dry.ts";
-import { dcaeCost, sampleCost } from "../cli/estimate.ts";
+import { dcaeCost, sampleCost } from "../lib/pipeline/cost.ts";
 import {
   costsOf,
   expectedWriting,
@@ -8,7 +8,7 @@ import {
   measureRates,
   sampleSeconds,
   secondsAt,
-} from "../cli/rates.ts";
+} from "../lib/pipeline/rates.ts";
 import { linear } from "../lib/ops.ts";
 import { dcaeConfig } from "../lib/dcae/config.ts";
 import { farConfig } from "../lib/far/config.ts";

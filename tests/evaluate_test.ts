@@ -1,6 +1,12 @@
 import { assert, assertAlmostEquals, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { memoryRows, methodRows, spanTable } from "../cli/evaluate_table.ts";
-import { type ClipScores, type Method, METHODS, type Predicted, scoreClip } from "../cli/evaluation.ts";
+import { memoryRows, methodRows, spanTable } from "../lib/pipeline/evaluation_table.ts";
+import {
+  type ClipScores,
+  type Method,
+  METHODS,
+  type Predicted,
+  scoreClip,
+} from "../lib/pipeline/evaluation.ts";
 import { worldClip } from "../lib/data/world/world.ts";
 import { drawText } from "../lib/io/font.ts";
 import { fillColour, makeFrames } from "../lib/io/frames.ts";

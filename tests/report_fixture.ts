@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { evaluationData, type EvaluationResult, shownClips } from "../cli/report_evaluation.ts";
-import { methodRows } from "../cli/evaluate_table.ts";
-import { type Method, METHODS } from "../cli/evaluation.ts";
-import { predictionData, type PredictionResult } from "../cli/report_prediction.ts";
+import { evaluationData, type EvaluationResult, shownClips } from "../lib/pipeline/report_evaluation.ts";
+import { methodRows } from "../lib/pipeline/evaluation_table.ts";
+import { type Method, METHODS } from "../lib/pipeline/evaluation.ts";
+import { predictionData, type PredictionResult } from "../lib/pipeline/report_prediction.ts";
 import { type Frames, makeFrames } from "../lib/io/frames.ts";
 import { encodePng } from "../lib/io/image.ts";
 import type { EvaluationReport } from "../lib/report/evaluation.ts";

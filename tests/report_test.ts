@@ -3,9 +3,9 @@
  */
 import { assert, assertAlmostEquals, assertEquals, assertMatch } from "@std/assert";
 import { createHash } from "node:crypto";
-import { writePictures } from "../cli/outputs.ts";
-import { shownClips } from "../cli/report_evaluation.ts";
-import { trainingData } from "../cli/report_training.ts";
+import { writePictures } from "../lib/pipeline/pictures.ts";
+import { shownClips } from "../lib/pipeline/report_evaluation.ts";
+import { trainingData } from "../lib/pipeline/report_training.ts";
 import { concatFrames, type Frames, sliceFrames } from "../lib/io/frames.ts";
 import { readPng } from "../lib/io/image.ts";
 import { contactSheet, spaced } from "../lib/io/sheet.ts";

@@ -3,7 +3,7 @@
  * run, more samples than there are.
  */
 import { assert, assertEquals } from "@std/assert";
-import { scaleAdvice, weightsAdvice } from "../cli/train_advice.ts";
+import { scaleAdvice, weightsAdvice } from "../lib/train/advice.ts";
 import { openData } from "../cli/train_data.ts";
 import { writeLatents } from "../lib/data/latents.ts";
 import { normal, streamOf } from "../lib/random.ts";

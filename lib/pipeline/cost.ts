@@ -1,18 +1,18 @@
 /**
- * Cost of a run before it starts, counted in a dry run of the very same code; cli/rates.ts says how long it takes.
+ * Cost of a run before it starts, counted in a dry run of the very same code; rates.ts says how long it takes.
  *
  * @module
  */
-import { framesPerBatch } from "../lib/pipeline/codec.ts";
-import type { Device } from "../kernels/device.ts";
-import { type DryDevice, type LaunchKind, openDryDevice } from "../kernels/dry.ts";
-import { decode, encode } from "../lib/dcae/autoencoder.ts";
-import { type DcaeConfig, dcaeShapes, downsampling } from "../lib/dcae/config.ts";
-import { type FarConfig, farShapes } from "../lib/far/config.ts";
-import { sample } from "../lib/far/sample.ts";
-import { isMatrix } from "../lib/params.ts";
-import { scope, type Shape, Tensor, unscoped } from "../lib/tensor.ts";
-import { bytes } from "./report.ts";
+import { framesPerBatch } from "./codec.ts";
+import type { Device } from "../../kernels/device.ts";
+import { type DryDevice, type LaunchKind, openDryDevice } from "../../kernels/dry.ts";
+import { decode, encode } from "../dcae/autoencoder.ts";
+import { type DcaeConfig, dcaeShapes, downsampling } from "../dcae/config.ts";
+import { type FarConfig, farShapes } from "../far/config.ts";
+import { sample } from "../far/sample.ts";
+import { isMatrix } from "../params.ts";
+import { scope, type Shape, Tensor, unscoped } from "../tensor.ts";
+import { bytes } from "../units.ts";
 
 /** What a stage costs, whatever the device. */
 export interface Cost {

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import type { FarConfig } from "../lib/far/config.ts";
-import { longTermFrames, tokensPerFrame } from "../lib/far/layout.ts";
-import { frameCausalMask } from "../lib/far/mask.ts";
-import type { Colour } from "../lib/io/font.ts";
+import type { FarConfig } from "../far/config.ts";
+import { longTermFrames, tokensPerFrame } from "../far/layout.ts";
+import { frameCausalMask } from "../far/mask.ts";
+import type { Colour } from "../io/font.ts";
 import type { Drawing, Label, Line, Rect } from "./drawing.ts";
 import { textWidth } from "./drawing.ts";
 

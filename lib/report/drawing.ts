@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { CELL, type Colour, drawText } from "../lib/io/font.ts";
-import { type Frames, makeFrames } from "../lib/io/frames.ts";
+import { CELL, type Colour, drawText } from "../io/font.ts";
+import { type Frames, makeFrames } from "../io/frames.ts";
 
 /** A filled rectangle. */
 export interface Rect {

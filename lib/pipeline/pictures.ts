@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { type Frames, sliceFrames } from "../lib/io/frames.ts";
-import { stampFrames } from "../lib/io/font.ts";
-import { writePng } from "../lib/io/image.ts";
-import { contactSheet, type Labelled, sideBySide } from "../lib/io/sheet.ts";
-import { writeFrames, writeVideo } from "../lib/io/video_write.ts";
-import { writeAtomic } from "../lib/io/atomic.ts";
+import { type Frames, sliceFrames } from "../io/frames.ts";
+import { stampFrames } from "../io/font.ts";
+import { writePng } from "../io/image.ts";
+import { contactSheet, type Labelled, sideBySide } from "../io/sheet.ts";
+import { writeFrames, writeVideo } from "../io/video_write.ts";
+import { writeAtomic } from "../io/atomic.ts";
 
 /** The file with settings and results that every result folder has. */
 export const RESULT_FILE = "result.json";

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { writeAtomic } from "../lib/io/atomic.ts";
-import type { Fact, Facts } from "../lib/report/page.ts";
-import { bytes, duration } from "./report.ts";
+import { writeAtomic } from "../io/atomic.ts";
+import type { Fact, Facts } from "../report/page.ts";
+import { bytes, duration } from "../units.ts";
 
 /** The report beside every result. */
 export const REPORT_FILE = "report.html";

@@ -3,16 +3,16 @@
  *
  * @module
  */
-import type { Device } from "../kernels/device.ts";
-import type { Batch } from "../lib/data/batches.ts";
-import type { FarConfig } from "../lib/far/config.ts";
-import { type DcaeConfig, downsampling } from "../lib/dcae/config.ts";
-import { pixelScores } from "../lib/metrics/pixel.ts";
-import { decodeImages, encodeImages } from "../lib/pipeline/codec.ts";
-import { Rollout } from "../lib/pipeline/rollout.ts";
-import type { Params } from "../lib/params.ts";
-import { dcaeCost, sampleCost, totalCost } from "./estimate.ts";
-import type { Part } from "../lib/pipeline/weights.ts";
+import type { Device } from "../../kernels/device.ts";
+import type { Batch } from "../data/batches.ts";
+import type { FarConfig } from "../far/config.ts";
+import { type DcaeConfig, downsampling } from "../dcae/config.ts";
+import { pixelScores } from "../metrics/pixel.ts";
+import { decodeImages, encodeImages } from "./codec.ts";
+import { Rollout } from "./rollout.ts";
+import type { Params } from "../params.ts";
+import { dcaeCost, sampleCost, totalCost } from "./cost.ts";
+import type { Part } from "./weights.ts";
 import { costsOf, measureRates, sampleSeconds, secondsAt } from "./rates.ts";
 
 /** Methods that are compared, by their names in results. `model` is what all others are compared with. */

@@ -3,18 +3,18 @@
  *
  * @module
  */
-import type { Device } from "../kernels/device.ts";
-import { Rollout } from "../lib/pipeline/rollout.ts";
-import type { TrainingCodec } from "../lib/pipeline/training_codec.ts";
-import { concatFrames, type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
-import type { Params } from "../lib/params.ts";
-import type { TrainBatch } from "../lib/train/objective.ts";
-import type { TrainOptions } from "../lib/train/options.ts";
-import type { Validation } from "../lib/train/run.ts";
-import type { TrainerConfig } from "../lib/train/trainer.ts";
-import { readPng } from "../lib/io/image.ts";
-import { isFolder } from "../lib/io/paths.ts";
-import { PICTURE_FILE, writePictures } from "./outputs.ts";
+import type { Device } from "../../kernels/device.ts";
+import { Rollout } from "./rollout.ts";
+import type { TrainingCodec } from "./training_codec.ts";
+import { concatFrames, type Frames, makeFrames, sliceFrames } from "../io/frames.ts";
+import type { Params } from "../params.ts";
+import type { TrainBatch } from "../train/objective.ts";
+import type { TrainOptions } from "../train/options.ts";
+import type { Validation } from "../train/run.ts";
+import type { TrainerConfig } from "../train/trainer.ts";
+import { readPng } from "../io/image.ts";
+import { isFolder } from "../io/paths.ts";
+import { PICTURE_FILE, writePictures } from "./pictures.ts";
 
 /** Names of samples of a step: a folder of the transformer's, a sheet of the autoencoder's. */
 const SAMPLES = /^step-(\d{8,})(\.png)?$/;

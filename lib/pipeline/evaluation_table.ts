@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Memory } from "../lib/data/world/seen.ts";
-import { type MeanError, meanError, pairedDifference } from "../lib/metrics/paired.ts";
+import type { Memory } from "../data/world/seen.ts";
+import { type MeanError, meanError, pairedDifference } from "../metrics/paired.ts";
 import { type ClipScores, type Method, methodName, METHODS } from "./evaluation.ts";
 
 /** Scores that are reported. */

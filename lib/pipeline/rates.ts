@@ -5,13 +5,13 @@
  * @module
  */
 import { join } from "node:path";
-import type { Device, Storage } from "../kernels/device.ts";
-import type { DryStorage, LaunchKind } from "../kernels/dry.ts";
-import { writeAtomic } from "../lib/io/atomic.ts";
-import { readJsonObject } from "../lib/io/text.ts";
-import { streamOf, uniform } from "../lib/random.ts";
-import type { Cost, FrameCost } from "./estimate.ts";
-import { ownCache } from "../lib/pipeline/zoo.ts";
+import type { Device, Storage } from "../../kernels/device.ts";
+import type { DryStorage, LaunchKind } from "../../kernels/dry.ts";
+import { writeAtomic } from "../io/atomic.ts";
+import { readJsonObject } from "../io/text.ts";
+import { streamOf, uniform } from "../random.ts";
+import type { Cost, FrameCost } from "./cost.ts";
+import { ownCache } from "./zoo.ts";
 
 /** Speed of a device. */
 export interface Rates {

@@ -8,8 +8,8 @@
  *
  * @module
  */
-import { type Frames, sliceFrames } from "../lib/io/frames.ts";
-import type { Card } from "../lib/pipeline/bundled.ts";
+import { type Frames, sliceFrames } from "../io/frames.ts";
+import type { Card } from "./bundled.ts";
 
 /** Frames that are looked at, spread over the context. */
 const LOOKED_AT = 16;

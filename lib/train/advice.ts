@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { TrainBatch } from "../lib/train/objective.ts";
+import type { TrainBatch } from "./objective.ts";
 
 /** Clips whose latents are measured. */
 export const MEASURED_CLIPS = 4;

@@ -3,8 +3,8 @@
  *
  * @module
  */
-import type { Frames } from "../lib/io/frames.ts";
-import type { PredictionReport } from "../lib/report/prediction.ts";
+import type { Frames } from "../io/frames.ts";
+import type { PredictionReport } from "../report/prediction.ts";
 import {
   deviceFacts,
   flagFacts,
@@ -15,9 +15,9 @@ import {
   timingFacts,
   writeReport,
 } from "./html_report.ts";
-import type { FrameScore, meanScore } from "../lib/metrics/frames.ts";
-import { RESULT_FILE } from "./outputs.ts";
-import { bytes, duration } from "./report.ts";
+import type { FrameScore, meanScore } from "../metrics/frames.ts";
+import { RESULT_FILE } from "./pictures.ts";
+import { bytes, duration } from "../units.ts";
 
 /** The part of result.json that the report shows. */
 export interface PredictionResult {
@@ -142,7 +142,7 @@ export async function writePredictionReport(
   result: PredictionResult,
   clips: PredictionClips,
 ): Promise<void> {
-  const { predictionReport } = await import("../lib/report/prediction.ts");
+  const { predictionReport } = await import("../report/prediction.ts");
   const sheet = Deno.readFileSync(`${folder}/sheet.png`);
   await writeReport(folder, predictionReport(predictionData(result, clips, sheet)));
 }

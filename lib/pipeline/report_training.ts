@@ -3,13 +3,13 @@
  *
  * @module
  */
-import { isFile } from "../lib/io/paths.ts";
-import { StepLog } from "../lib/io/run_folder.ts";
-import type { LogLine, TrainingReport } from "../lib/report/training.ts";
-import type { Picture } from "../lib/report/viewer.ts";
-import type { TrainOptions } from "../lib/train/options.ts";
+import { isFile } from "../io/paths.ts";
+import { StepLog } from "../io/run_folder.ts";
+import type { LogLine, TrainingReport } from "../report/training.ts";
+import type { Picture } from "../report/viewer.ts";
+import type { TrainOptions } from "../train/options.ts";
 import { deviceFacts, optionFacts, recordFacts, writeReport } from "./html_report.ts";
-import { bytes, duration } from "./report.ts";
+import { bytes, duration } from "../units.ts";
 
 /** What the folder does not say. */
 export interface TrainingFacts {
@@ -107,7 +107,7 @@ export function trainingData(
 
 /** Writes the report into the folder of a run. */
 export async function writeTrainingReport(folder: string, facts: TrainingFacts): Promise<void> {
-  const { trainingReport } = await import("../lib/report/training.ts");
+  const { trainingReport } = await import("../report/training.ts");
   const lines = new StepLog(`${folder}/log.jsonl`).lines();
   await writeReport(folder, trainingReport(trainingData(facts, lines, samplesIn(folder))));
 }

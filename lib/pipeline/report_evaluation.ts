@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { type MeanError, meanError, pairedDifference } from "../lib/metrics/paired.ts";
-import type { EvaluationReport, ScoreTable } from "../lib/report/evaluation.ts";
-import type { Cell } from "../lib/report/page.ts";
-import type { Curve } from "../lib/report/plot.ts";
+import { type MeanError, meanError, pairedDifference } from "../metrics/paired.ts";
+import type { EvaluationReport, ScoreTable } from "../report/evaluation.ts";
+import type { Cell } from "../report/page.ts";
+import type { Curve } from "../report/plot.ts";
 import {
   DIGITS,
   type MemoryRow,
@@ -16,7 +16,7 @@ import {
   SEEN,
   show,
   type Span,
-} from "./evaluate_table.ts";
+} from "./evaluation_table.ts";
 import { type ClipScores, type Method, methodName, METHODS } from "./evaluation.ts";
 import {
   deviceFacts,
@@ -27,8 +27,8 @@ import {
   recordFacts,
   writeReport,
 } from "./html_report.ts";
-import { RESULT_FILE } from "./outputs.ts";
-import { duration } from "./report.ts";
+import { RESULT_FILE } from "./pictures.ts";
+import { duration } from "../units.ts";
 
 /** The part of result.json that the report shows. */
 export interface EvaluationResult {
@@ -237,7 +237,7 @@ export async function writeEvaluationReport(
   device: { readonly description: string; readonly reason: string },
   shown: readonly number[],
 ): Promise<void> {
-  const { evaluationReport } = await import("../lib/report/evaluation.ts");
+  const { evaluationReport } = await import("../report/evaluation.ts");
   const sheets = new Map(shown.map((clip) => [clip, Deno.readFileSync(`${folder}/sheet_${clip}.png`)]));
   await writeReport(folder, evaluationReport(evaluationData(result, device, sheets)));
 }
