@@ -163,6 +163,9 @@ export function chartSvg(chart: Chart): string {
   return svg.replace(/<\/svg>$/, `${cursor}</svg>`);
 }
 
+/** A chart as a picture of its own, with its title and the names of its curves in it: SVG. */
+export const chartPicture = (chart: Chart): string => draw(chart, { colours: COLOURS, alone: true });
+
 /**
  * Curves over training steps as an SVG file, with a logarithmic value axis where they span more than a factor of ten. Values
  * that are not finite are left out.
@@ -171,5 +174,5 @@ export function chartSvg(chart: Chart): string {
  * @param curves The lines.
  */
 export function curvesSvg(title: string, curves: readonly Curve[]): string {
-  return `${draw({ title, x: "step", y: "loss", curves }, { colours: COLOURS, alone: true })}\n`;
+  return `${chartPicture({ title, x: "step", y: "loss", curves })}\n`;
 }
