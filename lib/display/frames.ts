@@ -6,7 +6,7 @@
 import { GifEncoder } from "../io/image_encode.ts";
 import type { Frames } from "../io/frames.ts";
 import { picture, pictureBundle, type Rgb, viewed } from "./pixels.ts";
-import type { MediaBundle } from "./showing.ts";
+import { counted, type MediaBundle } from "./showing.ts";
 
 /** Longer clips show evenly spaced frames, at the same speed. */
 const MOST_FRAMES = 150;
@@ -14,11 +14,9 @@ const MOST_FRAMES = 150;
 /** Frames a second where nothing says another number. */
 export const DEFAULT_FPS = 10;
 
-const plural = (count: number, word: string) => `${count} ${word}${count === 1 ? "" : "s"}`;
-
 /** `16 frames of 64 x 64`. */
 export const framesText = ({ frames, height, width }: Frames): string =>
-  `${plural(frames, "frame")} of ${height} x ${width}`;
+  `${counted(frames, "frame")} of ${height} x ${width}`;
 
 /** Every `every`-th row and column of every `skip`-th frame. */
 function thinned({ frames, height, width, data }: Frames, skip: number, every: number): Frames {

@@ -5,7 +5,7 @@
  */
 import { html } from "../report/html.ts";
 import type { Chart, Point } from "../report/plot.ts";
-import { type MediaBundle, showing } from "./showing.ts";
+import { counted, type MediaBundle, showing } from "./showing.ts";
 
 /** A row of a table: cells by the name of their column. */
 export type TableRow = Readonly<Record<string, unknown>>;
@@ -95,12 +95,12 @@ export interface CurveOptions {
  * ```
  */
 export function curves(
-  lines: Readonly<Record<string, ArrayLike<number> | readonly Point[]>>,
+  lines: Readonly<Record<string, ArrayLike<number> | readonly (readonly number[])[]>>,
   options: CurveOptions = {},
 ): Chart {
   const { title = "", x = "step", y = "value", rule } = options;
-  const points = (values: ArrayLike<number | Point>) =>
-    Array.from(values, (v, i): Point => typeof v === "number" ? [i, v] : v);
+  const points = (values: ArrayLike<number | readonly number[]>) =>
+    Array.from(values, (v, i): Point => typeof v === "number" ? [i, v] : v as unknown as Point);
   const named = Object.entries(lines).map(([name, values]) => ({ name, points: points(values) }));
   return showing({ title, x, y, curves: named, ...(rule === undefined ? {} : { rule }) }, curvesBundle);
 }
@@ -139,7 +139,7 @@ export function levelsBundle({ longTerm, shortTerm, bytes }: CacheLevels): Media
   const total = longTerm.frames * longTerm.tokens + shortTerm.frames * shortTerm.tokens;
   const whole = (longTerm.frames + shortTerm.frames) * shortTerm.tokens;
   const say = (name: string, { frames, tokens }: CacheLevel) =>
-    `${name}: ${frames} frames of ${tokens} tokens, ${frames * tokens} keys`;
+    `${name}: ${counted(frames, "frame")} of ${counted(tokens, "token")}, ${counted(frames * tokens, "key")}`;
   const lines = [
     say("L1, short-term", shortTerm),
     say("L2, long-term", longTerm),
