@@ -29,6 +29,7 @@ export interface Chart {
   readonly x: string;
   /** What y measures, with its unit. */
   readonly y: string;
+  /** Told apart by colour, in this order. */
   readonly curves: readonly Curve[];
   /** A horizontal line at this y. */
   readonly rule?: number;
