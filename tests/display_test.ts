@@ -118,13 +118,15 @@ Deno.test("under temporal decay a mask is lighter the farther a key is", async (
 });
 
 Deno.test("latents show by frame and channel: blue below zero, red above, white at zero", async () => {
-  const values = new Float32Array(2 * 3 * 4); // [F=2, C=3, H=2, W=2]
+  const values = new Float32Array(3 * 3 * 4); // [F=3, C=3, H=2, W=2]
   values[0] = -1; // frame 0, channel 0, top left
   values[(1 * 3 + 2) * 4 + 3] = 1; // frame 1, channel 2, bottom right
+  values[(1 * 3 + 0) * 4 + 1] = 1; // frame 1, channel 0, top right
   const png = pngOf(await shownBy(makeLatents({ values, channels: 3, height: 2, width: 2 })));
-  const scale = png.width / (2 * 3), at = (y: number, x: number) => pixel(png, y * scale, x * scale);
-  assertEquals([png.width, png.height], [2 * 3 * 16, 3 * 3 * 16]);
-  assertEquals([at(0, 0), at(7, 4), at(0, 1)], [[0, 0, 255], [255, 0, 0], [255, 255, 255]]);
+  const scale = png.width / (3 * 3), at = (y: number, x: number) => pixel(png, y * scale, x * scale);
+  assertEquals([png.width, png.height], [3 * 3 * 16, 3 * 3 * 16]);
+  assertEquals([at(0, 0), at(7, 4), at(0, 4)], [[0, 0, 255], [255, 0, 0], [255, 0, 0]]);
+  assertEquals([at(0, 1), at(1, 3)], [[255, 255, 255], [255, 255, 255]]);
 });
 
 Deno.test("a histogram counts each finite value once", () => {
