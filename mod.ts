@@ -64,6 +64,19 @@ export type { Fit, Frames } from "./lib/io/frames.ts";
 export type { FrameScore } from "./lib/metrics/frames.ts";
 export type { DcaeConfig, DcaeStage } from "./lib/dcae/config.ts";
 
+// Values that show themselves in a notebook; so do frames, clips, predictions, latents, masks and tensors.
+export {
+  type CacheLevel,
+  type CacheLevels,
+  type CurveOptions,
+  curves,
+  type Table,
+  table,
+  type TableRow,
+} from "./lib/display/tables.ts";
+export type { MediaBundle } from "./lib/display/showing.ts";
+export type { Chart, Curve, Point } from "./lib/report/plot.ts";
+
 // The model.
 export { type FarConfig, farConfig, farShapes } from "./lib/far/config.ts";
 export { far, type FarInput, type FarOptions } from "./lib/far/transformer.ts";

@@ -5,6 +5,8 @@
  */
 import type { Device, PackRequest, Storage } from "../kernels/device.ts";
 import type { DType } from "../kernels/spec.ts";
+import { JUPYTER, type MediaBundle } from "./display/showing.ts";
+import { tensorBundle } from "./display/values.ts";
 import { rangeText, valuesText } from "./tensor_text.ts";
 
 /** Sizes of a tensor, outermost first. */
@@ -146,6 +148,11 @@ export class Tensor {
   /** For `console.log` and `Deno.inspect`. */
   [Symbol.for("Deno.customInspect")](): string {
     return this.toString();
+  }
+
+  /** For a notebook: shape, type, range and histogram. Waits for the device. */
+  async [JUPYTER](): Promise<MediaBundle> {
+    return this.#disposed ? { "text/plain": `${this}` } : tensorBundle(`${this}`, await this.read());
   }
 
   /**

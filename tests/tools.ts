@@ -4,10 +4,20 @@
  *
  * @module
  */
+import { isFile } from "../lib/io/paths.ts";
 import { findChromium } from "./browser.ts";
 
-/** A program; `chromium` may be Chrome. */
-export type Tool = "ffmpeg" | "script" | "git" | "bash" | "sleep" | "mount" | "mkfifo" | "chromium";
+/** A program; `chromium` may be Chrome, `jupyter` is nbconvert. */
+export type Tool =
+  | "ffmpeg"
+  | "script"
+  | "git"
+  | "bash"
+  | "sleep"
+  | "mount"
+  | "mkfifo"
+  | "chromium"
+  | "jupyter";
 
 /** Whether tests run whose tools are missing. */
 const REQUIRED = Deno.env.get("FAR_REQUIRE_TOOLS") === "1";
@@ -20,6 +30,10 @@ const starts = (program: string) =>
     await new Deno.Command(program, { args: ["--version"], stdout: "null", stderr: "null" }).output()
   );
 
+/** Whether a program lies on the search path; for those that take long to start. */
+const onPath = (program: string) =>
+  (Deno.env.get("PATH") ?? "").split(":").some((folder) => isFile(`${folder}/${program}`));
+
 const THERE: Readonly<Record<Tool, boolean>> = {
   ffmpeg: await starts("ffmpeg"),
   script: await starts("script"),
@@ -29,7 +43,11 @@ const THERE: Readonly<Record<Tool, boolean>> = {
   mount: await starts("mount"),
   mkfifo: await starts("mkfifo"),
   chromium: findChromium() !== undefined,
+  jupyter: onPath("jupyter-nbconvert"),
 };
+
+/** Whether a tool is there. */
+export const hasTool = (tool: Tool): boolean => THERE[tool];
 
 /** The options of a test that needs tools: `Deno.test({ ...needs(["git"], "name"), fn })`. */
 export function needs(

@@ -10,6 +10,8 @@
  * @module
  */
 import type { Device } from "../../kernels/device.ts";
+import { showing } from "../display/showing.ts";
+import { type CacheLevels, levelsBundle } from "../display/tables.ts";
 import { disposeAll, Tensor, unscoped } from "../tensor.ts";
 import { type FarConfig, widthOf } from "./config.ts";
 import { type CallPlan, longTermFrames, storeRows, tokensPerFrame } from "./layout.ts";
@@ -50,6 +52,8 @@ export class KvCache {
   /** Short-term frames in L1 that need not be computed again, and long-term frames in L2. */
   #l1Frames = 0;
   #l2Frames = 0;
+  /** Frames whose keys and values are there, in both levels. */
+  #frames = 0;
 
   /** Allocates the cache for every frame of a roll-out. */
   constructor(device: Device, config: FarConfig, size: CacheSize) {
@@ -86,12 +90,23 @@ export class KvCache {
       : this.#plan(frames, [this.#l2Frames, start], [start, frames]);
     this.#l1Frames = start === 0 ? frames - 1 : 0;
     this.#l2Frames = start;
+    this.#frames = frames;
     return plan;
   }
 
   /** Every further step of that frame: the noisy frame alone, its keys overwriting those of the step before. */
   noisyStep(frames: number): CallPlan {
     return this.#plan(frames, [0, 0], [frames - 1, frames]);
+  }
+
+  /** What the levels hold of each clip. A notebook shows it as a bar per frame. */
+  get levels(): CacheLevels {
+    const { height, width } = this.#size, tokens = tokensPerFrame(this.#config, height, width);
+    return showing({
+      longTerm: { frames: this.#l2Frames, tokens: tokens.longTerm },
+      shortTerm: { frames: this.#frames - this.#l2Frames, tokens: tokens.shortTerm },
+      bytes: [...this.store.k, ...this.store.v].reduce((sum, t) => sum + 4 * t.size, 0),
+    }, levelsBundle);
   }
 
   /** Gives the memory back. */

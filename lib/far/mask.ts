@@ -7,6 +7,8 @@
  *
  * @module
  */
+import { showing } from "../display/showing.ts";
+import { maskBundle } from "../display/values.ts";
 import type { Mask } from "../ops.ts";
 import type { FrameRange } from "./patchify.ts";
 
@@ -39,7 +41,7 @@ export interface MaskOptions {
 }
 
 /**
- * The frame-causal mask, for `ops.attention`.
+ * The frame-causal mask, for `ops.attention`. A notebook shows it as a picture of queries by keys.
  *
  * Queries: the tokens of the long-term frames of all clips, then those of the short-term frames; of each kind clip by
  * clip, frame by frame. Long-term tokens see long-term frames only.
@@ -89,7 +91,7 @@ export function frameCausalMask(options: MaskOptions): Mask {
     }
   }
   const mask = { ranges, keys: keys.rows, visible: visible / T };
-  if (slope === 0) return mask;
+  if (slope === 0) return showing(mask, maskBundle);
   const keyFrames = new Int32Array(keys.rows);
   for (let b = 0; b < clips; b++) {
     const fill = (rows: KeyRows, count: number, first: number, perFrame: number) => {
@@ -100,7 +102,7 @@ export function frameCausalMask(options: MaskOptions): Mask {
     fill(keys.longTerm, own.longTerm, 0, longTerm.tokens);
     fill(keys.shortTerm, own.shortTerm, start, tokens);
   }
-  return { ...mask, decay: { slope, queryFrames, keyFrames } };
+  return showing({ ...mask, decay: { slope, queryFrames, keyFrames } }, maskBundle);
 }
 
 /** The mask of some of a mask's queries. */

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Device } from "../../kernels/device.ts";
+import type { CacheLevels } from "../display/tables.ts";
 import { axpby, copyStrided, lerp, slice } from "../ops.ts";
 import type { Params } from "../params.ts";
 import { normal, streamOf } from "../random.ts";
@@ -104,6 +105,11 @@ export class Sampler {
   /** Frames of the whole clip, context included. */
   get frames(): number {
     return this.#total;
+  }
+
+  /** Levels of the key-value cache, the frame that {@linkcode next} made last included; null without a cache. */
+  get levels(): CacheLevels | null {
+    return this.#cache?.levels ?? null;
   }
 
   readonly #o: SampleOptions;

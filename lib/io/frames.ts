@@ -4,7 +4,10 @@
  * @module
  */
 
-/** Frames of 8-bit RGB. */
+import { framesBundle } from "../display/frames.ts";
+import { showing } from "../display/showing.ts";
+
+/** Frames of 8-bit RGB. A notebook shows them as an animation, a single one as a picture. */
 export interface Frames {
   /** Number of frames. */
   readonly frames: number;
@@ -15,6 +18,8 @@ export interface Frames {
   /** Colours 0 to 255, `[frames, height, width, 3]`. */
   readonly data: Uint8Array;
 }
+
+const shown = (frames: Frames): Frames => showing(frames, (f) => framesBundle(f));
 
 /**
  * Frames of one size, checked.
@@ -34,7 +39,7 @@ export function makeFrames(frames: number, height: number, width: number, data?:
   if (data !== undefined && data.byteLength !== expected) {
     throw new RangeError(`frames: [${sizes}, 3] needs ${expected} bytes, found ${data.byteLength}`);
   }
-  return { frames, height, width, data: data ?? new Uint8Array(expected) };
+  return shown({ frames, height, width, data: data ?? new Uint8Array(expected) });
 }
 
 /**
@@ -63,11 +68,11 @@ export function sliceFrames(from: Frames, start: number, end?: number): Frames {
     Math.min(from.frames, at < 0 ? Math.max(0, from.frames + at) : at)
   );
   const size = from.height * from.width * 3;
-  return {
+  return shown({
     ...from,
     frames: Math.max(0, last - first),
     data: from.data.subarray(first * size, Math.max(first, last) * size),
-  };
+  });
 }
 
 /**

@@ -18,7 +18,7 @@ export interface Encoder {
   readonly stream: { reset(): void };
 }
 
-/** What lib/io/image.ts uses of npm:gifenc, which comes without types. */
+/** What lib/io/image_encode.ts uses of npm:gifenc, which comes without types. */
 declare const gifenc: {
   GIFEncoder(): Encoder;
   quantize(rgba: Uint8Array, colours: number): Palette;

@@ -1,18 +1,16 @@
 /**
- * Images: PNG, read and written on `node:zlib`, and animated GIF through npm:gifenc.
+ * Images: PNG, read and written, and animated GIF, written.
  *
  * @module
  */
-import { crc32, deflateSync, inflateSync } from "node:zlib";
-// @ts-types="./gifenc.d.ts"
-// deno-lint-ignore no-import-prefix -- lib/ is also imported where no import map is
-import gifenc from "npm:gifenc@1.0.3";
+import { crc32, inflateSync } from "node:zlib";
 import { writeAtomic } from "./atomic.ts";
 import { FileFormatError } from "./errors.ts";
-import { type Frames, makeFrames } from "./frames.ts";
+import { type Frames, makeFrames, sliceFrames } from "./frames.ts";
+import { encodePng, GifEncoder, paeth, PNG_SIGNATURE } from "./image_encode.ts";
 import { openSource } from "./source.ts";
 
-const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+export { encodePng };
 
 /** Larger pictures are no frames of a video; the bound keeps a small hostile file from claiming gigabytes. */
 export const MOST_PIXELS: number = 2 ** 27;
@@ -33,58 +31,6 @@ const COLOUR_TYPES: Readonly<Record<number, string>> = {
  */
 export const overBlack = (value: number, alpha: number): number => Math.round(value * alpha / 255);
 
-function chunk(type: string, data: Uint8Array): Uint8Array {
-  const out = new Uint8Array(12 + data.byteLength);
-  const view = new DataView(out.buffer);
-  view.setUint32(0, data.byteLength);
-  out.set([...type].map((letter) => letter.charCodeAt(0)), 4);
-  out.set(data, 8);
-  view.setUint32(8 + data.byteLength, crc32(out.subarray(4, 8 + data.byteLength)));
-  return out;
-}
-
-/** The Paeth predictor of the PNG specification: the neighbour that is nearest to left + up - corner. */
-function paeth(left: number, up: number, corner: number): number {
-  const [a, b, c] = [Math.abs(up - corner), Math.abs(left - corner), Math.abs(left + up - 2 * corner)];
-  return a <= b && a <= c ? left : b <= c ? up : corner;
-}
-
-/**
- * A PNG file's content: 8-bit RGB, the same bytes for the same picture.
- *
- * @param image A single frame.
- * @throws {RangeError} If there is not exactly one frame.
- */
-export function encodePng(image: Frames): Uint8Array<ArrayBuffer> {
-  const { frames, height, width, data } = image;
-  if (frames !== 1) throw new RangeError(`png: expected one frame, found ${frames}`);
-  const stride = width * 3;
-  const filtered = new Uint8Array(height * (stride + 1));
-  for (let y = 0; y < height; y++) {
-    filtered[y * (stride + 1)] = 4; // Paeth
-    for (let i = 0; i < stride; i++) {
-      const at = y * stride + i;
-      const left = i >= 3 ? data[at - 3] : 0;
-      const up = y > 0 ? data[at - stride] : 0;
-      const corner = i >= 3 && y > 0 ? data[at - stride - 3] : 0;
-      filtered[y * (stride + 1) + 1 + i] = data[at] - paeth(left, up, corner);
-    }
-  }
-  const head = new Uint8Array(13);
-  new DataView(head.buffer).setUint32(0, width);
-  new DataView(head.buffer).setUint32(4, height);
-  head.set([8, 2, 0, 0, 0], 8);
-  const parts = [
-    Uint8Array.from(SIGNATURE),
-    chunk("IHDR", head),
-    chunk("IDAT", new Uint8Array(deflateSync(filtered))),
-    chunk("IEND", new Uint8Array(0)),
-  ];
-  const out = new Uint8Array(parts.reduce((sum, part) => sum + part.byteLength, 0));
-  parts.reduce((at, part) => (out.set(part, at), at + part.byteLength), 0);
-  return out;
-}
-
 interface PngParts {
   readonly height: number;
   readonly width: number;
@@ -99,7 +45,9 @@ function readChunks(path: string, bytes: Uint8Array): PngParts {
   const fail = (detail: string): never => {
     throw new FileFormatError(path, detail);
   };
-  if (!SIGNATURE.every((byte, i) => bytes[i] === byte)) fail("expected a PNG image, found something else");
+  if (!PNG_SIGNATURE.every((byte, i) => bytes[i] === byte)) {
+    fail("expected a PNG image, found something else");
+  }
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const packed: Uint8Array[] = [];
   let head: DataView | undefined;
@@ -271,7 +219,7 @@ export async function writeGif(
 ): Promise<void> {
   if (!(fps > 0)) throw new RangeError(`gif: expected frames a second above 0, found ${fps}`);
   await writeAtomic(path, async (file) => {
-    const encoder = gifenc.GIFEncoder();
+    const encoder = new GifEncoder(fps);
     let [height, width, count] = [0, 0, 0];
     for await (const part of "data" in clip ? [clip] : clip) {
       if (count === 0) [height, width] = [part.height, part.width];
@@ -280,34 +228,9 @@ export async function writeGif(
           `gif: expected ${height}x${width} throughout, found ${part.height}x${part.width}`,
         );
       }
-      for (let f = 0; f < part.frames; f++, count++) {
-        const rgba = withAlpha(part.data.subarray(f * height * width * 3, (f + 1) * height * width * 3));
-        const palette = gifenc.quantize(rgba, 256);
-        // Whole hundredths for each frame, such that the sum stays right: frame i ends at round(100 (i + 1) / fps).
-        const delay = Math.max(2, Math.round(100 * (count + 1) / fps) - Math.round(100 * count / fps));
-        encoder.writeFrame(gifenc.applyPalette(rgba, palette), width, height, {
-          palette,
-          delay: 10 * delay,
-          repeat: 0,
-        });
-        // What is encoded goes to the file; the encoder keeps its state and starts over with an empty buffer.
-        file.write(encoder.bytesView());
-        encoder.stream.reset();
-      }
+      for (let f = 0; f < part.frames; f++, count++) file.write(encoder.add(sliceFrames(part, f, f + 1)));
     }
     if (count === 0) throw new RangeError("gif: expected at least one frame, found none");
-    encoder.finish();
-    file.write(encoder.bytesView());
+    file.write(encoder.finish());
   });
-}
-
-function withAlpha(rgb: Uint8Array): Uint8Array {
-  const rgba = new Uint8Array(rgb.length / 3 * 4);
-  for (let i = 0, j = 0; i < rgb.length; i += 3, j += 4) {
-    rgba[j] = rgb[i];
-    rgba[j + 1] = rgb[i + 1];
-    rgba[j + 2] = rgb[i + 2];
-    rgba[j + 3] = 255;
-  }
-  return rgba;
 }

@@ -3,6 +3,7 @@
  *
  * @module
  */
+export { type FrameScore, meanScore, scoreFrames } from "./frames.ts";
 export { type MeanError, meanError, pairedDifference } from "./paired.ts";
 export {
   loadPerceptual,

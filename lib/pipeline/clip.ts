@@ -4,6 +4,8 @@
  * @module
  */
 import { ACTION_FILE, namedActions, readActionFile } from "../data/actions.ts";
+import { framesBundle, framesText } from "../display/frames.ts";
+import { showing } from "../display/showing.ts";
 import { frameArray } from "../io/frame_array.ts";
 import { type Fit, fitFrames, type Frames, makeFrames, sliceFrames } from "../io/frames.ts";
 import { openTensorFile } from "../io/open.ts";
@@ -12,7 +14,7 @@ import { isThere } from "../io/paths.ts";
 import { worldClip } from "../data/world/world.ts";
 import { ChoiceError } from "./choice.ts";
 
-/** Frames of a clip with what was recorded beside them. */
+/** Frames of a clip with what was recorded beside them. A notebook shows those of {@linkcode readClip} at their own rate. */
 export interface Clip {
   /** The file, the folder, or `world:N`. */
   readonly path: string;
@@ -94,6 +96,20 @@ const SIDE = 64;
  * ```
  */
 export async function readClip(path: string, options: ClipOptions = {}): Promise<Clip> {
+  return showing(await readAny(path, options), ({ path, frames, actions, fps }) => {
+    const beside = [
+      actions && `${actions.length} actions`,
+      fps && `${Number(fps.toFixed(2))} frames per second`,
+    ];
+    return framesBundle(
+      frames,
+      fps,
+      [`${path}: ${framesText(frames)}`, ...beside.filter(Boolean)].join(", "),
+    );
+  });
+}
+
+async function readAny(path: string, options: ClipOptions): Promise<Clip> {
   if (isWorld(path)) return readWorldClip(path, options);
   if (TENSOR_ENDING.test(path)) return readTensorClip(path, options);
   const { side = SIDE, start = 0, every = 1, fromFps: fps, fit = "crop", frames: most = Infinity } = options;
@@ -101,7 +117,7 @@ export async function readClip(path: string, options: ClipOptions = {}): Promise
   if (fps !== undefined && every !== 1) {
     throw new ChoiceError("{fromFps} and {every} both choose frames: give one of them");
   }
-  const select = options.last ? { last: most } : { count: most },
+  const select = most === Infinity ? {} : options.last ? { last: most } : { count: most },
     rate = fps !== undefined ? { fps } : { every };
   const frames = await collectFrames(readFrames(path, { start, size, fit, ...rate, ...select }));
   const folder = (await Deno.stat(path)).isDirectory;

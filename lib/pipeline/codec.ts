@@ -9,6 +9,9 @@
 import type { Device } from "../../kernels/device.ts";
 import { decode, encode } from "../dcae/autoencoder.ts";
 import { type DcaeConfig, downsampling } from "../dcae/config.ts";
+import { framesBundle } from "../display/frames.ts";
+import { showing } from "../display/showing.ts";
+import { latentsBundle } from "../display/values.ts";
 import { type Frames, makeFrames, sliceFrames } from "../io/frames.ts";
 import { fromPlanes, toPlanes } from "../io/planes.ts";
 import type { Params } from "../params.ts";
@@ -16,7 +19,7 @@ import { disposeAll, scope, sizeOf, Tensor } from "../tensor.ts";
 import { timed, unwatched, type Watch } from "./watch.ts";
 import type { Part } from "./weights.ts";
 
-/** Scaled latents of a clip. */
+/** Scaled latents of a clip. A notebook shows those of the functions here by frame and channel. */
 export interface Latents {
   /** `[F, C, H, W]`. */
   readonly values: Float32Array;
@@ -35,6 +38,9 @@ export interface Decoded {
   /** `[F, H, W, 3]` in [0, 1], before rounding. */
   readonly values: Float32Array;
 }
+
+/** Latents that show themselves in a notebook. */
+export const makeLatents = (latents: Latents): Latents => showing(latents, latentsBundle);
 
 /** Frames of a size that the autoencoder takes at once. */
 export function framesPerBatch(height: number, width: number): number {
@@ -132,13 +138,13 @@ export async function encodeFrames(
 ): Promise<Latents> {
   const size = latentSize(vae.config, frames), each = size.channels * size.height * size.width;
   const values = new Float32Array(frames.frames * each);
-  if (frames.frames === 0) return { values, ...size };
+  if (frames.frames === 0) return makeLatents({ values, ...size });
   let done = 0;
   for await (const part of encodeStream(device, vae, batchesOf(frames), frames.frames, watch)) {
     values.set(part.values, done);
     done += part.values.length;
   }
-  return { values, ...size };
+  return makeLatents({ values, ...size });
 }
 
 /**
@@ -190,14 +196,15 @@ export async function decodeFrames(
   const r = downsampling(vae.config), { channels, height, width } = latents;
   const count = latents.values.length / (channels * height * width), each = height * r * width * r * 3;
   const frames = makeFrames(count, height * r, width * r), values = new Float32Array(count * each);
-  if (count === 0) return { frames, values };
+  const decoded = showing({ frames, values }, (d) => framesBundle(d.frames));
+  if (count === 0) return decoded;
   let done = 0;
   for await (const batch of decodeStream(device, vae, latents, watch)) {
     frames.data.set(batch.frames.data, done * each);
     values.set(batch.values, done * each);
     done += batch.frames.frames;
   }
-  return { frames, values };
+  return decoded;
 }
 
 /** Decodes latents batch by batch. */

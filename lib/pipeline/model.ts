@@ -5,14 +5,18 @@
  */
 import type { Device, DeviceName } from "../../kernels/device.ts";
 import { openDevice } from "../../kernels/open.ts";
-import type { FarConfig } from "../far/config.ts";
+import { framesBundle, framesText } from "../display/frames.ts";
+import { type MediaBundle, showing } from "../display/showing.ts";
+import { tableBundle, type TableRow } from "../display/tables.ts";
+import { type FarConfig, farShapes } from "../far/config.ts";
 import { type Frames, sliceFrames } from "../io/frames.ts";
-import { type FrameScore, scoreFrames } from "../metrics/frames.ts";
+import { sideBySide } from "../io/sheet.ts";
+import { type FrameScore, meanScore, scoreFrames } from "../metrics/frames.ts";
 import { disposeAll } from "../tensor.ts";
 import { BUNDLED, type Card, FIRST_BUNDLED } from "./bundled.ts";
 import { ChoiceError } from "./choice.ts";
 import { checkActions, type Clip, readActions, readClip } from "./clip.ts";
-import { decodeFrames, encodeFrames, type Latents } from "./codec.ts";
+import { type Decoded, decodeFrames, encodeFrames, type Latents, makeLatents } from "./codec.ts";
 import { labelNumber } from "./labels.ts";
 import { type Autoencoder, chooseDcae, chooseFar, type ModelChoice } from "./models.ts";
 import { Rollout, type RolloutOptions } from "./rollout.ts";
@@ -42,7 +46,7 @@ export interface PredictOptions {
   readonly label?: number | string;
 }
 
-/** What a model predicted. */
+/** What a model predicted. A notebook shows it beside the truth. */
 export interface Prediction {
   /** Index in the clip of the first predicted frame. */
   readonly first: number;
@@ -106,10 +110,46 @@ export class Model implements Disposable {
     const conditions = this.#conditions(whole, context + predict, options);
     using walk = rollout(this, given, { predict, steps, guidance, seed, ...conditions });
     for await (const _ of walk);
-    const latents = { ...given, values: walk.made }, { frames, values } = await decodeClip(this, latents);
+    const latents = makeLatents({ ...given, values: walk.made }),
+      { frames, values } = await decodeClip(this, latents);
     const truth = sliceFrames(whole.frames, context, context + predict),
-      scores = scoreFrames(values, truth, context);
-    return { first: context, frames, values, latents, truth, scores };
+      scores = showing(
+        scoreFrames(values, truth, context),
+        (s) => tableBundle(s as readonly unknown[] as TableRow[]),
+      );
+    return showing({ first: context, frames, values, latents, truth, scores }, predictionBundle);
+  }
+
+  /**
+   * The same weights under another configuration, such as another window of short-term frames; nothing is loaded again.
+   *
+   * @param change What differs.
+   * @returns A model on the same device, which stays open until this model is disposed of.
+   * @throws {RangeError} If the weights do not have the shapes of such a model.
+   *
+   * @example
+   * ```ts
+   * import { loadModel } from "./model.ts";
+   * using model = await loadModel({ device: "cpu" });
+   * console.assert(model.with({ window: 8 }).far.config.window === 8 && model.far.config.window === 16);
+   * ```
+   */
+  with(change: Partial<FarConfig>): Model {
+    const config = { ...this.far.config, ...change },
+      shapes = farShapes(config),
+      own = this.far.weights.shapes;
+    const names = [...new Set([...Object.keys(own), ...Object.keys(shapes)])];
+    const other = names.find((name) => own[name]?.join() !== shapes[name]?.join());
+    if (other !== undefined) {
+      const text = (shape?: readonly number[]) => shape === undefined ? "nothing" : `[${shape.join(", ")}]`;
+      throw new RangeError(
+        `with: the changed model needs ${other} of ${text(shapes[other])}, found ${
+          text(own[other])
+        } in the weights of ` +
+          `${this.far.name}: such a change needs training`,
+      );
+    }
+    return new Model(this.device, { ...this.far, config }, this.vae, false);
   }
 
   #conditions(
@@ -136,6 +176,19 @@ export class Model implements Disposable {
   [Symbol.dispose](): void {
     if (this.#ownsDevice) this.device.close();
   }
+}
+
+/** What shows a prediction: the truth and the predicted frames side by side, and their mean scores. */
+function predictionBundle({ first, frames, truth, scores }: Prediction): MediaBundle {
+  const mean = meanScore(scores),
+    score = (name: string, value: number | null | undefined) =>
+      value === null || value === undefined ? "" : `, mean ${name} ${value.toFixed(2)}`;
+  const text = `${framesText(frames)} predicted after ${first} of context${score("PSNR", mean?.psnr)}${
+    score("SSIM", mean?.ssim)
+  }`;
+  const clips = [{ label: "truth", frames: truth }, { label: "prediction", frames, predictedFrom: 0 }];
+  const there = clips.filter((clip) => clip.frames.frames > 0);
+  return framesBundle(there.length === 0 ? frames : sideBySide(there), undefined, text);
 }
 
 /**
@@ -188,7 +241,7 @@ export function encodeClip(model: Pick<Model, "device" | "vae">, clip: Clip | Fr
 export function decodeClip(
   model: Pick<Model, "device" | "vae">,
   latents: Latents,
-): Promise<{ readonly frames: Frames; readonly values: Float32Array }> {
+): Promise<Decoded> {
   return decodeFrames(model.device, model.vae, latents);
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Device } from "../../kernels/device.ts";
+import type { CacheLevels } from "../display/tables.ts";
 import type { FarConfig } from "../far/config.ts";
 import { type SampledFrame, type SampleOptions, Sampler } from "../far/sample.ts";
 import type { Params } from "../params.ts";
@@ -102,6 +103,11 @@ export class Rollout implements Disposable {
   /** Whether all frames have been predicted. */
   get isDone(): boolean {
     return this.#sampler.frame === this.#sampler.frames;
+  }
+
+  /** Levels of the key-value cache with the newest frame in it; null without a cache. */
+  get levels(): CacheLevels | null {
+    return this.#sampler.levels;
   }
 
   /** Everything predicted so far, `[B, frames, C, H, W]`. */

@@ -29,6 +29,7 @@ export interface Chart {
   readonly x: string;
   /** What y measures, with its unit. */
   readonly y: string;
+  /** Told apart by colour, in this order. */
   readonly curves: readonly Curve[];
   /** A horizontal line at this y. */
   readonly rule?: number;
@@ -163,6 +164,9 @@ export function chartSvg(chart: Chart): string {
   return svg.replace(/<\/svg>$/, `${cursor}</svg>`);
 }
 
+/** A chart as a picture of its own, with its title and the names of its curves in it: SVG. */
+export const chartPicture = (chart: Chart): string => draw(chart, { colours: COLOURS, alone: true });
+
 /**
  * Curves over training steps as an SVG file, with a logarithmic value axis where they span more than a factor of ten. Values
  * that are not finite are left out.
@@ -171,5 +175,5 @@ export function chartSvg(chart: Chart): string {
  * @param curves The lines.
  */
 export function curvesSvg(title: string, curves: readonly Curve[]): string {
-  return `${draw({ title, x: "step", y: "loss", curves }, { colours: COLOURS, alone: true })}\n`;
+  return `${chartPicture({ title, x: "step", y: "loss", curves })}\n`;
 }
