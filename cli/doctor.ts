@@ -6,7 +6,7 @@
 import { checkKernel, generator, toleranceOf } from "../kernels/check.ts";
 import { KERNELS } from "../kernels/all.ts";
 import type { Device } from "../kernels/device.ts";
-import { findAdapter } from "../kernels/open.ts";
+import { findAdapter, openDevice } from "../kernels/open.ts";
 import { linear } from "../kernels/linear.ts";
 import { findFfmpeg } from "../lib/io/ffmpeg.ts";
 import { toggle, verb } from "./args.ts";
@@ -84,6 +84,16 @@ export async function linearRate(
   return linear.flops({ M, N, K }) / median / 1e9;
 }
 
+/** The rate of WebAssembly beside that of a BLAS, with as many threads. */
+async function wasmRate(threads: number): Promise<number> {
+  const { device } = await openDevice({ device: "cpu", threads, blas: "off" });
+  try {
+    return await linearRate(device);
+  } finally {
+    device.close();
+  }
+}
+
 /** Where ffmpeg is, or why not. */
 async function ffmpegHere(): Promise<{ path?: string; version?: string; error?: string }> {
   try {
@@ -113,7 +123,7 @@ export const doctor = verb({
   summary: "Say which device is used and why, check every kernel on it, find ffmpeg",
   about:
     "Prints the adapter, the device that was chosen and why, its limits and features, a check of every kernel " +
-    "against its double-precision reference, the rate of the linear kernel, and where ffmpeg was found. " +
+    "against its double-precision reference, the rate of the linear kernel (with a BLAS, beside WebAssembly), and where ffmpeg was found. " +
     "Exit code 1 when a kernel is wrong.",
   flags: { ...deviceFlags, json: toggle("print everything as one JSON object") },
   examples: [
@@ -127,6 +137,8 @@ export const doctor = verb({
       const { info } = device;
       const kernels = await checkKernels(device);
       const gflops = await linearRate(device);
+      const withBlas = info.blas !== undefined && !info.blas.startsWith("off");
+      const wasm = withBlas ? await wasmRate(info.threads) : undefined;
       const ffmpeg = await ffmpegHere();
       const memory = availableMemory();
       const failed = kernels.filter((k) => k.worst === null);
@@ -139,7 +151,7 @@ export const doctor = verb({
             device: info,
             memory,
             kernels,
-            linear: { ...MEASURED, gflops },
+            linear: { ...MEASURED, gflops, wasm },
             ffmpeg,
           },
           null,
@@ -155,6 +167,7 @@ export const doctor = verb({
       );
       row("device", info.description);
       row("chosen", reason);
+      if (info.blas !== undefined) row("blas", info.blas);
       row("memory", memory === undefined ? "unknown" : `${bytes(memory)} available`);
       row(
         "ffmpeg",
@@ -171,7 +184,12 @@ export const doctor = verb({
           : [k.worst!.toExponential(1), k.bound.toExponential(0), `${k.cases} cases`, "ok"]),
       ]));
       const { M, N, K } = MEASURED;
-      row("linear", `${gflops.toFixed(1)} GFLOP/s at ${M} x ${N} x ${K}, f32, median of 7`);
+      row(
+        "linear",
+        `${gflops.toFixed(1)} GFLOP/s at ${M} x ${N} x ${K}, f32, median of 7${
+          wasm === undefined ? "" : `; WebAssembly ${wasm.toFixed(1)}`
+        }`,
+      );
       if (failed.length > 0) {
         throw new Error(`doctor: ${failed.length} of ${kernels.length} kernels are wrong on ${info.name}`);
       }

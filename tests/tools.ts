@@ -4,10 +4,11 @@
  *
  * @module
  */
+import { loadBlas, usualPlaces } from "../kernels/cpu/blas.ts";
 import { findChromium } from "./browser.ts";
 
-/** A program; `chromium` may be Chrome. */
-export type Tool = "ffmpeg" | "script" | "git" | "bash" | "sleep" | "mount" | "chromium";
+/** A program, `chromium` may be Chrome; or a library, `blas`. */
+export type Tool = "blas" | "ffmpeg" | "script" | "git" | "bash" | "sleep" | "mount" | "chromium";
 
 /** Whether tests run whose tools are missing. */
 const REQUIRED = Deno.env.get("FAR_REQUIRE_TOOLS") === "1";
@@ -20,7 +21,17 @@ const starts = (program: string) =>
     await new Deno.Command(program, { args: ["--version"], stdout: "null", stderr: "null" }).output()
   );
 
+/** The BLAS that `--blas auto` looks at first, or undefined. */
+export const BLAS: string | undefined = usualPlaces().find((path) => {
+  try {
+    return loadBlas(path, new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }));
+  } catch {
+    return false;
+  }
+});
+
 const THERE: Readonly<Record<Tool, boolean>> = {
+  blas: BLAS !== undefined,
   ffmpeg: await starts("ffmpeg"),
   script: await starts("script"),
   git: await starts("git"),
