@@ -84,8 +84,8 @@ export async function linearRate(
   return linear.flops({ M, N, K }) / median / 1e9;
 }
 
-/** The rate of WebAssembly beside that of a BLAS, with as many threads. */
-async function wasmRate(threads: number): Promise<number> {
+/** The rate that the cpu device has without a BLAS, with as many threads. */
+async function rateWithoutBlas(threads: number): Promise<number> {
   const { device } = await openDevice({ device: "cpu", threads, blas: "off" });
   try {
     return await linearRate(device);
@@ -123,7 +123,7 @@ export const doctor = verb({
   summary: "Say which device is used and why, check every kernel on it, find ffmpeg",
   about:
     "Prints the adapter, the device that was chosen and why, its limits and features, a check of every kernel " +
-    "against its double-precision reference, the rate of the linear kernel (with a BLAS, beside WebAssembly), and where ffmpeg was found. " +
+    "against its double-precision reference, the rate of the linear kernel (where there is a BLAS, with and without it), and where ffmpeg was found. " +
     "Exit code 1 when a kernel is wrong.",
   flags: { ...deviceFlags, json: toggle("print everything as one JSON object") },
   examples: [
@@ -138,7 +138,7 @@ export const doctor = verb({
       const kernels = await checkKernels(device);
       const gflops = await linearRate(device);
       const withBlas = info.blas !== undefined && !info.blas.startsWith("off");
-      const wasm = withBlas ? await wasmRate(info.threads) : undefined;
+      const withoutBlas = withBlas ? await rateWithoutBlas(info.threads) : undefined;
       const ffmpeg = await ffmpegHere();
       const memory = availableMemory();
       const failed = kernels.filter((k) => k.worst === null);
@@ -151,7 +151,7 @@ export const doctor = verb({
             device: info,
             memory,
             kernels,
-            linear: { ...MEASURED, gflops, wasm },
+            linear: { ...MEASURED, gflops, withoutBlas },
             ffmpeg,
           },
           null,
@@ -187,7 +187,7 @@ export const doctor = verb({
       row(
         "linear",
         `${gflops.toFixed(1)} GFLOP/s at ${M} x ${N} x ${K}, f32, median of 7${
-          wasm === undefined ? "" : `; WebAssembly ${wasm.toFixed(1)}`
+          withoutBlas === undefined ? "" : `; ${withoutBlas.toFixed(1)} without the BLAS`
         }`,
       );
       if (failed.length > 0) {
