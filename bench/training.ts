@@ -37,7 +37,7 @@ const objective = {
   conditionDropout: 0,
 } as const;
 
-function inputFor(model: FarConfig, frames: number): LossInput {
+export function inputFor(model: FarConfig, frames: number): LossInput {
   const shape: TrainBatch["shape"] = [1, frames, 32, 8, 8];
   const batch = {
     latents: normal(streamOf(1, "latents"), frames * 32 * 64),
@@ -48,7 +48,7 @@ function inputFor(model: FarConfig, frames: number): LossInput {
 }
 
 /** A training step with everything that belongs to it. */
-class Step {
+export class Step {
   readonly params: Params;
   readonly #grads: Params;
   readonly #optimizer: AdamW;

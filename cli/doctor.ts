@@ -6,7 +6,7 @@
 import { checkKernel, generator, toleranceOf } from "../kernels/check.ts";
 import { KERNELS } from "../kernels/all.ts";
 import type { Device } from "../kernels/device.ts";
-import { findAdapter } from "../kernels/open.ts";
+import { findAdapter, openDevice } from "../kernels/open.ts";
 import { linear } from "../kernels/linear.ts";
 import { findFfmpeg } from "../lib/io/ffmpeg.ts";
 import { toggle, verb } from "./args.ts";
@@ -85,6 +85,16 @@ export async function linearRate(
   return linear.flops({ M, N, K }) / median / 1e9;
 }
 
+/** The rate that the cpu device has without a BLAS, with as many threads. */
+async function rateWithoutBlas(threads: number): Promise<number> {
+  const { device } = await openDevice({ device: "cpu", threads, blas: "off" });
+  try {
+    return await linearRate(device);
+  } finally {
+    device.close();
+  }
+}
+
 /** Where ffmpeg is, or why not. */
 async function ffmpegHere(): Promise<{ path?: string; version?: string; error?: string }> {
   try {
@@ -114,7 +124,7 @@ export const doctor = verb({
   summary: "Say which device is used and why, check every kernel on it, find ffmpeg",
   about:
     "Prints the adapter, the device that was chosen and why, its limits and features, a check of every kernel " +
-    "against its double-precision reference, the rate of the linear kernel, and where ffmpeg was found. " +
+    "against its double-precision reference, the rate of the linear kernel (where there is a BLAS, with and without it), and where ffmpeg was found. " +
     "Exit code 1 when a kernel is wrong.",
   flags: { ...deviceFlags, json: toggle("print everything as one JSON object") },
   examples: [
@@ -128,6 +138,8 @@ export const doctor = verb({
       const { info } = device;
       const kernels = await checkKernels(device);
       const gflops = await linearRate(device);
+      const withBlas = info.blas !== undefined && !info.blas.startsWith("off");
+      const withoutBlas = withBlas ? await rateWithoutBlas(info.threads) : undefined;
       const ffmpeg = await ffmpegHere();
       const memory = availableMemory();
       const failed = kernels.filter((k) => k.worst === null);
@@ -140,7 +152,7 @@ export const doctor = verb({
             device: info,
             memory,
             kernels,
-            linear: { ...MEASURED, gflops },
+            linear: { ...MEASURED, gflops, withoutBlas },
             ffmpeg,
           },
           null,
@@ -156,6 +168,7 @@ export const doctor = verb({
       );
       row("device", info.description);
       row("chosen", reason);
+      if (info.blas !== undefined) row("blas", info.blas);
       row("memory", memory === undefined ? "unknown" : `${bytes(memory)} available`);
       row(
         "ffmpeg",
@@ -172,7 +185,12 @@ export const doctor = verb({
           : [k.worst!.toExponential(1), k.bound.toExponential(0), `${k.cases} cases`, "ok"]),
       ]));
       const { M, N, K } = MEASURED;
-      row("linear", `${gflops.toFixed(1)} GFLOP/s at ${M} x ${N} x ${K}, f32, median of 7`);
+      row(
+        "linear",
+        `${gflops.toFixed(1)} GFLOP/s at ${M} x ${N} x ${K}, f32, median of 7${
+          withoutBlas === undefined ? "" : `; ${withoutBlas.toFixed(1)} without the BLAS`
+        }`,
+      );
       if (failed.length > 0) {
         throw new Error(`doctor: ${failed.length} of ${kernels.length} kernels are wrong on ${info.name}`);
       }

@@ -5,7 +5,7 @@
  */
 import type { DeviceName } from "../kernels/device.ts";
 import { openDevice, type Opened } from "../kernels/open.ts";
-import { choice, integer, toggle, UsageError } from "./args.ts";
+import { choice, integer, text, toggle, UsageError } from "./args.ts";
 import { environment } from "../lib/io/environment.ts";
 
 const DEVICES = ["auto", "webgpu", "cpu"] as const;
@@ -17,6 +17,11 @@ export const deviceFlags = {
     presentation: true,
   }),
   threads: integer("threads of the cpu device (default: all cores)", { min: 1, max: 64, presentation: true }),
+  // The library that computes is named by the device, so it is part of a run's fingerprint like the device.
+  blas: text(
+    "auto, off or the path of a library that computes the products of the cpu device; needs -P=blas (also FAR_BLAS)",
+    { presentation: true },
+  ),
 };
 
 /** How to show progress. */
@@ -36,10 +41,10 @@ export const restartFlag = {
  * Opens the device that the flags or FAR_DEVICE name.
  *
  * @throws {UsageError} If FAR_DEVICE is no device.
- * @throws {Error} If the device is not there.
+ * @throws {Error} If the device is not there, or a library that was named cannot be used.
  */
 export async function openChosen(
-  flags: { readonly device?: DeviceName | "auto"; readonly threads?: number },
+  flags: { readonly device?: DeviceName | "auto"; readonly threads?: number; readonly blas?: string },
 ): Promise<Opened> {
   const named = environment("FAR_DEVICE");
   let device = flags.device;
@@ -51,7 +56,8 @@ export async function openChosen(
     }
     device = named as DeviceName | "auto";
   }
-  const opened = await quietly(() => openDevice({ device, threads: flags.threads }));
+  const blas = flags.blas ?? (environment("FAR_BLAS") || "auto");
+  const opened = await quietly(() => openDevice({ device, threads: flags.threads, blas }));
   const how = flags.device === undefined && device !== undefined && device !== "auto";
   return how ? { ...opened, reason: `${device}: named by FAR_DEVICE` } : opened;
 }

@@ -109,6 +109,7 @@ export function overview(verbs: readonly Verb[], paint: Paint = plain): string {
 /** Environment variables that far.ts reads, with what they do. Everything else is ignored. */
 export const ENVIRONMENT: Readonly<Record<string, string>> = {
   FAR_DEVICE: "webgpu, cpu or auto, where --device is not given",
+  FAR_BLAS: "auto, off or the path of a library, where --blas is not given",
   FAR_FFMPEG: "path of an ffmpeg binary, or none: video is then read in-process",
   FFMPEG_BIN: "the same, where FAR_FFMPEG is not set",
   FAR_OFFLINE: "1 forbids downloads",

@@ -7,6 +7,7 @@
 // a left row of the product with V.
 
 import { Attention } from "./arguments";
+import { blas, sgemm } from "./cpu/blas.wasm";
 import { TILE_ROWS, tile } from "./cpu/gemm.wasm";
 import { exp2, madd } from "./cpu/simd.wasm";
 
@@ -127,6 +128,42 @@ function packValues(v: usize, step: usize, hd: i32, count: i32, weights: usize, 
   }
 }
 
+/** `count` rows of one head, times `factor`, one after the other; rows up to `padded` are zero. */
+function scaleRows(
+  from: usize, rowBytes: usize, hd: i32, count: i32, padded: i32, factor: f32, to: usize,
+): void {
+  for (let i = 0; i < padded; i++) {
+    for (let d: usize = 0; d < <usize>hd << 2; d += 4) {
+      store<f32>(to + d, i < count ? load<f32>(from + d) * factor : <f32>0.0);
+    }
+    from += rowBytes;
+    to += <usize>hd << 2;
+  }
+}
+
+/** Rows of V as `[count, width]`, zeros for those that nobody sees: 0 times NaN would be NaN. */
+function copyValues(
+  v: usize, step: usize, hd: i32, count: i32, weights: usize, rowBytes: usize, to: usize,
+): void {
+  const head = <usize>hd << 2, width = (head + 31) & ~31;
+  for (let k = 0; k < count; k++) {
+    if (anySees(weights + <usize>k * ROW, rowBytes)) memory.copy(to, v, head);
+    else memory.fill(to, 0, head);
+    v += step;
+    to += width;
+  }
+}
+
+/** out[r] *= decay[r], `count` rows of `bytes` bytes. */
+function decayRows(out: usize, bytes: usize, count: i32, decay: usize): void {
+  for (; count > 0; count--) {
+    const d = v128.load_splat<f32>(decay);
+    for (let i: usize = 0; i < bytes; i += 16) v128.store(out + i, f32x4.mul(v128.load(out + i), d));
+    out += bytes;
+    decay += 4;
+  }
+}
+
 /** out[r] = out[r] * decay[r] + tile[r], 6 rows of 8 columns, `stride` bytes apart in `out`. */
 @inline
 function merge(out: usize, stride: usize, decay: usize, tile: usize): void {
@@ -155,9 +192,10 @@ export function attention(args: Attention, task: i32, scratch: usize): void {
   const values = scores + SCORE_BYTES;
   const out = values + (<usize>(KEYS * width) << 2);
 
-  // Queries, scaled so that scores are exponents of 2, as panels [hd, 8].
+  // Queries, scaled so that scores are exponents of 2, as panels [hd, 8]; rows for a BLAS.
   const factor: f32 = scale * LOG2E;
-  for (let i = 0; i < lanes; i++) {
+  if (blas) scaleRows(q + <usize>q0 * rowBytes, rowBytes, hd, queries, lanes, factor, queryPanels);
+  else for (let i = 0; i < lanes; i++) {
     const from = q + <usize>(q0 + i) * rowBytes;
     let to = queryPanels + <usize>(i >> 3) * (<usize>hd << 5) + (<usize>(i & 7) << 2);
     for (let d = 0; d < hd; d++) {
@@ -216,7 +254,8 @@ export function attention(args: Attention, task: i32, scratch: usize): void {
       if (!near && !far) mixed = true;
     }
     const count = end - first;
-    for (let i = 0; i < count; i += TILE_ROWS) {
+    if (blas) sgemm(0, 1, count, lanes, hd, k + <usize>first * rowBytes, D, queryPanels, hd, 0.0, scores, QUERIES);
+    else for (let i = 0; i < count; i += TILE_ROWS) {
       for (let r = i; r < i + TILE_ROWS; r++) {
         store<u32>(scratch + (<usize>r << 2), <u32>(k + <usize>min(first + r, end - 1) * rowBytes), KEY_ROWS);
       }
@@ -228,6 +267,17 @@ export function attention(args: Attention, task: i32, scratch: usize): void {
     for (let j = 0; j < lanes; j += 16) {
       const at = <usize>j << 2;
       soften(scores + at, first, end, scratch + at, mixed, keyFrames, slope);
+    }
+    if (blas) {
+      let rows = v + <usize>first * rowBytes, step = D;
+      if (mixed) {
+        copyValues(rows, rowBytes, hd, count, scores, <usize>lanes << 2, values);
+        rows = values;
+        step = width;
+      }
+      decayRows(out, outBytes, queries, scratch + DECAY);
+      sgemm(1, 0, queries, hd, count, scores, QUERIES, rows, step, 1.0, out, width);
+      continue;
     }
     packValues(v + <usize>first * rowBytes, rowBytes, hd, count, mixed ? scores : 0, <usize>lanes << 2, values);
     for (let i = 0; i < queries; i += TILE_ROWS) {

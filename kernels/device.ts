@@ -70,6 +70,8 @@ export interface DeviceInfo {
   readonly features: readonly string[];
   /** Threads that compute (1 on a GPU). */
   readonly threads: number;
+  /** Of the cpu device: the BLAS that computes its products, with its path, or why there is none. */
+  readonly blas?: string;
 }
 
 /** A compute device. Launches are synchronous for the caller: only `read` and `sync` wait. */

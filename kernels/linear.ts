@@ -5,7 +5,7 @@
  */
 import wgsl from "./linear.wgsl" with { type: "text" };
 import { activate, activations } from "./activation.ts";
-import { productScratch, productTasks } from "./cpu/blocks.ts";
+import { blasScratch, blasTasks, productScratch, productTasks } from "./cpu/blocks.ts";
 import type { Backward } from "./gradient.ts";
 import { indices } from "./inputs.ts";
 import { type Case, defineKernel, type HostBuffers, type Kernel, type Params, type Shaped } from "./spec.ts";
@@ -38,8 +38,8 @@ export const linear: Kernel = defineKernel({
     { views: { x: "vec4f", w: "vec4u" } },
   ),
   wasm: {
-    tasks: (p) => productTasks(p.M, p.N),
-    scratch: (p) => productScratch(p.K, 1),
+    tasks: (p, blas) => blas ? blasTasks(p.M, p.N) : productTasks(p.M, p.N),
+    scratch: (p, blas) => blas ? blasScratch(p.K, p.half) : productScratch(p.K, 1),
     packed: (p) => ({ w: [p.N, p.K, 1] }),
   },
   cases: linearCases(),
@@ -103,8 +103,8 @@ export const linearQkv: Kernel = defineKernel({
     { views: { x: "vec4f", wq: "vec4u", wk: "vec4u", wv: "vec4u" } },
   ),
   wasm: {
-    tasks: (p) => 3 * productTasks(p.M, p.N),
-    scratch: (p) => productScratch(p.K, 1),
+    tasks: (p, blas) => 3 * (blas ? blasTasks(p.M, p.N) : productTasks(p.M, p.N)),
+    scratch: (p, blas) => blas ? blasScratch(p.K, p.half) : productScratch(p.K, 1),
     packed: (p) => ({ wq: [p.N, p.K, 1], wk: [p.N, p.K, 1], wv: [p.N, p.K, 1] }),
   },
   cases: [qkvCase(5, 8, 6, 1), qkvCase(67, 64, 96, 0), qkvCase(20, 72, 64, 1, 1)],
@@ -195,8 +195,8 @@ export const linearGradInput: Kernel = defineKernel({
     { views: { dz: "vec4f", w: "u32" }, byRow: { right: true } },
   ),
   wasm: {
-    tasks: (p) => Math.ceil(p.M / 192) * Math.ceil(p.K / 48),
-    scratch: (p) => gradientScratch(192, p.N),
+    tasks: (p, blas) => blas ? blasTasks(p.M, p.K) : Math.ceil(p.M / 192) * Math.ceil(p.K / 48),
+    scratch: (p, blas) => blas ? blasScratch(p.N, p.half) : gradientScratch(192, p.N),
     packed: (p) => ({ w: [p.N, p.K, 1] }),
   },
   cases: linearGradInputCases(),

@@ -3,6 +3,7 @@
 // packs what its tiles read, so one task covers more than a forward task does.
 
 import { GroupedLinearGradInput, GroupedLinearGradWeight, LinearGradInput, LinearGradWeight } from "./arguments";
+import { blas, BLAS_COLUMNS, BLAS_ROWS, floatsOf, sgemm } from "./cpu/blas.wasm";
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
 import {
   LEFT_ROW, panelOfHalves, panelOfRows, panelPairOfHalves, panelPairOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS,
@@ -54,12 +55,20 @@ export function linearGradInput(args: LinearGradInput, task: i32, scratch: usize
   const M = args.M, N = args.N, K = args.K, Z = <usize>args.Z;
   const xRow = args.xRow, yRow = args.yRow, zCol = <usize>args.zCol;
   const add = args.accumulate != 0, half = args.half;
-  const columnBlocks = (K + INPUT_COLUMNS - 1) / INPUT_COLUMNS;
-  const m0 = task / columnBlocks * INPUT_ROWS, rows = min(INPUT_ROWS, M - m0);
-  const k0 = task % columnBlocks * INPUT_COLUMNS, k1 = min(K, k0 + INPUT_COLUMNS);
+  const blockRows = blas ? BLAS_ROWS : INPUT_ROWS, blockColumns = blas ? BLAS_COLUMNS : INPUT_COLUMNS;
+  const columnBlocks = (K + blockColumns - 1) / blockColumns;
+  const m0 = task / columnBlocks * blockRows, rows = min(blockRows, M - m0);
+  const k0 = task % columnBlocks * blockColumns, k1 = min(K, k0 + blockColumns);
   const dz = args.dz + ((<usize>(yRow + m0) * Z + zCol) << 2);
   const stride = <usize>K << 2;
   const dx = args.dx + <usize>(xRow + m0) * stride;
+  if (blas) {
+    const columns = k1 - k0;
+    const b = floatsOf(args.w + (<usize>k0 << (half ? 1 : 2)), half, K, N, columns, scratch);
+    const beta: f32 = add ? 1.0 : 0.0;
+    sgemm(0, 0, rows, columns, N, dz, <i32>Z, b, half ? columns : K, beta, dx + (<usize>k0 << 2), K);
+    return;
+  }
   const table = scratch, c = scratch + (INPUT_ROWS << 2), panel = c + TILE_BYTES;
   for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
     store<u32>(table + (<usize>r << 2), <u32>(dz + <usize>min(r, rows - 1) * (Z << 2)));
@@ -82,6 +91,35 @@ export function linearGradInput(args: LinearGradInput, task: i32, scratch: usize
   }
 }
 
+/** to += the sum of `count` rows of `width` floats, `stride` bytes apart, TOKENS rows at a time. */
+function addRows(from: usize, stride: usize, count: i32, width: i32, to: usize): void {
+  let n = 0;
+  for (; n + 4 <= width; n += 4) {
+    let at = from + (<usize>n << 2);
+    const sums = to + (<usize>n << 2);
+    for (let m = 0; m < count; m += TOKENS) {
+      let s = f32x4.splat(0.0);
+      for (let left = min(TOKENS, count - m); left > 0; left--) {
+        s = f32x4.add(s, v128.load(at));
+        at += stride;
+      }
+      v128.store(sums, f32x4.add(v128.load(sums), s));
+    }
+  }
+  for (; n < width; n++) {
+    let at = from + (<usize>n << 2);
+    const sum = to + (<usize>n << 2);
+    for (let m = 0; m < count; m += TOKENS) {
+      let s: f32 = 0.0;
+      for (let left = min(TOKENS, count - m); left > 0; left--) {
+        s += load<f32>(at);
+        at += stride;
+      }
+      store<f32>(sum, load<f32>(sum) + s);
+    }
+  }
+}
+
 export function linearGradWeight(args: LinearGradWeight, task: i32, scratch: usize): void {
   const M = args.M, N = args.N, K = args.K, Z = <usize>args.Z;
   const xRow = args.xRow, yRow = args.yRow, zCol = <usize>args.zCol;
@@ -91,6 +129,12 @@ export function linearGradWeight(args: LinearGradWeight, task: i32, scratch: usi
   const k0 = task % columnBlocks * WEIGHT_COLUMNS, k1 = min(K, k0 + WEIGHT_COLUMNS);
   const stride = <usize>K << 2;
   const dw = args.dw + <usize>n0 * stride;
+  if (blas) {
+    const dz = args.dz + ((<usize>yRow * Z + zCol + n0) << 2), x = args.x + <usize>xRow * stride;
+    sgemm(1, 0, rows, k1 - k0, M, dz, <i32>Z, x + (<usize>k0 << 2), K, 1.0, dw + (<usize>k0 << 2), K);
+    if (hasBias && k0 == 0) addRows(dz, Z << 2, M, rows, args.db + (<usize>n0 << 2));
+    return;
+  }
   const table = scratch, c = scratch + (WEIGHT_ROWS << 2), panel = c + TILE_BYTES;
   const left = panel + 2 * PANEL_BYTES;
   for (let m = 0; m < M; m += TOKENS) {

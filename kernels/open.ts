@@ -11,6 +11,11 @@ export interface OpenOptions {
   readonly device?: DeviceName | "auto";
   /** Threads of the cpu device, the calling one included. Default: the number of logical cores. */
   readonly threads?: number;
+  /**
+   * A BLAS of the system for the products of the cpu device: `off` (default), `auto` for the first that is found, may be
+   * called without asking and is faster than WebAssembly, or the path of one. Bits differ between settings.
+   */
+  readonly blas?: string;
 }
 
 /** A device together with the reason for which it was chosen. */
@@ -63,7 +68,7 @@ export async function findAdapter(): Promise<AdapterDescription | null> {
 
 async function openCpu(options: OpenOptions): Promise<Device> {
   const { openCpuDevice } = await import(new URL("./cpu/device.ts", import.meta.url).href);
-  return await openCpuDevice({ threads: options.threads });
+  return await openCpuDevice({ threads: options.threads, blas: options.blas });
 }
 
 async function openWebGpu(): Promise<Device> {

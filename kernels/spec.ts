@@ -70,10 +70,10 @@ export interface WgslSide {
 
 /** How a kernel runs on the WebAssembly device: the exported function of the kernel's name. */
 export interface WasmSide {
-  /** Number of independent tasks. It depends on the shapes only, never on the number of threads. */
-  readonly tasks: (p: Params) => number;
+  /** Number of independent tasks. It depends on the shapes, and on whether products go through a BLAS; never on threads. */
+  readonly tasks: (p: Params, blas: boolean) => number;
   /** Bytes of private scratch memory that one thread needs. */
-  readonly scratch?: (p: Params) => number;
+  readonly scratch?: (p: Params, blas: boolean) => number;
   /** Weights that may come packed, by input name: rows, channels and taps of the layout that the kernel expects. */
   readonly packed?: (p: Params) => Readonly<Record<string, readonly [number, number, number]>>;
 }

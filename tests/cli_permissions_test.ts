@@ -20,11 +20,14 @@ const listOf = (value: Value | undefined): string[] =>
     : value.allow ?? [];
 
 Deno.test("every verb has a permission set of its own name", () => {
-  assertEquals(Object.keys(sets).filter((n) => n !== "default").sort(), VERBS.map((v) => v.name).sort());
+  assertEquals(
+    Object.keys(sets).filter((n) => n !== "default" && n !== "blas").sort(),
+    VERBS.map((v) => v.name).sort(),
+  );
 });
 
 Deno.test("the default permission set covers every verb but the network, which weights alone has", () => {
-  const { default: all, ...others } = sets;
+  const { default: all, blas: _, ...others } = sets;
   for (const kind of new Set(Object.values(others).flatMap(Object.keys))) {
     const wanted = new Set(Object.values(others).flatMap((set) => listOf(set[kind])));
     if (kind === "net") {
@@ -33,6 +36,12 @@ Deno.test("the default permission set covers every verb but the network, which w
     } else assertEquals(new Set(listOf(all[kind])), wanted, kind);
   }
   for (const name of ["info", "doctor", "completion"]) assertEquals(others[name].write, undefined, name);
+});
+
+Deno.test("the set for a BLAS is the default one and calls of libraries, which no other set allows", () => {
+  const { default: all, blas, ...verbs } = sets;
+  assertEquals(blas, { ...all, ffi: true });
+  for (const [name, set] of Object.entries({ all, ...verbs })) assertEquals(set.ffi, undefined, name);
 });
 
 Deno.test("permission sets allow the variables that help lists, and ignore the rest", () => {

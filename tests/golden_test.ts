@@ -7,6 +7,7 @@ import { openSafetensors } from "../lib/io/safetensors.ts";
 import { Differences, type GoldenCase } from "./golden_case.ts";
 import { RUNNERS } from "./golden_runners.ts";
 import { DEVICES, sharedDevice } from "./helpers.ts";
+import { needs } from "./tools.ts";
 import { openReferenceDevice } from "./reference_device.ts";
 
 const root = Deno.env.get("FAR_GOLDEN") ?? new URL("./golden", import.meta.url).pathname;
@@ -19,6 +20,9 @@ function openCase(name: string): GoldenCase {
   const io = isFile(`${folder}/io.safetensors`) ? openSafetensors(`${folder}/io.safetensors`) : null;
   return { name, folder, config, io };
 }
+
+/** The devices under test, and the cpu device with a BLAS of the system. */
+const SETTINGS = DEVICES.includes("cpu") ? [...DEVICES, "blas" as const] : DEVICES;
 
 const names = [...Deno.readDirSync(root)].filter((e) => e.isDirectory).map((e) => e.name).sort();
 
@@ -37,11 +41,12 @@ for (const name of names) {
     continue;
   }
   const runs = runners.flatMap((runner) =>
-    (runner.device ? DEVICES : ["host" as const]).map((deviceName) => ({ runner, deviceName }))
+    (runner.device ? SETTINGS : ["host" as const]).map((deviceName) => ({ runner, deviceName }))
   );
   for (const { runner, deviceName } of runs) {
+    const label = `golden ${name}: ${runner.kind} (${deviceName})`;
     Deno.test({
-      name: `golden ${name}: ${runner.kind} (${deviceName})`,
+      ...needs(deviceName === "blas" ? ["blas"] : [], label),
       sanitizeOps: false,
       sanitizeResources: false,
       fn: async () => {

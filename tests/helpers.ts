@@ -7,6 +7,7 @@ import type { Device, DeviceName } from "../kernels/device.ts";
 import { buffersOf, generator, type KernelCase } from "../kernels/check.ts";
 import { openDevice } from "../kernels/open.ts";
 import { holdsHalves, shapeOf } from "../kernels/spec.ts";
+import { needs } from "./tools.ts";
 export { checkKernel, generator, type KernelCase, toleranceOf } from "../kernels/check.ts";
 
 /** Devices named in FAR_DEVICES (comma-separated); without it all that are there, except WebGPU over software GL. */
@@ -34,12 +35,18 @@ function overGl({ info }: GPUAdapter): boolean {
   return info.isFallbackAdapter && info.subgroupMinSize === 4 && info.subgroupMaxSize === 128;
 }
 
-const opened = new Map<DeviceName, Promise<Device>>();
+/** A device, or the cpu device with a BLAS of the system. */
+type Setting = DeviceName | "blas";
+
+const opened = new Map<Setting, Promise<Device>>();
 
 /** The shared device of that name; opened once per test process. */
-export function sharedDevice(name: DeviceName): Promise<Device> {
+export function sharedDevice(name: Setting): Promise<Device> {
   let device = opened.get(name);
-  if (!device) opened.set(name, device = openDevice({ device: name }).then((o) => o.device));
+  if (!device) {
+    const options = name === "blas" ? { device: "cpu", blas: "auto" } as const : { device: name };
+    opened.set(name, device = openDevice(options).then((o) => o.device));
+  }
   return device;
 }
 
@@ -55,6 +62,19 @@ export function testOnDevices(name: string, body: (device: Device) => Promise<vo
       fn: async () => await body(await sharedDevice(deviceName)),
     });
   }
+}
+
+/** testOnDevices, and on the cpu device with a BLAS where this machine has one. */
+export function testOnEverySetting(name: string, body: (device: Device) => Promise<void> | void): void {
+  testOnDevices(name, body);
+  const test = needs(["blas"], `${name} (cpu with a BLAS)`);
+  Deno.test({
+    ...test,
+    ignore: test.ignore || !DEVICES.includes("cpu"),
+    sanitizeOps: false,
+    sanitizeResources: false,
+    fn: async () => await body(await sharedDevice("blas")),
+  });
 }
 
 /** The bytes of every output of a case; `pack` lays out the weights that the kernel takes packed. */

@@ -3,7 +3,7 @@ import { KERNELS } from "../kernels/all.ts";
 import { MAX_BUFFERS } from "../kernels/spec.ts";
 import { requireBuffers } from "../kernels/webgpu/adapter.ts";
 import { openReferenceDevice } from "./reference_device.ts";
-import { checkKernel, testOnDevices } from "./helpers.ts";
+import { checkKernel, testOnEverySetting } from "./helpers.ts";
 import { CASES } from "../kernels/cases.ts";
 
 Deno.test("every kernel has at least two cases", () => {
@@ -43,7 +43,7 @@ Deno.test("every kernel case runs on the reference device", async () => {
 });
 
 for (const kernel of KERNELS) {
-  testOnDevices(
+  testOnEverySetting(
     `${kernel.name} equals its double-precision reference and gives the same bits twice`,
     async (device) => {
       let worst = 0;

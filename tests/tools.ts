@@ -4,11 +4,13 @@
  *
  * @module
  */
+import { loadBlas, usualPlaces } from "../kernels/cpu/blas.ts";
 import { isFile } from "../lib/io/paths.ts";
 import { findChromium } from "./browser.ts";
 
-/** A program; `chromium` may be Chrome, `jupyter` is nbconvert. */
+/** A program; `chromium` may be Chrome, `jupyter` is nbconvert; or a library, `blas`. */
 export type Tool =
+  | "blas"
   | "ffmpeg"
   | "script"
   | "git"
@@ -34,7 +36,17 @@ const starts = (program: string) =>
 const onPath = (program: string) =>
   (Deno.env.get("PATH") ?? "").split(":").some((folder) => isFile(`${folder}/${program}`));
 
+/** The BLAS that `--blas auto` looks at first, or undefined. */
+export const BLAS: string | undefined = usualPlaces().find((path) => {
+  try {
+    return loadBlas(path, new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }));
+  } catch {
+    return false;
+  }
+});
+
 const THERE: Readonly<Record<Tool, boolean>> = {
+  blas: BLAS !== undefined,
   ffmpeg: await starts("ffmpeg"),
   script: await starts("script"),
   git: await starts("git"),

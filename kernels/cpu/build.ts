@@ -54,7 +54,11 @@ ${families().map((name) => `  ...kernelsOf(${name}),`).join("\n")}
 
 /** Compiles the kernels. `classes` is the module that they import as `./arguments`. */
 async function compile(classes: string, relaxed: boolean): Promise<Uint8Array> {
-  const entries = [...filesThatEnd(".wasm.ts").map((name) => `${name}.wasm.ts`), "cpu/pack.wasm.ts"];
+  const entries = [
+    ...filesThatEnd(".wasm.ts").map((name) => `${name}.wasm.ts`),
+    "cpu/pack.wasm.ts",
+    "cpu/blas.wasm.ts",
+  ];
   let binary: Uint8Array | null = null;
   let messages = "";
   const { error } = await asc.main(

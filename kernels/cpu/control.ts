@@ -9,6 +9,8 @@
  * @module
  */
 
+import type { Sgemm } from "./blas.ts";
+
 /** Word indices; the counters that threads fight for have a cache line each. */
 export const CONTROL = {
   TICKETS: 32,
@@ -45,6 +47,8 @@ export interface WorkerStart {
   readonly memory: WebAssembly.Memory;
   /** Index of this thread; the calling one is 0. */
   readonly thread: number;
+  /** The BLAS that the thread loads, or null. */
+  readonly blas: string | null;
 }
 
 /** A kernel: arguments, task, scratch. */
@@ -60,7 +64,17 @@ export function functionsOf(exports: WebAssembly.Exports): [string, KernelFuncti
 /** `Atomics.pause` where the runtime has it: tells the processor that a loop only waits. */
 export const pause: () => void = (Atomics as { pause?: () => void }).pause ?? (() => {});
 
-/** Instantiates the kernels on a shared memory. */
-export function instantiate(module: WebAssembly.Module, memory: WebAssembly.Memory): WebAssembly.Exports {
-  return new WebAssembly.Instance(module, { env: { memory } }).exports;
+/** Instantiates the kernels on a shared memory; with `sgemm`, their products go through it. */
+export function instantiate(
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory,
+  sgemm: Sgemm | null,
+): WebAssembly.Exports {
+  const { exports } = new WebAssembly.Instance(module, { env: { memory, sgemm: sgemm ?? missing } });
+  if (sgemm) (exports.useBlas as (on: number) => void)(1);
+  return exports;
+}
+
+function missing(): never {
+  throw new Error("a kernel called a BLAS, and none was loaded");
 }

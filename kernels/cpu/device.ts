@@ -3,7 +3,9 @@
  *
  * Results do not depend on the number of threads: a launch is split into tasks by its shapes alone, and each task writes
  * what no other task writes. Of linear, convolution, norm and elementwise kernels a row's result does not depend on the
- * rows beside it, and of attention a query's result depends on its own ranges only.
+ * rows beside it, and of attention a query's result depends on its own ranges only. Where a BLAS computes the products of
+ * linear layers and attention, the first still holds; of those two a row may differ in its last bits with the rows beside
+ * it, as a library chooses its loops by the number of rows.
  *
  * @module
  */
@@ -25,6 +27,7 @@ import {
   pause,
   type WorkerStart,
 } from "./control.ts";
+import { type BlasChoice, chooseBlas } from "./choose_blas.ts";
 import { type Binding, bindingOf, type Work, workOf } from "./work.ts";
 
 /** How to open the cpu device. */
@@ -38,6 +41,8 @@ export interface CpuOptions {
   readonly simd?: "relaxed" | "plain" | "auto";
   /** Limit of the memory in bytes, default and at most 4 GiB. */
   readonly maxBytes?: number;
+  /** As in `OpenOptions` (kernels/open.ts): `off` (default), `auto`, or the path of a library. */
+  readonly blas?: string;
 }
 
 const PAGE = 65536;
@@ -88,10 +93,11 @@ export async function openCpuDevice(options: CpuOptions = {}): Promise<Device> {
     : new Uint8Array(await (await fetch(url)).arrayBuffer());
   const module = new WebAssembly.Module(bytes);
   const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
+  const choice = chooseBlas(options.blas ?? "off", module, memory);
   const workers: Worker[] = [];
   const starting: Promise<void>[] = [];
   for (let thread = 1; thread < threads; thread++) {
-    const workerData: WorkerStart = { module, memory, thread };
+    const workerData: WorkerStart = { module, memory, thread, blas: choice.blas?.path ?? null };
     const worker = new Worker(new URL("./worker.ts", import.meta.url), { workerData });
     workers.push(worker);
     starting.push(
@@ -104,7 +110,7 @@ export async function openCpuDevice(options: CpuOptions = {}): Promise<Device> {
   await Promise.all(starting);
   // A process that forgets close() still ends.
   for (const worker of workers) worker.unref();
-  return new CpuDevice(module, memory, pages, workers, relaxed);
+  return new CpuDevice(module, memory, pages, workers, relaxed, choice);
 }
 
 class CpuDevice implements Device {
@@ -122,6 +128,8 @@ class CpuDevice implements Device {
   readonly #limit: number;
   readonly #workers: Worker[];
   readonly #threads: number;
+  /** Whether linear layers and attention go through a BLAS. */
+  readonly #blas: boolean;
   readonly #exports: WebAssembly.Exports;
   readonly #functions: [string, KernelFunction][];
   readonly #allocator: Allocator;
@@ -139,12 +147,14 @@ class CpuDevice implements Device {
     pages: number,
     workers: Worker[],
     relaxed: boolean,
+    { blas, report }: BlasChoice,
   ) {
     this.#memory = memory;
     this.#limit = pages * PAGE;
     this.#workers = workers;
     this.#threads = workers.length + 1;
-    this.#exports = instantiate(module, memory);
+    this.#blas = blas !== null;
+    this.#exports = instantiate(module, memory, blas?.sgemm ?? null);
     this.#functions = functionsOf(this.#exports);
     this.#control = new Int32Array(memory.buffer, 0, ARGS / 4);
     this.#words = new Int32Array(memory.buffer, ARGS, ARGS_WORDS);
@@ -159,7 +169,10 @@ class CpuDevice implements Device {
     const plural = this.#threads === 1 ? "thread" : "threads";
     this.info = {
       name: "cpu",
-      description: `cpu, ${this.#threads} ${plural}, ${relaxed ? "relaxed" : "plain"} SIMD`,
+      description: `cpu, ${this.#threads} ${plural}, ${relaxed ? "relaxed" : "plain"} SIMD${
+        blas ? `, ${blas.name}` : ""
+      }`,
+      blas: report,
       software: false,
       limits: { maxBytes: this.#limit },
       features: relaxed ? ["simd128", "relaxed-simd", "threads"] : ["simd128", "threads"],
@@ -266,7 +279,7 @@ class CpuDevice implements Device {
     if (this.#closed) throw new Error(`${kernel.name}: the cpu device is closed`);
     const binding = this.#binding(kernel);
     let work = binding.work.get(params);
-    if (!work) binding.work.set(params, work = workOf(kernel, binding, params, this.#threads));
+    if (!work) binding.work.set(params, work = workOf(kernel, binding, params, this.#threads, this.#blas));
     const { tasks, scratch } = work;
     if (scratch > this.#scratchStride) this.#needScratch(scratch);
     this.#pass(work, launch);
@@ -367,6 +380,7 @@ class CpuDevice implements Device {
     }
     if (dtype === "i32") throw new RangeError(`pack: a ${kind} weight has dtype i32, expected f32 or f16`);
     const [rows, length, kh = 1, kw = 1] = shape;
+    if (this.#blas && kind === "linear") return; // a BLAS reads rows as they are
     const packing = { rows, length, taps: kh * kw, half: dtype === "f16" };
     const bytes = rows * length * packing.taps * (packing.half ? 2 : 4);
     if (bytes > s.bytes) {

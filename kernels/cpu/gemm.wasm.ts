@@ -150,8 +150,8 @@ export function setOutput(
   outGateStride = gateStride;
 }
 
-/** Bias, activation, gate, residual and store of a tile `c` (rows of 32 bytes) at row m0, column n0. */
-function epilogue(c: usize, m0: i32, rows: i32, n0: i32, columns: i32): void {
+/** Bias, activation, gate, residual and store of a tile `c` (rows of `step` bytes) at row m0, column n0. */
+export function epilogue(c: usize, step: usize, m0: i32, rows: i32, n0: i32, columns: i32): void {
   const whole = columns & ~3;
   for (let r = 0; r < rows; r++) {
     const m = m0 + r;
@@ -177,7 +177,7 @@ function epilogue(c: usize, m0: i32, rows: i32, n0: i32, columns: i32): void {
       if (residual) v += load<f32>(residual + at);
       store<f32>(y + at, v);
     }
-    c += 32;
+    c += step;
   }
 }
 
@@ -197,7 +197,7 @@ export function product(
     let addresses = table;
     for (let r = 0; r < rows; r += TILE_ROWS) {
       tile(addresses, taps, length, 4, panel, c, 32);
-      epilogue(c, m0 + r, min(TILE_ROWS, rows - r), n, columns);
+      epilogue(c, 32, m0 + r, min(TILE_ROWS, rows - r), n, columns);
       addresses += <usize>(taps * 24);
     }
   }

@@ -3,7 +3,7 @@
 
 import { TILE_ROWS } from "./gemm.wasm";
 import { PANEL } from "./pack.wasm";
-import { halves, lanes } from "./simd.wasm";
+import { halfAt, halves, lanes } from "./simd.wasm";
 
 /** Bytes of one step of a panel and of a register tile. */
 export const STEP: usize = <usize>PANEL << 2;
@@ -57,6 +57,20 @@ function widen(from: usize, to: usize): void {
   const eight = v128.load(from);
   v128.store(to, halves(i32x4.extend_low_i16x8_s(eight)));
   v128.store(to, halves(i32x4.extend_high_i16x8_s(eight)), 16);
+}
+
+/** A row of `count` halves as floats. */
+export function widenRow(from: usize, count: i32, to: usize): void {
+  for (; count >= 8; count -= 8) {
+    widen(from, to);
+    from += 16;
+    to += 32;
+  }
+  for (; count > 0; count--) {
+    store<f32>(to, halfAt(from));
+    from += 2;
+    to += 4;
+  }
 }
 
 /** Eight columns of `count` rows of halves, `stride` bytes apart, as a panel of floats. */

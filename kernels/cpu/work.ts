@@ -54,7 +54,13 @@ export function bindingOf(kernel: Kernel, functions: readonly [string, KernelFun
  *
  * @throws {RangeError} If a scalar or flag is missing.
  */
-export function workOf(kernel: Kernel, binding: Binding, params: Params, threads: number): Work {
+export function workOf(
+  kernel: Kernel,
+  binding: Binding,
+  params: Params,
+  threads: number,
+  blas: boolean,
+): Work {
   const words = new Int32Array(binding.words.length), floats = new Float32Array(words.buffer);
   binding.words.forEach(({ name, type }, i) => {
     const value = params[name];
@@ -62,10 +68,10 @@ export function workOf(kernel: Kernel, binding: Binding, params: Params, threads
     if (type === "f32") floats[i] = value;
     else words[i] = value;
   });
-  const { wasm } = kernel, tasks = wasm.tasks(params), flops = kernel.flops(params);
+  const { wasm } = kernel, tasks = wasm.tasks(params, blas), flops = kernel.flops(params);
   return {
     tasks,
-    scratch: wasm.scratch?.(params) ?? 0,
+    scratch: wasm.scratch?.(params, blas) ?? 0,
     alone: threads === 1 || tasks === 1 || (flops > 0 ? flops < ALONE_FLOPS : tasks < 3),
     words,
     packed: wasm.packed?.(params) ?? {},

@@ -4,6 +4,7 @@
  * @module
  */
 import { parentPort, workerData } from "node:worker_threads";
+import { loadBlas } from "./blas.ts";
 import {
   ARGS,
   CONTROL,
@@ -18,8 +19,9 @@ import {
 /** Looks at the ticket counter this many times before going to sleep, so that back-to-back launches find it awake. */
 const SPIN = 4000;
 
-const { module, memory, thread } = workerData as WorkerStart;
-const functions = functionsOf(instantiate(module, memory)).map(([, f]) => f);
+const { module, memory, thread, blas } = workerData as WorkerStart;
+const sgemm = blas === null ? null : loadBlas(blas, memory).sgemm;
+const functions = functionsOf(instantiate(module, memory, sgemm)).map(([, f]) => f);
 // The first page stays where it is when the memory grows.
 const control = new Int32Array(memory.buffer, 0, ARGS / 4);
 const text = new Uint16Array(memory.buffer, ERROR_TEXT, ERROR_UNITS + 2);

@@ -1,0 +1,124 @@
+/**
+ * The cpu device with a BLAS of the system and without, in turns: a cached denoising step of FAR-B-Long, a training step of
+ * FAR-B on 16 frames, prediction with the bundled model and a training step of its transformer.
+ *
+ *     deno run -A bench/blas.ts [--only denoise,train,predict,train-world] [--rounds 9] [--library PATH] [--save]
+ *
+ * One thread, and process seconds, which other work on the machine disturbs less than the clock. The ratio is the median of
+ * the rounds' own ratios.
+ *
+ * @module
+ */
+import process from "node:process";
+import type { Device } from "../kernels/device.ts";
+import { openDevice } from "../kernels/open.ts";
+import { farConfig, farShapes } from "../lib/far/config.ts";
+import { sliceFrames } from "../lib/io/frames.ts";
+import { randomParams } from "../lib/params.ts";
+import { encodeClip, loadModel, rollout } from "../lib/pipeline/model.ts";
+import { normal, streamOf } from "../lib/random.ts";
+import { prepareBatch } from "../lib/train/objective.ts";
+import { readClip } from "../lib/pipeline/clip.ts";
+import { config as farLong, ours } from "./denoise.ts";
+import { environment, option } from "./environment.ts";
+import { median, saveResults } from "./peer_process.ts";
+import { inputFor, Step } from "./training.ts";
+
+/** A piece of work on a device; the function that is returned does it once. */
+type Work = (device: Device) => Promise<() => Promise<unknown>>;
+
+const processSeconds = () => {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1e6;
+};
+
+async function trainingStep(
+  device: Device,
+  model: ReturnType<typeof farConfig>,
+  input: ReturnType<typeof inputFor>,
+) {
+  const step = await Step.make(device, model);
+  return () => step.run(input, false);
+}
+
+const WORK: Readonly<Record<string, Work>> = {
+  denoise: (device) => {
+    const step = ours(device, randomParams(device, farShapes(farLong), 0));
+    return Promise.resolve(() => step.seconds());
+  },
+  train: (device) => {
+    const model = farConfig("FAR_B");
+    return trainingStep(device, model, inputFor(model, 16));
+  },
+  predict: async (device) => {
+    const model = await loadModel({ model: "world", device });
+    const clip = await readClip("world:0", { frames: 160 }), actions = clip.actions;
+    const given = await encodeClip(model, sliceFrames(clip.frames, 0, 144));
+    return async () => {
+      using walk = rollout(model, given, { predict: 16, steps: 10, seed: 0, actions });
+      for await (const _ of walk);
+    };
+  },
+  "train-world": (device) => {
+    const sizes = {
+      num_layers: 6,
+      num_attention_heads: 4,
+      attention_head_dim: 32,
+      axes_dims_rope: [8, 12, 12],
+    };
+    const model = farConfig("FAR_Long", {
+      ...sizes,
+      condition_cfg: { type: "action", num_action_classes: 3 },
+    });
+    const shape = [4, 300, 32, 4, 4] as const, count = shape.reduce((n, s) => n * s, 1);
+    const batch = { latents: normal(streamOf(1, "latents"), count), shape, actions: new Int32Array(4 * 300) };
+    const objective = {
+      cleanContextRatio: 0.2,
+      weighting: "logit_normal",
+      trainingType: "long_context",
+      conditionDropout: 0,
+    } as const;
+    return trainingStep(device, model, prepareBatch({ model, seed: 0, objective }, batch, 0));
+  },
+};
+
+if (import.meta.main) {
+  const rounds = Number(option("rounds") ?? 9), library = option("library") ?? "auto";
+  const only = option("only")?.split(",") ?? Object.keys(WORK), load = Deno.loadavg();
+  const results = [];
+  for (const name of only) {
+    const devices = await Promise.all(
+      ["off", library].map(async (blas) => (await openDevice({ device: "cpu", threads: 1, blas })).device),
+    );
+    const runs: (() => Promise<unknown>)[] = [];
+    for (const device of devices) runs.push(await WORK[name](device));
+    const seconds: number[][] = [[], []];
+    for (let round = -1; round < rounds; round++) {
+      for (const [i, run] of runs.entries()) {
+        const from = processSeconds();
+        await run();
+        if (round >= 0) seconds[i].push(processSeconds() - from);
+      }
+    }
+    const ratio = median(seconds[0].map((s, i) => s / seconds[1][i]));
+    const [off, blas] = seconds.map(median);
+    console.log(name, { off, blas, ratio }, devices[1].info.blas);
+    results.push({
+      name,
+      rounds,
+      seconds: { off, blas },
+      times_faster: ratio,
+      all: seconds,
+      device: devices[1].info,
+    });
+    devices.forEach((device) => device.close());
+  }
+  if (Deno.args.includes("--save")) {
+    await saveResults("blas", {
+      what: import.meta.filename,
+      ...await environment(),
+      load_average: load,
+      results,
+    });
+  }
+}
