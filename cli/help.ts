@@ -19,6 +19,7 @@ export const EXIT_CODES: Readonly<Record<number, string>> = {
   0: "done",
   1: "failed: a file, a device or the work itself; one line says why",
   2: "usage: an unknown verb or flag, or a value that it does not take",
+  129: "ended with its terminal (SIGHUP); what was finished is kept",
   130: "interrupted by Ctrl-C (SIGINT); what was finished is kept",
   143: "ended by SIGTERM; what was finished is kept",
 };

@@ -6,6 +6,8 @@ import { barLine, Progress } from "../cli/progress.ts";
 import { readOptions } from "../lib/train/options.ts";
 import { bytes, duration } from "../lib/units.ts";
 import { oneLine } from "../cli/report.ts";
+import { isFile } from "../lib/io/paths.ts";
+import { denoArguments, STEPS, trainWorld } from "../experiments/train_world.ts";
 import { toolTest } from "./tools.ts";
 
 const sample = verb({
@@ -95,31 +97,101 @@ Deno.test("help lists every flag with range and default, every example and every
   for (const code of Object.keys(EXIT_CODES)) assert(help.includes(`  ${code} `), code);
 });
 
-Deno.test("every task's commands parse, their permission sets are there, and their option files take what --set says", () => {
-  const text = Deno.readTextFileSync(new URL("../deno.json", import.meta.url));
-  const { tasks, permissions } = JSON.parse(text) as {
-    tasks: Record<string, { command: string }>;
-    permissions: Record<string, unknown>;
-  };
-  let seen = 0;
-  for (const [task, { command }] of Object.entries(tasks)) {
+const manifest = JSON.parse(Deno.readTextFileSync(new URL("../deno.json", import.meta.url))) as {
+  tasks: Record<string, { command: string }>;
+  permissions: Record<string, unknown>;
+};
+
+/** Parses `deno run -P=SET far.ts VERB ...` by the verb's declaration; its option file must take what --set says. */
+function checkCommand(who: string, set: string | undefined, [name, ...args]: readonly string[]): void {
+  assert(set !== undefined && set in manifest.permissions, `${who}: no permission set ${set}`);
+  const parsed = parseCall(VERBS.find((v) => v.name === name)!, args);
+  if (parsed === "help") throw new Error(`${who}: asks for help`);
+  const { config, set: sets } = parsed.flags as { config?: string; set?: string[] };
+  if (config !== undefined) readOptions(new URL(`../${config}`, import.meta.url).pathname, sets);
+}
+
+Deno.test("every task's commands parse, and their permission sets, tasks and programs exist", () => {
+  let verbs = 0;
+  for (const [task, { command }] of Object.entries(manifest.tasks)) {
     for (const line of command.split(" && ")) {
       const [, set, words] = /^deno run (?:-P=(\S+) )?far\.ts (.*)$/.exec(line) ?? [];
-      const [name, ...args] = words?.split(" ") ?? [];
-      if (name === undefined) {
-        const other = /^deno task (\S+)$/.exec(line)?.[1];
-        assert(other === undefined || other in tasks, `${task}: there is no task ${other}`);
+      if (words !== undefined) {
+        checkCommand(task, set, words.split(" "));
+        verbs++;
         continue;
       }
-      seen++;
-      assert(set in permissions, `${task}: no permission set ${set}`);
-      const parsed = parseCall(VERBS.find((v) => v.name === name)!, args);
-      if (parsed === "help") throw new Error(`${task}: asks for help`);
-      const { config, set: sets } = parsed.flags as { config?: string; set?: string[] };
-      if (config !== undefined) readOptions(new URL(`../${config}`, import.meta.url).pathname, sets);
+      const other = /^deno task (\S+)/.exec(line)?.[1], program = /^deno run .*?(\S+\.ts)\b/.exec(line)?.[1];
+      assert(other === undefined || other in manifest.tasks, `${task}: there is no task ${other}`);
+      assert(
+        program === undefined || isFile(new URL(`../${program}`, import.meta.url)),
+        `${task}: ${program}`,
+      );
     }
   }
-  assert(seen > 10, `${seen} commands`);
+  assert(verbs >= 4, `${verbs} commands of far.ts`);
+});
+
+Deno.test("train:world: each command parses, and reads what the repository has or an earlier command writes", () => {
+  const written = new Set<string>(), own = /^out\/world\/[\w./-]+$/;
+  for (const step of STEPS) {
+    const [run, set, program, ...words] = denoArguments(step);
+    assertEquals([run, program], ["run", "far.ts"]);
+    checkCommand("train:world", set.slice("-P=".length), words);
+    const to = words.findIndex((w) => w === "--to" || w === "--out");
+    const target = to < 0 ? words[3] : words[to + 1]; // weights convert FROM TO
+    for (const [i, word] of words.entries()) {
+      const path = word.replace(/^[\w.]+=/, "");
+      if (i === to + 1 && to >= 0 || word === target && to < 0) continue;
+      if (own.test(path)) {
+        assert([...written].some((w) => w === path || w.startsWith(`${path}/`)), `${step.does}: ${path}`);
+      } else if (path.startsWith("models/")) {
+        assert(isFile(new URL(`../${path}`, import.meta.url)), `${step.does}: ${path}`);
+      }
+    }
+    assert(step.writes === target || step.writes.startsWith(`${target}/`), `${step.does}: ${step.writes}`);
+    written.add(step.writes);
+    const total = words.find((w) => w.startsWith("train.total_iter="))?.split("=")[1];
+    if (total) assert(step.writes.includes(`step-${total.padStart(8, "0")}/`), `${step.does}: ${total}`);
+  }
+  for (const [file, steps] of [["far", "14000"], ["dcae", "5000"]]) {
+    const yml = Deno.readTextFileSync(new URL(`../models/world/${file}.yml`, import.meta.url));
+    assertEquals(/total_iter: (\d+)/.exec(yml)?.[1], steps);
+    assert(STEPS.some(({ writes }) => writes.includes(`${steps}/ema`)));
+  }
+});
+
+Deno.test("train:world: skips what is done, stops where a command fails, and continues there", async () => {
+  const files = new Set<string>(), ran: string[] = [];
+  let fails = -1;
+  const effects = {
+    exists: (path: string) => files.has(path),
+    run: (args: readonly string[]) => {
+      if (ran.length === fails) return Promise.resolve(130);
+      ran.push(args.join(" "));
+      files.add(STEPS.find((step) => denoArguments(step).join(" ") === args.join(" "))!.writes);
+      return Promise.resolve(0);
+    },
+    say: () => {},
+  };
+  const all = STEPS.map((step) => denoArguments(step).join(" "));
+  assertEquals(await trainWorld(effects, true), 0);
+  assertEquals(ran, []); // --dry-run
+  fails = 4;
+  assertEquals(await trainWorld(effects, false), 130);
+  assertEquals(ran, all.slice(0, 4));
+  fails = -1;
+  assertEquals(await trainWorld(effects, false), 0);
+  assertEquals(ran, all);
+  assertEquals(await trainWorld(effects, false), 0);
+  assertEquals(ran, all); // nothing is left to do
+  // A file that is gone takes everything after it with it.
+  files.delete(STEPS[3].writes);
+  assertEquals(await trainWorld(effects, false), 0);
+  assertEquals(ran.slice(all.length), all.slice(3));
+  // A command that ends well and writes nothing is an error.
+  files.clear();
+  assertEquals(await trainWorld({ ...effects, run: () => Promise.resolve(0) }, false), 1);
 });
 
 Deno.test("every verb's examples parse by its own declaration", () => {

@@ -32,42 +32,71 @@ function read(url: URL): Module {
 
 const modules = new Map([...walk(root)].map(read).map((m) => [m.path, m]));
 
-/** Rank of each layer; an import may point to the same rank or a lower one. */
-const LAYERS: Readonly<Record<string, number>> = {
-  "far.ts": 5,
-  cli: 4,
-  experiments: 3,
-  "mod.ts": 2.5,
-  "lib/pipeline": 2.4,
-  lib: 2,
-  kernels: 1,
-  // data: cards of the bundled models, and the version
-  models: 0,
-  "deno.json": 0,
-};
+/** One place of the drawing in docs/architecture.md. */
+interface Layer {
+  /** Its row, 0 at the bottom. */
+  readonly row: number;
+  /** The other one of its row, where an arrow joins the two. */
+  readonly joined?: string;
+}
+
+/** The layers as docs/architecture.md draws them: the first block of the page, one row a line, the top row first. */
+function drawnLayers(): ReadonlyMap<string, Layer> {
+  const page = Deno.readTextFileSync(new URL("docs/architecture.md", root));
+  const rows = /^```text\n([\s\S]*?)^```$/m.exec(page)![1].trimEnd().split("\n").reverse();
+  const layers = new Map<string, Layer>();
+  for (const [row, line] of rows.entries()) {
+    const names = line.match(/^(?:\S+ (?:<-> | )?)+ /)![0].trim().split(/\s+/);
+    const places = names.filter((name) => name !== "<->").map((name) => name.replace(/\/$/, ""));
+    const arrow = names.indexOf("<->") >= 0;
+    if (arrow) assertEquals(places.length, 2, `docs/architecture.md: an arrow joins two places: ${line}`);
+    for (const [i, name] of places.entries()) {
+      layers.set(name, { row, joined: arrow ? places[1 - i] : undefined });
+    }
+  }
+  return layers;
+}
+
+const LAYERS = drawnLayers();
 const ANYTHING = ["bench", "tests", "notebooks"];
 
-const layerOf = (path: string) => path.startsWith("lib/pipeline/") ? "lib/pipeline" : path.split("/")[0];
+/** The longest drawn place that a path is in, else its first part. */
+function layerOf(path: string): string {
+  const parts = path.split("/");
+  const folder = parts.slice(0, 2).join("/");
+  return parts.length > 2 && LAYERS.has(folder) ? folder : parts[0];
+}
+
 const resolve = (from: string, to: string) => new URL(to, new URL(from, root)).href.slice(root.href.length);
 
-Deno.test("every folder with modules is a layer that this test knows", () => {
+Deno.test("every module is in a place that docs/architecture.md draws, and every place has modules or data", () => {
   for (const path of modules.keys()) {
     const layer = layerOf(path);
-    assert(layer in LAYERS || ANYTHING.includes(layer), `${path}: name its layer in tests/layering_test.ts`);
+    assert(LAYERS.has(layer) || ANYTHING.includes(layer), `${path}: draw its folder in docs/architecture.md`);
+    const below = /^lib\/[^/]+\//.test(path);
+    assert(!below || layer !== "lib", `${path}: draw its folder in docs/architecture.md`);
   }
+  const there = new Set([...modules.keys(), "models/world/card.json", "deno.json"].map(layerOf));
+  assertEquals([...LAYERS.keys()].filter((layer) => !there.has(layer)), []);
 });
 
-Deno.test("imports point downwards only: far.ts, cli, experiments, lib/pipeline, the rest of lib, kernels", () => {
-  const upward: string[] = [];
+Deno.test("imports point downwards only, as docs/architecture.md draws them", () => {
+  const upward: string[] = [], used = new Set<string>();
   for (const { path, imports } of modules.values()) {
-    const rank = LAYERS[layerOf(path)];
-    if (rank === undefined) continue;
+    const from = layerOf(path), { row, joined } = LAYERS.get(from) ?? {};
+    if (row === undefined) continue;
     for (const to of imports.filter((i) => i.startsWith("."))) {
-      const target = resolve(path, to), targetRank = LAYERS[layerOf(target)];
-      if (!(targetRank <= rank)) upward.push(`${path} imports ${target}`);
+      const target = resolve(path, to), layer = layerOf(target), below = LAYERS.get(layer)?.row ?? Infinity;
+      if (layer !== from) used.add(`${from} ${layer}`);
+      if (layer !== from && layer !== joined && below >= row) upward.push(`${path} imports ${target}`);
     }
   }
   assertEquals(upward, []);
+  // An arrow that no import needs, or needs in one direction alone, is none.
+  const idle = [...LAYERS].filter(([name, { joined }]) =>
+    joined !== undefined && !used.has(`${name} ${joined}`)
+  );
+  assertEquals(idle, []);
 });
 
 /** The video codec in WebAssembly, which computes nothing of ours: compiled once, started in a worker for each file. */
@@ -83,13 +112,16 @@ Deno.test("only kernels/ speaks to WebGPU objects or a WebAssembly instance", ()
   assertEquals(found, []);
 });
 
+/** Programs that deno.json starts as tasks and nothing imports. */
+const TASKS = ["kernels/cpu/build.ts", "kernels/show.ts", "experiments/train_world.ts"];
+
 Deno.test("only lib/io, lib/data, lib/pipeline and cli touch files, processes or the network", () => {
   const found: string[] = [];
   for (const { path, code, imports } of modules.values()) {
     if (ANYTHING.includes(layerOf(path)) || /^(far\.ts$|cli\/|lib\/(?:io|data|pipeline)\/)/.test(path)) {
       continue;
     }
-    if (path === "kernels/cpu/build.ts" || path === "kernels/show.ts") continue; // tasks of those who write kernels
+    if (TASKS.includes(path)) continue;
     // The BLAS of the system, called by the cpu device.
     const calls = path === "kernels/cpu/blas.ts" ? /^Deno\.(dlopen|permissions|build|[A-Z]\w+)$/ : null;
     const own = layerOf(path) === "kernels"; // its WebAssembly and its workers, by import.meta.url

@@ -10,8 +10,19 @@
  */
 import type { Kernel } from "../spec.ts";
 import { argumentsOf } from "./declare.ts";
-// deno-lint-ignore no-import-prefix -- used by this task alone, so it stays out of the import map
-import asc from "npm:assemblyscript@0.28.20/asc";
+
+/**
+ * The compiler, and binaryen with it (100 MB), which only this task needs. `deno task` downloads every package of deno.lock, and
+ * `deno check` adds every specifier that it can read, so this one is not a literal import and its lock file is build.lock.
+ */
+const ASSEMBLYSCRIPT = "npm:assemblyscript@0.28.20/asc";
+
+/** What is used of AssemblyScript's `asc` module. */
+interface Compiler {
+  main(args: readonly string[], host: Record<string, unknown>): Promise<{ readonly error: Error | null }>;
+}
+
+const asc: Compiler = (await import(ASSEMBLYSCRIPT)).default;
 
 const OPTIONS = [
   ...["-O3", "--noAssert", "--runtime", "stub", "--memoryBase", "1024", "--use", "abort="],
