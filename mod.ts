@@ -75,7 +75,7 @@ export {
   type TableRow,
 } from "./lib/display/tables.ts";
 export type { MediaBundle } from "./lib/display/showing.ts";
-export type { Chart, Curve, Point } from "./lib/report/plot.ts";
+export type { Chart, Curve, Point } from "./lib/display/plot.ts";
 
 // The model.
 export { type FarConfig, farConfig, farShapes } from "./lib/far/config.ts";

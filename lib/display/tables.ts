@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { html } from "../report/html.ts";
-import type { Chart, Point } from "../report/plot.ts";
+import { html } from "./html.ts";
+import type { Chart, Point } from "./plot.ts";
 import { counted, type MediaBundle, showing } from "./showing.ts";
 
 /** A row of a table: cells by the name of their column. */
@@ -107,7 +107,7 @@ export function curves(
 
 /** What shows a chart: SVG, and the ends of its curves in text. */
 async function curvesBundle(chart: Chart): Promise<MediaBundle> {
-  const { chartPicture } = await import("../report/plot.ts");
+  const { chartPicture } = await import("./plot.ts");
   const ends = chart.curves.map(({ name, points }) =>
     points.length === 0
       ? `${name}: no points`

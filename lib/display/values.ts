@@ -4,7 +4,7 @@
  * @module
  */
 import type { Mask } from "../ops.ts";
-import { html, raw } from "../report/html.ts";
+import { html, raw } from "./html.ts";
 import { rangeText } from "../tensor_text.ts";
 import { diverging, picture, pictureBundle, type Rgb } from "./pixels.ts";
 import type { MediaBundle } from "./showing.ts";

@@ -6,7 +6,7 @@
 import { type MeanError, meanError, pairedDifference } from "../metrics/paired.ts";
 import type { EvaluationReport, ScoreTable } from "../report/evaluation.ts";
 import type { Cell } from "../report/page.ts";
-import type { Curve } from "../report/plot.ts";
+import type { Curve } from "../display/plot.ts";
 import {
   DIGITS,
   type MemoryRow,

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { html } from "./html.ts";
+import { html } from "../display/html.ts";
 import { type Cell, type Head, page, sheetFigure, sortableTable } from "./page.ts";
-import type { Chart } from "./plot.ts";
+import type { Chart } from "../display/plot.ts";
 import { chartFigure, chartScrubber } from "./viewer.ts";
 
 /** A table that sorts. */

@@ -6,7 +6,7 @@
 import { createHash } from "node:crypto";
 import style from "./page.css" with { type: "text" };
 import script from "./page.js" with { type: "text" };
-import { type Html, html, type Part, pngUrl, raw, scriptJson } from "./html.ts";
+import { type Html, html, type Part, pngUrl, raw, scriptJson } from "../display/html.ts";
 import type { ChartData, Player } from "./viewer.ts";
 
 /** A row of a table of facts. */

@@ -3,9 +3,9 @@
  *
  * @module
  */
-import { html } from "./html.ts";
+import { html } from "../display/html.ts";
 import { type Head, page, sheetFigure } from "./page.ts";
-import type { Chart } from "./plot.ts";
+import type { Chart } from "../display/plot.ts";
 import { chartFigure, type Clips, clipViewer, MOST_TRACKS } from "./viewer.ts";
 
 /** Scores of one trajectory. */

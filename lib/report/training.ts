@@ -4,9 +4,9 @@
  * @module
  */
 import { spaced } from "../io/sheet.ts";
-import { html } from "./html.ts";
+import { html } from "../display/html.ts";
 import { type Head, page } from "./page.ts";
-import type { Chart } from "./plot.ts";
+import type { Chart } from "../display/plot.ts";
 import { chartFigure, chartScrubber, type Picture, pictureViewer } from "./viewer.ts";
 
 /** A line of a run's log: its step, the first one being 0, and numbers by name. */

@@ -4,8 +4,8 @@
  * @module
  */
 import { concatFrames, type Frames } from "../io/frames.ts";
-import { type Html, html, pngUrl, raw } from "./html.ts";
-import { type Chart, chartSvg, thinned } from "./plot.ts";
+import { type Html, html, pngUrl, raw } from "../display/html.ts";
+import { type Chart, chartSvg, thinned } from "../display/plot.ts";
 import { fitting, spritesOf, thinFrames } from "./sprites.ts";
 
 /** A clip beside others; all begin with the same context. */

@@ -212,7 +212,7 @@ export async function runLoop<T extends Trainee>(o: LoopOptions, training: Train
         });
       }
     }
-    const { curvesSvg } = await import("../report/plot.ts"); // loaded now: a run starts without it
+    const { curvesSvg } = await import("../display/plot.ts"); // loaded now: a run starts without it
     await writeAtomic(`${folder}/loss.svg`, curvesSvg(o.name, curvesOf(log)));
     const { step, updates } = trainer.state;
     return { step, finished: step >= o.steps, updates, checkpoint };
