@@ -9,12 +9,11 @@
 import { Attention } from "./arguments";
 import { blas, sgemm } from "./cpu/blas.wasm";
 import { TILE_ROWS, tile } from "./cpu/gemm.wasm";
+import { anySees, copySeenRows, scaleRows, SCORE_ROW as ROW } from "./cpu/heads.wasm";
 import { exp2, madd } from "./cpu/simd.wasm";
 
 const QUERIES: i32 = 64;
 const KEYS: i32 = 96;
-/** Bytes of a row of scores. */
-const ROW: usize = 256;
 const LOG2E: f32 = 1.44269504;
 /** Start of a running maximum: finite, so that differences are never NaN. */
 const LOWEST: f32 = -3.0e38;
@@ -93,15 +92,6 @@ function soften(
   v128.store(state + SUM, madd(v128.load(state + SUM, 48), d3, s3), 48);
 }
 
-/** Whether any query of the tile gives weight to the key with this row of weights. */
-@inline
-function anySees(row: usize, bytes: usize): bool {
-  for (let i: usize = 0; i < bytes; i += 16) {
-    if (v128.any_true(v128.load(row + i))) return true;
-  }
-  return false;
-}
-
 /**
  * Rows of V as panels `[hd / 8, count, 8]`. Rows that nobody sees (their weights, `rowBytes` a key, are all zero) may
  * hold anything and become zeros; `weights` is 0 where every query sees every key.
@@ -125,32 +115,6 @@ function packValues(v: usize, step: usize, hd: i32, count: i32, weights: usize, 
       out += panelBytes;
     }
     v += step;
-  }
-}
-
-/** `count` rows of one head, times `factor`, one after the other; rows up to `padded` are zero. */
-function scaleRows(
-  from: usize, rowBytes: usize, hd: i32, count: i32, padded: i32, factor: f32, to: usize,
-): void {
-  for (let i = 0; i < padded; i++) {
-    for (let d: usize = 0; d < <usize>hd << 2; d += 4) {
-      store<f32>(to + d, i < count ? load<f32>(from + d) * factor : <f32>0.0);
-    }
-    from += rowBytes;
-    to += <usize>hd << 2;
-  }
-}
-
-/** Rows of V as `[count, width]`, zeros for those that nobody sees: 0 times NaN would be NaN. */
-function copyValues(
-  v: usize, step: usize, hd: i32, count: i32, weights: usize, rowBytes: usize, to: usize,
-): void {
-  const head = <usize>hd << 2, width = (head + 31) & ~31;
-  for (let k = 0; k < count; k++) {
-    if (anySees(weights + <usize>k * ROW, rowBytes)) memory.copy(to, v, head);
-    else memory.fill(to, 0, head);
-    v += step;
-    to += width;
   }
 }
 
@@ -271,9 +235,9 @@ export function attention(args: Attention, task: i32, scratch: usize): void {
     if (blas) {
       let rows = v + <usize>first * rowBytes, step = D;
       if (mixed) {
-        copyValues(rows, rowBytes, hd, count, scores, <usize>lanes << 2, values);
+        copySeenRows(rows, rowBytes, hd, count, scores, <usize>lanes << 2, values);
         rows = values;
-        step = width;
+        step = hd;
       }
       decayRows(out, outBytes, queries, scratch + DECAY);
       sgemm(1, 0, queries, hd, count, scores, QUERIES, rows, step, 1.0, out, width);

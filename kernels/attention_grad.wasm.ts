@@ -6,16 +6,16 @@
 // row of the product that adds them up. Sums run over rows in ascending order, and a hidden pair adds 0 exactly.
 
 import { AttentionGradKey, AttentionGradQuery, AttentionStats } from "./arguments";
+import { blas, sgemm } from "./cpu/blas.wasm";
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
 import { place, STEP, TILE_BYTES } from "./cpu/gradient.wasm";
+import { anySees, copySeenRows, scaleRows, SCORE_ROW as ROW } from "./cpu/heads.wasm";
 import { PANEL } from "./cpu/pack.wasm";
 import { exp2, lanes, madd } from "./cpu/simd.wasm";
 
 /** Queries or keys of a task, and rows of a block. */
 const LANES: i32 = 64;
 const ROWS: i32 = 96;
-/** Bytes of a row of scores. */
-const ROW: usize = 256;
 const LOG2E: f32 = 1.44269504;
 /** Tokens of one task of attentionStats. */
 const TOKENS: i32 = 16;
@@ -57,9 +57,16 @@ export function attentionStats(args: AttentionStats, task: i32, scratch: usize):
   }
 }
 
-/** `count` rows of one head, times `factor`, as panels `[LANES / PANEL][hd, PANEL]`; absent lanes are zero. */
+/**
+ * `count` rows of one head, times `factor`, as panels `[LANES / PANEL][hd, PANEL]`, or rows for a BLAS; absent lanes are
+ * zero.
+ */
 function packLanes(from: usize, rowBytes: usize, hd: i32, count: i32, factor: f32, to: usize): void {
   const padded = (count + PANEL - 1) / PANEL * PANEL;
+  if (blas) {
+    scaleRows(from, rowBytes, hd, count, padded, factor, to);
+    return;
+  }
   for (let i = 0; i < padded; i++) {
     let out = to + <usize>(i / PANEL) * (<usize>hd * STEP) + (<usize>(i % PANEL) << 2);
     for (let d: usize = 0; d < <usize>hd << 2; d += 4) {
@@ -70,15 +77,6 @@ function packLanes(from: usize, rowBytes: usize, hd: i32, count: i32, factor: f3
   }
 }
 
-/** Whether the row gives anything to any lane. */
-@inline
-function anySees(row: usize): bool {
-  for (let i: usize = 0; i < ROW; i += 16) {
-    if (v128.any_true(v128.load(row + i))) return true;
-  }
-  return false;
-}
-
 /**
  * Rows of one head as panels `[width / PANEL][count, PANEL]`. Rows that no lane sees may hold anything and become zeros:
  * `weights` says which, 0 when all are seen.
@@ -86,7 +84,7 @@ function anySees(row: usize): bool {
 function packRows(from: usize, rowBytes: usize, hd: i32, count: i32, weights: usize, to: usize): void {
   const panelBytes = <usize>count * STEP, head = <usize>hd << 2;
   for (let k = 0; k < count; k++) {
-    const seen = !weights || anySees(weights + <usize>k * ROW);
+    const seen = !weights || anySees(weights + <usize>k * ROW, ROW);
     let out = to + <usize>k * STEP;
     for (let d: usize = 0; d < head; d += STEP) {
       if (seen && d + STEP <= head) {
@@ -107,6 +105,12 @@ function scoreBlock(
   scratch: usize, first: usize, second: usize, rowBytes: usize, count: i32, hd: i32, panels: i32,
   a: usize, b: usize, scores: usize, products: usize,
 ): void {
+  if (blas) {
+    const D = <i32>(rowBytes >> 2), used = panels * PANEL;
+    sgemm(0, 1, count, used, hd, first, D, a, hd, 0.0, scores, LANES);
+    sgemm(0, 1, count, used, hd, second, D, b, hd, 0.0, products, LANES);
+    return;
+  }
   for (let r = 0; r < count || r % TILE_ROWS != 0; r++) {
     const at = <usize>min(r, count - 1) * rowBytes;
     store<u32>(scratch + (<usize>r << 2), <u32>(first + at), FIRST);
@@ -125,11 +129,22 @@ function scoreBlock(
   }
 }
 
-/** out[lane, d] += sum over rows of left[row, lane] * panels[d][row]. */
+/**
+ * out[lane, d] += sum over rows of left[row, lane] * from[row, d]. `weights` tells rows that no lane sees, 0 when all are
+ * seen; `panels` is room for the rows.
+ */
 function addBlock(
-  scratch: usize, left: usize, panels: usize, count: i32, lanesUsed: i32, width: i32, out: usize,
+  scratch: usize, left: usize, from: usize, rowBytes: usize, hd: i32, count: i32, lanesUsed: i32, weights: usize,
+  panels: usize, out: usize,
 ): void {
-  const outBytes = <usize>width << 2;
+  const width = (hd + PANEL - 1) / PANEL * PANEL, outBytes = <usize>width << 2;
+  if (blas) {
+    if (weights) copySeenRows(from, rowBytes, hd, count, weights, ROW, panels);
+    const rows = weights ? panels : from, step = weights ? hd : <i32>(rowBytes >> 2);
+    sgemm(1, 0, lanesUsed, hd, count, left, LANES, rows, step, 1.0, out, width);
+    return;
+  }
+  packRows(from, rowBytes, hd, count, weights, panels);
   for (let i: usize = 0; i < 66; i++) store<u32>(scratch + (i << 2), <u32>(left + (i << 2)), COLUMNS);
   for (let d = 0; d < width; d += PANEL) {
     const panel = panels + <usize>(d / PANEL * count) * STEP;
@@ -248,8 +263,7 @@ export function attentionGradQuery(args: AttentionGradQuery, task: i32, scratch:
         p += ROW;
       }
     }
-    packRows(k + at, rowBytes, hd, count, mixed ? scores : 0, keys);
-    addBlock(scratch, scores, keys, count, queries, width, out);
+    addBlock(scratch, scores, k + at, rowBytes, hd, count, queries, mixed ? scores : 0, keys, out);
   }
   storeLanes(out, width, queries, hd, scale, args.dq + column + <usize>q0 * rowBytes, rowBytes);
 }
@@ -327,10 +341,9 @@ export function attentionGradKey(args: AttentionGradKey, task: i32, scratch: usi
       s += ROW;
       p += ROW;
     }
-    packRows(dy + at, rowBytes, hd, count, mixed ? scores : 0, rows);
-    addBlock(scratch, scores, rows, count, keys, width, outValues);
-    packRows(q + at, rowBytes, hd, count, mixed ? scores : 0, rows);
-    addBlock(scratch, products, rows, count, keys, width, outKeys);
+    const seen: usize = mixed ? scores : 0;
+    addBlock(scratch, scores, dy + at, rowBytes, hd, count, keys, seen, rows, outValues);
+    addBlock(scratch, products, q + at, rowBytes, hd, count, keys, seen, rows, outKeys);
   }
   const to = column + <usize>k0 * rowBytes;
   storeLanes(outKeys, width, keys, hd, scale, args.dk + to, rowBytes);
