@@ -201,7 +201,7 @@ Deno.test("killed between any two file operations, the same command ends with wh
       const placing = points.findIndex((p) => /^rename \S+\/part\/\S+ to (?!\S+\/part\/)/.test(p)) - 1;
       assert(placing > 0, points.join("\n"));
       const chosen = telling.filter((at, i) =>
-        exhaustive || i % 11 === 3 || verb === "evaluate" && at >= placing && i % 2 === 0
+        exhaustive || i % 16 === 3 || verb === "evaluate" && at >= placing && i % 3 === 0
       );
       for (const at of chosen) {
         const killed = command(`killed_${at}`);

@@ -13,7 +13,7 @@ import { assertSameRun, trainArgs, TRAINING_VERBS } from "./train_cli_setup.ts";
 import { madeUp, TINY, tinyConfig } from "./train_setup.ts";
 
 /** Random kills of each verb (soak.ts does more), and one in so many file operations with a process for each. */
-const KILLS = 2, EVERY = 12;
+const KILLS = 1, EVERY = 18;
 
 /** A kill in this process: from then on no change of the folder gets through, those of cleaning up included. */
 class Killed extends Error {}
