@@ -1,5 +1,5 @@
 /**
- * Frames a second that the built-in world draws on one core, and how much of a walk returns to places seen before.
+ * Frames per second that the built-in world draws on one core, and how much of a walk returns to places seen before.
  *
  *     deno run -A bench/world.ts [--clips 64] [--save]
  *
@@ -14,7 +14,7 @@ import { environment, option } from "./environment.ts";
 const FRAMES = 300, CONTEXT = 144, WINDOW = 16;
 const clips = Number(option("clips") ?? 64);
 
-/** Frames a second: the median of several rounds of a clip each, after two that let the compiler settle. */
+/** Frames per second: the median of several rounds of a clip each, after two that let the compiler settle. */
 function speed(size: number): number {
   const rounds = Array.from({ length: 11 }, (_, index) => {
     const start = performance.now();

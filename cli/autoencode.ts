@@ -55,7 +55,7 @@ const encodeFlags = {
 
 const decodeFlags = {
   to: path("video (.mp4, .mov, .webm, .gif) or .npz", { default: "clip.mp4" }),
-  fps: real("frames a second (default: as the latents say, or 10)", { min: 0.1, max: 240 }),
+  fps: real("frames per second (default: as the latents say, or 10)", { min: 0.1, max: 240 }),
   ...vaeFlags,
   ...deviceFlags,
   ...progressFlags,
@@ -100,7 +100,7 @@ async function announce(
   const seconds = secondsAt(cost, await measureRates(at.device, [cost]));
   at.progress.say(
     frames === undefined
-      ? `estimate: ${duration(seconds / framesPerBatch(...size))} a frame, ${
+      ? `estimate: ${duration(seconds / framesPerBatch(...size))} per frame, ${
         bytes(cost.memory)
       } of device memory`
       : `estimate: ${duration(seconds)} for ${frames} frames, ${bytes(cost.memory)} of device memory`,

@@ -11,11 +11,11 @@ import { choice, integer, real, text } from "./args.ts";
 export const clipFlags = {
   start: integer("first frame of the clip that is used", { default: 0, min: 0 }),
   every: integer("take every N-th frame", { default: 1, min: 1 }),
-  "from-fps": real("resample a video to so many frames a second first", { min: 0.01, max: 1000 }),
+  "from-fps": real("resample a video to this many frames per second first", { min: 0.01, max: 1000 }),
   size: integer("side of the square that frames are brought to, in pixels", { min: 8, max: 4096 }),
   fit: choice(["crop", "pad", "stretch"], "how frames fill that square", { default: "crop" }),
   actions: text(
-    "FILE (npz, npy, csv, txt or json with one whole number a frame), or a pattern such as 0*36,2*12,1",
+    "FILE (npz, npy, csv, txt or json with one integer per frame), or a pattern such as 0*36,2*12,1",
     {
       value: "FILE|PATTERN",
     },

@@ -30,8 +30,8 @@ const READERS = {
 } as const;
 
 const flags = {
-  root: path("list: folder in which data sets stand", { default: "datasets" }),
-  type: choice(TYPES, "check, stats: kind of a list, where its path does not tell"),
+  root: path("list: folder that holds the data sets", { default: "datasets" }),
+  type: choice(TYPES, "check, stats: kind of a list, where its path does not say"),
   latents: toggle("check, stats: a list names latents instead of videos"),
   split: choice(SPLITS, "make: part of the world; check, stats: part of a folder or of the world", {
     default: "train",
@@ -175,7 +175,7 @@ async function stats(what: string, f: DataFlags): Promise<void> {
       Object.entries(record).map(([key, count]) => `${key} (${count})`).join(", ");
     const { least, all, most } = found.frames;
     console.log(
-      `${set.name}: ${found.clips} of ${found.of} clips, ${all} frames, ${least} to ${most} a clip`,
+      `${set.name}: ${found.clips} of ${found.of} clips, ${all} frames, ${least} to ${most} per clip`,
     );
     console.log(`  sizes: ${counts(found.sizes)}`);
     if (found.actions) console.log(`  actions: ${counts(found.actions)}`);
@@ -206,9 +206,9 @@ export const dataVerb = verb({
       does: "write 16 test walks of 300 frames",
       line: "data make world --split test --clips 16 --out out/world",
     },
-    { does: "see which data sets are here", line: "data list" },
+    { does: "list the data sets that are present", line: "data list" },
     { does: "find broken files before training", line: "data check datasets/dmlab/dmlab_train.json" },
-    { does: "count what a folder of videos holds", line: "data stats holidays --json" },
+    { does: "count frames, sizes and classes in a folder of videos", line: "data stats holidays --json" },
   ],
   run: async ({ flags: raw, operands: [action, what], given }) => {
     const f: DataFlags = { ...raw, splitGiven: given.has("split") };

@@ -121,15 +121,18 @@ export function table(
 /** `far.ts doctor`. */
 export const doctor = verb({
   name: "doctor",
-  summary: "Say which device is used and why, check every kernel on it, find ffmpeg",
+  summary: "Show which device is used and why, check every kernel on it, look for ffmpeg",
   about:
     "Prints the adapter, the device that was chosen and why, its limits and features, a check of every kernel " +
     "against its double-precision reference, the rate of the linear kernel (where there is a BLAS, with and without it), and where ffmpeg was found. " +
     "Exit code 1 when a kernel is wrong.",
   flags: { ...deviceFlags, json: toggle("print everything as one JSON object") },
   examples: [
-    { does: "look at the device that would be chosen", line: "doctor" },
-    { does: "the cpu device with one thread, for a program", line: "doctor --device cpu --threads 1 --json" },
+    { does: "show the device that would be chosen", line: "doctor" },
+    {
+      does: "check the cpu device with one thread, as JSON for a program",
+      line: "doctor --device cpu --threads 1 --json",
+    },
   ],
   run: async ({ flags }) => {
     const adapter = await quietly(findAdapter);

@@ -1,5 +1,5 @@
 /**
- * Downloads of large files: resumed where they broke off, checked, and in place only when whole.
+ * Downloads of large files: resumed, checked, and put in place only when complete.
  *
  * @module
  */
@@ -34,7 +34,7 @@ export interface Download {
 /** An answer after which trying again makes no sense. */
 class Refused extends Error {}
 
-/** What is known of a download that broke off. */
+/** What is known of an interrupted download. */
 interface PartInfo {
   readonly url: string;
   /** Size of the whole file and its version, as the server said. */
@@ -129,7 +129,7 @@ function sayWithheld(d: Download): void {
 }
 
 /**
- * Downloads a file. A connection that drops is taken up again where it broke off, also by the next process.
+ * Downloads a file. A dropped connection is resumed, also by the next process.
  *
  * @throws {FileAccessError} If the server refuses, lies about the length, sends another file, or the disk does not take it.
  */
@@ -169,7 +169,7 @@ export async function download(d: Download): Promise<void> {
     if (failures >= attempts) {
       throw new FileAccessError(
         d.url,
-        `gave up after ${attempts} connections without a byte: ${reason}; the same command goes on from ${
+        `gave up after ${attempts} connections without a byte: ${reason}; the same command resumes at ${
           bytes(sizeOf(partial))
         }`,
       );

@@ -57,7 +57,7 @@ const evaluateFlags = {
   pred: integer("frames to predict and score", { default: 156, min: 1, max: 100_000 }),
   short: integer("context frames of the second row, the last ones of --ctx", { default: 16, min: 1 }),
   ...modelFlags,
-  steps: integer("Euler steps a frame", { default: 50, min: 1, max: 1000 }),
+  steps: integer("Euler steps per frame", { default: 50, min: 1, max: 1000 }),
   guidance: real("classifier-free guidance: above 1 guides, -1 drops every condition", {
     default: 1,
     min: -1,
@@ -345,7 +345,7 @@ export const evaluateVerb = verb({
   }],
   flags: evaluateFlags,
   examples: [
-    { does: "the model in the box on 32 test walks of the built-in world", line: "evaluate world" },
+    { does: "the bundled model on 32 test walks of the built-in world", line: "evaluate world" },
     {
       does: "the authors' DMLab model on clips of an option file",
       line:

@@ -62,7 +62,7 @@ async function generateClip(job: Job, f: Values<typeof flags>): Promise<void> {
   }
   if (condition?.type === "action" && f.actions === undefined) {
     throw new UsageError(
-      `far.ts generate: ${far.name} needs one action a frame: give --actions FILE or a pattern such as --actions 0`,
+      `far.ts generate: ${far.name} needs one action per frame: give --actions FILE or a pattern such as --actions 0`,
     );
   }
   const actions = condition?.type === "action"
@@ -96,7 +96,7 @@ export const generateVerb = verb({
   flags,
   examples: [
     {
-      does: "a walk with the bundled model: three steps forward, four turns to the right, and so on",
+      does: "a walk with the bundled model: three steps forward, four turns to the right",
       line: "generate --actions 2*3,1*4 --frames 32 --steps 10",
     },
     {

@@ -22,7 +22,7 @@ import { bytes } from "../lib/units.ts";
 
 const flags = {
   ctx: integer("context frames", { default: 144, min: 0, max: 100_000 }),
-  steps: integer("Euler steps a frame", { default: 50, min: 1, max: 1000 }),
+  steps: integer("Euler steps per frame", { default: 50, min: 1, max: 1000 }),
   guidance: real("classifier-free guidance; above 1 doubles cache and arithmetic", { default: 1, min: -1 }),
   latent: integer("latent height and width", { default: 8, min: 1, max: 512 }),
   size: integer("frame height and width of an autoencoder, in pixels", { default: 64, min: 8, max: 4096 }),
@@ -153,7 +153,7 @@ async function infoFar(given: string, f: InfoFlags): Promise<Record<string, unkn
     } each further one`,
   );
   console.log(
-    `  ${gflop(result.flops.frame)} a frame of ${f.steps} steps; ${
+    `  ${gflop(result.flops.frame)} per frame of ${f.steps} steps; ${
       gflop(result.flops.frame_without_cache)
     } without the cache`,
   );
@@ -188,7 +188,7 @@ function infoDcae(given: string, f: InfoFlags): Record<string, unknown> {
   }
   console.log(`latents of ${side}x${side} frames: ${result.latent.join(" x ")}`);
   console.log(
-    `arithmetic a frame: encode ${gflop(result.flops_per_frame.encode)}, decode ${
+    `arithmetic per frame: encode ${gflop(result.flops_per_frame.encode)}, decode ${
       gflop(result.flops_per_frame.decode)
     }`,
   );

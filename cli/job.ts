@@ -68,7 +68,7 @@ export const deviceOf = (device: Device) => device.info.description.replace(/\d+
 /** Flag values that every run has. */
 export type RunFlags = Omit<JobFlags, "restart">;
 
-/** One run of a verb on a device, watched by whoever started it. */
+/** One run of a verb on a device, watched by its caller. */
 export class Run implements Watch {
   /** What the user sees. */
   readonly progress: Progress;

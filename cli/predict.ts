@@ -32,7 +32,7 @@ export const predictFlags = {
   ctx: integer("context frames that the model is given", { default: 16, min: 1, max: 100_000 }),
   pred: integer("frames to predict", { default: 16, min: 1, max: 100_000 }),
   ...modelFlags,
-  steps: integer("Euler steps a frame", { default: 50, min: 1, max: 1000 }),
+  steps: integer("Euler steps per frame", { default: 50, min: 1, max: 1000 }),
   guidance: real("classifier-free guidance: above 1 guides, -1 drops every condition", {
     default: 1,
     min: -1,
@@ -45,10 +45,14 @@ export const predictFlags = {
   take: choice(["start", "end"], "take the context from the start of the clip, or its last frames", {
     default: "start",
   }),
-  "kv-cache": choice(["auto", "off"], "keep keys and values between steps and frames, or compute all anew", {
-    default: "auto",
-  }),
-  "decode-context": choice(["no", "yes"], "show context frames as the autoencoder gives them back", {
+  "kv-cache": choice(
+    ["auto", "off"],
+    "keep keys and values between steps and frames, or recompute them every time",
+    {
+      default: "auto",
+    },
+  ),
+  "decode-context": choice(["no", "yes"], "show context frames as the autoencoder decodes them", {
     default: "no",
   }),
   out: path("folder for the result: new, empty, or an earlier result of this verb, which is replaced", {
@@ -59,7 +63,7 @@ export const predictFlags = {
   format: choice(["auto", "mp4", "gif", "webm"], "kind of video; auto is mp4", {
     default: "auto",
   }),
-  fps: real("frames a second of the videos (default: the clip's, or 10)", { min: 0.1, max: 240 }),
+  fps: real("frames per second of the videos (default: the clip's, or 10)", { min: 0.1, max: 240 }),
   from: path("result.json of an earlier run to repeat exactly; further flags change it", {
     presentation: true,
   }),
@@ -146,7 +150,7 @@ function actionsOf(
   }
   if (clip.actions === undefined) {
     throw new UsageError(
-      `${clip.path}: has no actions and the model needs one a frame: give --actions FILE or a pattern such as --actions 0`,
+      `${clip.path}: has no actions and the model needs one per frame: give --actions FILE or a pattern such as --actions 0`,
     );
   }
   return checkActions(clip.actions, needed, condition.classes, clip.path);
@@ -155,7 +159,7 @@ function actionsOf(
 /** `far.ts predict`. */
 export const predictVerb = verb({
   name: "predict",
-  summary: "Predict how a clip goes on",
+  summary: "Continue a clip: predict the frames that follow it",
   about:
     "Reads frames (and actions) of a clip from an npz, an npy, a video or a folder of images, encodes the context, predicts " +
     "frame after frame, and writes the prediction, a side-by-side with the truth where there is one, a contact sheet, " +

@@ -35,7 +35,7 @@ const flags = {
   least: integer("fewest true frames before a roll-out", { default: 24, min: 1 }),
   most: integer("most true frames before a roll-out", { default: 152, min: 1 }),
   ...modelFlags,
-  steps: integer("Euler steps a frame", { default: 4, min: 1, max: 1000 }),
+  steps: integer("Euler steps per frame", { default: 4, min: 1, max: 1000 }),
   seed: integer("seed of contexts and noise", { default: 0, min: 0 }),
   batch: integer("clips that are rolled out together, after equally many true frames", {
     default: 16,
@@ -204,12 +204,12 @@ export const rolloutVerb = verb({
   about:
     "Reads latents that encode wrote and predicts each clip after some of its frames, --least to --most of them. The folder " +
     "--to holds the true latents of all clips and the predicted ones of those; with models.rollout_ratio above 0, train takes clean context " +
-    "from the predicted ones and still asks for the true next frame (docs/training.md): so the model learns to find back " +
+    "from the predicted ones and still asks for the true next frame (docs/training.md): so the model learns to recover " +
     "from its own mistakes.\n\nInterrupted, the same command resumes with the first clip that is missing.",
   operands: [{ name: "LATENTS", help: "folder of latents, as encode writes it for a data set" }],
   flags,
   examples: [{
-    does: "the model in the box on the first 160 clips, with a single Euler step a frame",
+    does: "the bundled model on the first 160 clips, with a single Euler step per frame",
     line: "rollout out/world/latents --clips 160 --steps 1 --to out/world/rollouts",
   }],
   run: rollout,

@@ -118,13 +118,13 @@ export const trainVerb = verb({
   name: "train",
   summary: "Train a model as an option file says; resumes where an earlier run stopped",
   about:
-    "Reads the authors' option files as they are, and ones in the same schema with our additions (docs/training.md). The " +
+    "Reads the authors' option files as they are, and files in the same schema with our additions (docs/training.md). The " +
     "folder of the run gets checkpoints, log.jsonl, TensorBoard event files, sample videos and loss.svg. Afterwards " +
     "predict --model FOLDER takes its newest averaged weights, checkpoints/step-N/ema.safetensors; model.safetensors " +
-    "beside it holds the raw ones of the last step. The last line of the run says which are the better ones.\n\n" +
+    "beside it holds the raw ones of the last step. The last line of the run says which to use.\n\n" +
     "Ctrl-C finishes the step and saves a checkpoint; the same command then resumes the run, and so it does after a crash: the " +
     "end has the same bits as that of a run that was never interrupted. With other options, another device or other data it " +
-    "is refused, for it would be neither run (docs/training.md says what may be changed).",
+    "is refused: it would be a different run (docs/training.md says what may be changed).",
   flags,
   examples: [
     {

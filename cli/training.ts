@@ -91,7 +91,7 @@ export async function openRun(
   const owned = await OwnedFolder.claim(folder, { kind: verb, flag: "--out", sources, others: "keep" });
   if (f.resume === "never" && listSteps(`${folder}/checkpoints`).length > 0) {
     owned[Symbol.dispose]();
-    throw new UsageError(`${folder}: holds a run already: take another --out, or leave --resume never out`);
+    throw new UsageError(`${folder}: holds a run already: take another --out, or omit --resume never`);
   }
   return { verb, options, folder, owned, [Symbol.dispose]: () => owned[Symbol.dispose]() };
 }
@@ -252,7 +252,8 @@ export function checkMemory(device: Device, peakBytes: number, states: number): 
   const cpu = device.info.name === "cpu";
   const needed = cpu ? peakBytes : peakBytes + states; // the cpu device keeps moments and averages outside
   const limit = device.info.limits.maxBytes, available = availableMemory();
-  const advice = "take a smaller model, fewer frames or clips a batch, or train.gradient_checkpointing=true";
+  const advice =
+    "take a smaller model, fewer frames or clips per batch, or train.gradient_checkpointing=true";
   if (limit !== undefined && needed > limit) {
     throw new RangeError(
       `training needs ${bytes(needed)} of device memory, the ${device.info.name} device has ${

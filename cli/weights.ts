@@ -276,7 +276,7 @@ export const weightsVerb = verb({
   name: "weights",
   summary: "List, pull, inspect, convert and verify checkpoints",
   about:
-    "list prints the authors' model zoo; pull downloads one of its models, resumes where an earlier download broke off, and compares " +
+    "list prints the authors' model zoo; pull downloads one of its models, resumes an interrupted download, and compares " +
     "the SHA-256 with the eight digits in the file's name, or with all of --sha256; tokens (HF_TOKEN for huggingface.co, " +
     "FAR_TOKEN for the mirror in FAR_WEIGHTS_URL) go to their own server only, over https; inspect says what is in a checkpoint and which model it fits; convert " +
     "writes .pth as .safetensors or the reverse; verify compares a file with the digits in its name, or with --sha256.",
@@ -289,9 +289,12 @@ export const weightsVerb = verb({
     { does: "the authors' models", line: "weights list" },
     { does: "download one of them", line: "weights pull FAR_B_Long_DMLab_Action64" },
     { does: "look into a checkpoint", line: "weights inspect checkpoint.pth --stats" },
-    { does: "half the size", line: "weights convert checkpoint.pth checkpoint.safetensors --dtype f16" },
     {
-      does: "is this the file that was published",
+      does: "store as f16, half the size",
+      line: "weights convert checkpoint.pth checkpoint.safetensors --dtype f16",
+    },
+    {
+      does: "check that this is the published file",
       line: "weights verify FAR_B_UCF101_Uncond64-381d295f.pth",
     },
   ],

@@ -88,7 +88,7 @@ export function batchStatistics(
   momentum = 0.1,
 ): BatchStatistics {
   if (x.shape[0] < 2) {
-    throw new RangeError(`batchStatistics: found ${x.shape[0]} value a channel, expected at least 2`);
+    throw new RangeError(`batchStatistics: found ${x.shape[0]} value per channel, expected at least 2`);
   }
   const runningMean = copy(running.mean), runningVariance = copy(running.variance);
   const { mean, variance } = launch(norms.batchStats, { x }, { momentum, hasRunning: 1 }, {

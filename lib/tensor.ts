@@ -192,7 +192,7 @@ export function disposeAll(value: unknown): void {
   eachTensor(value, (t) => t.dispose());
 }
 
-/** Refuses what a body returns if it goes on later: its tensors would belong to whatever scope is open then. */
+/** Refuses what a body returns if it continues later: its tensors would belong to whatever scope is open then. */
 function refusePromise(who: string, result: unknown): void {
   if (typeof (result as PromiseLike<unknown> | null | undefined)?.then !== "function") return;
   Promise.resolve(result).catch(() => {}); // whatever becomes of it, this error is the one to see

@@ -287,7 +287,7 @@ Deno.test("work of unknown length shows what is done and its rate", () => {
   assertEquals(lines, ["pull: 25 MiB, 2.1 MiB/s", "pull: 37 MiB in 18 s"]);
 });
 
-Deno.test("under --json, progress is one JSON object a line", () => {
+Deno.test("under --json, progress is one JSON object per line", () => {
   const lines: string[] = [];
   const original = console.log;
   console.log = (line: string) => void lines.push(line);

@@ -114,7 +114,7 @@ Deno.test("actions that are missing, too few or out of range are refused", async
       out,
       [`${folder}/silent.npz`, ...flags.slice(1), ...run],
       2,
-      /has no actions and the model needs one a frame/,
+      /has no actions and the model needs one per frame/,
     );
     await refused(out, [...flags, ...run, "--label", "3"], 2, /has no labels/);
   });

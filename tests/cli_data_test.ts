@@ -20,7 +20,7 @@ Deno.test("data make writes clips in DMLab's layout, and check, stats and list r
     ]);
     const stats = await far(["data", "stats", list], {}, "-P=data");
     assertEquals(stats.code, 0, stats.stderr);
-    assert(stats.stdout.includes("2 of 2 clips, 20 frames, 10 to 10 a clip"), stats.stdout);
+    assert(stats.stdout.includes("2 of 2 clips, 20 frames, 10 to 10 per clip"), stats.stdout);
     assertEquals((await far(["data", "check", out], {}, "-P=data")).code, 0);
     Deno.truncateSync(join(out, "test/1.npz"), 200);
     const check = await far(["data", "check", list], {}, "-P=data");

@@ -32,7 +32,7 @@ const bytesOf = (folder: string) =>
     [name, [...Deno.readFileSync(`${folder}/${name}`)]] as const
   );
 
-Deno.test("encode turns a data set into shards; killed, it goes on and writes the same bytes", async () => {
+Deno.test("encode turns a data set into shards; killed, it resumes and writes the same bytes", async () => {
   await inFolder(async (folder) => {
     await tinyWorld(folder);
     Deno.mkdirSync(`${folder}/clips`);

@@ -68,7 +68,7 @@ for (const own of [true, false]) {
           assertEquals(code, 0, `${args.join(" ")}\n${stderr}`);
           if (args[1] === "check") assertMatch(stdout + stderr, /3 clips, all can be read/);
           if (args[1] === "stats") {
-            assertMatch(stdout + stderr, /145 frames, 24 to 81 a clip/); // 24 + 40 + 81
+            assertMatch(stdout + stderr, /145 frames, 24 to 81 per clip/); // 24 + 40 + 81
             assertMatch(stdout + stderr, /96x64 \(1\)/); // the turned one
           }
         }

@@ -1,5 +1,5 @@
 /**
- * Every verb that writes a result folder: it touches no folder but its own, and resumes a run as it was or not at all. The
+ * Every verb that writes a result folder: it writes to no folder but its own, and resumes a run with the same settings or not at all. The
  * training verbs have the same tests in files of their own.
  *
  * FAR_EXHAUSTIVE=1 kills at every file operation instead of some.

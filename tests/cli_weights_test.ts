@@ -63,7 +63,7 @@ const fetchTo = (folder: string, url: string, more = {}) =>
     ...more,
   });
 
-Deno.test("a download that drops again and again goes on where it broke off", async () => {
+Deno.test("a download that drops again and again is resumed", async () => {
   await inFolder(async (folder) => {
     const server = serve((_, from) =>
       from < 200_000
@@ -83,7 +83,7 @@ Deno.test("a download that drops again and again goes on where it broke off", as
   });
 });
 
-Deno.test("another process goes on with the part that the first one left", async () => {
+Deno.test("another process resumes the part that the first one left", async () => {
   await inFolder(async (folder) => {
     const first = serve((_, from) =>
       new Response(broken(CONTENT.slice(from, 120_000)), {

@@ -179,7 +179,7 @@ test("what does not fit is refused in one line with bytes needed and available",
   device.close();
 });
 
-test("a kernel that traps on any thread is an error, and the device goes on", async () => {
+test("a kernel that traps on any thread is an error, and the device continues", async () => {
   const device = await openCpuDevice({ threads: 3 });
   const broken: Kernel = {
     ...groupMean,

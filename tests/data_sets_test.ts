@@ -266,7 +266,7 @@ Deno.test(
   },
 );
 
-Deno.test("actions that are not one whole number a frame are refused with their line", async () => {
+Deno.test("actions that are not one integer per frame are refused with their line", async () => {
   await inFolder(async (folder) => {
     await video(join(folder, "a.mp4"), 3);
     for (
@@ -311,7 +311,7 @@ Deno.test("a file of actions is an array, a list, a table or plain numbers", asy
     await writeNpz(path, { a: int64([1, 2]), b: int64([3]) });
     assertThrows(() => readActionFile(path), Error, 'expected an array "actions", found a, b');
     await writeNpz(path, { actions: { ...int64([1, 2, 3, 4]), shape: [2, 2] } });
-    assertThrows(() => readActionFile(path), Error, "expected one whole number a frame, found I64 [2,2]");
+    assertThrows(() => readActionFile(path), Error, "expected one integer per frame, found I64 [2,2]");
   });
 });
 

@@ -19,6 +19,7 @@ const PAGES = [
   "README.md",
   "bench/README.md",
   "models/world/README.md",
+  "notebooks/README.md",
   ...[...Deno.readDirSync(new URL("docs/", root))].map(({ name }) => `docs/${name}`).sort(),
 ];
 
@@ -56,7 +57,10 @@ function checkVerb(who: string, set: string, [name, ...args]: readonly string[])
   const verb = verbOf(name);
   if (verb === undefined) throw new Error(`${who}: there is no verb ${name}`);
   parseCall(verb, args); // throws on unknown flags and wrong values
-  assert(set === "default" || set === name, `${who}: expected -P or -P=${name}, found ${set}`);
+  assert(
+    set === "default" || set === "blas" || set === name,
+    `${who}: expected -P or -P=${name}, found ${set}`,
+  );
   assert(set in permissions, `${who}: there is no permission set ${set}`);
   if (name === "weights") assertEquals(set, "weights", `${who}: only -P=weights has the network`);
 }
@@ -88,9 +92,9 @@ Deno.test("every shell command of the pages is one that the program takes", () =
       for (const program of programs) {
         assert(isFile(new URL(program, root)), `${who}: there is no ${program}`);
       }
-    } else assertMatch(line, /^(apt-get install|python3 -m venv) /, who);
+    } else assertMatch(line, /^(apt-get install|python3 -m venv|deno jupyter|jupyter lab) /, who);
     for (const word of words) {
-      if (/^(models|experiments|tests|assets|bench)\//.test(word)) {
+      if (/^(models|experiments|tests|assets|bench|notebooks)\//.test(word)) {
         assert(isFile(new URL(word, root)), `${who}: ${word}`);
       }
     }
@@ -102,8 +106,9 @@ Deno.test("every shell command of the pages is one that the program takes", () =
 const CHEAP =
   /^deno run (-P\S*) far\.ts ((?:info|completion|weights list|data (?!check CLIPS|stats CLIPS)).*|\S+ --help)$/;
 
-Deno.test("the cheap commands of the pages run", () =>
+Deno.test("the cheap commands of the pages run, and leave the lock file alone", () =>
   inFolder(async (folder) => {
+    const lock = textOf("deno.lock");
     const cheap = COMMANDS.flatMap(({ page, line }) => {
       const [, set, words] = CHEAP.exec(line) ?? [];
       return set ? [{ page, line, set, words: words.split(/\s+/) }] : [];
@@ -118,6 +123,7 @@ Deno.test("the cheap commands of the pages run", () =>
       assert(stdout.length + stderr.length > 0, line);
     }
     assert(cheap.length >= 6, `${cheap.length} commands`);
+    assertEquals(textOf("deno.lock"), lock);
   }));
 
 Deno.test("docs/usage.md: repeating a run, and latents there and back, work as the page says", () =>
@@ -249,4 +255,11 @@ Deno.test("scores that README and the model's card quote stand in table.md", () 
 Deno.test("README is short", () => {
   const lines = textOf("README.md").split("\n").length;
   assert(lines <= 100, `README has ${lines} lines, expected at most 100: docs/ is for the rest`);
+});
+
+Deno.test("docs/usage.md names the permission sets that may run ffmpeg", () => {
+  const row = /^\| run \| (.*?);/m.exec(textOf("docs/usage.md"))![1];
+  const named = [...row.matchAll(/`([\w-]+)`/g)].map(([, name]) => name).filter((name) => name !== "ffmpeg");
+  const sets = Object.entries(permissions).filter(([, set]) => (set as { run?: string[] }).run !== undefined);
+  assertEquals(named.sort(), sets.map(([name]) => name).filter((name) => verbOf(name)).sort());
 });

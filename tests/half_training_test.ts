@@ -127,7 +127,7 @@ Deno.test("the costs of a step count halves, and what the optimiser keeps counts
   assertEquals(state("f16") - state(), 2 * (full.parameterBytes - half.parameterBytes));
 });
 
-testOnDevices("a run in f16 that goes on from its masters ends with the same bits", async (device) => {
+testOnDevices("a run in f16 that resumes from its masters ends with the same bits", async (device) => {
   const folder = Deno.makeTempDirSync(), config = configured(), source = madeUp(LONG, SHAPE);
   try {
     const whole = await tinyTrainer(device, config, source), losses = await lossesOf(whole, 6);

@@ -20,7 +20,7 @@ const pixels = (binary: boolean): number[][] =>
 const over = (picture: number[][]) =>
   picture.flatMap(([r, g, b, a]) => [r, g, b].map((v) => overBlack(v, a)));
 
-/** Rows of a PNG with four samples a pixel, each behind its filter's number. */
+/** Rows of a PNG with four samples per pixel, each behind its filter's number. */
 const rows = (picture: number[][]) => [0, ...picture.slice(0, 4).flat(), 0, ...picture.slice(4).flat()];
 
 /** An uncompressed TIFF of 4x2 RGBA; `extra` says what its fourth sample is: 1 multiplied already, 2 not. */

@@ -94,7 +94,7 @@ Deno.test("latents keep roll-outs where clips have them, and batches hand them o
   });
 });
 
-Deno.test("rollout predicts a set's clips after some true frames; killed, it goes on; train takes what it wrote", async () => {
+Deno.test("rollout predicts a set's clips after some true frames; killed, it resumes; train takes what it wrote", async () => {
   await inFolder(async (folder) => {
     await tinyWorld(folder);
     const shape = [8, 4, 4, 4] as const,

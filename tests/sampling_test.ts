@@ -188,7 +188,7 @@ const COUNTED: FarConfig = {
 };
 
 testOnDevices(
-  "FAR-B-Long: few dispatches a step, one wait a frame, nothing new after the second frame",
+  "FAR-B-Long: few dispatches per step, one wait per frame, nothing new after the second frame",
   async (device) => {
     const steps = 3, params = randomParams(device, farShapes(COUNTED), 1);
     const seen: { dispatches: number; waits: number; pipelines: number; held: number; live: number }[] = [];

@@ -45,7 +45,7 @@ export function tinyConfig(
   };
 }
 
-/** Different clips at every position, with an action a frame. */
+/** Different clips at every position, with an action per frame. */
 export function madeUp(config: FarConfig, shape: TrainBatch["shape"]): BatchSource {
   return {
     batch(position) {

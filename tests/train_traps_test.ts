@@ -17,10 +17,10 @@ Deno.test("latents are measured against a root mean square of 1, and the factor 
   const advice = (size: number, factor: number) => scaleAdvice([{ latents: values(size) }], factor);
   for (const size of [0.6, 1, 1.9]) assertEquals(advice(size, 0.4), null);
   const far = advice(12.7, 0.4)!;
-  const [, rms, factor] = /root mean square of (\S+), expected about 1.*is 0\.4, these clips ask for (\S+)$/
+  const [, rms, factor] = /root mean square of (\S+), expected about 1.*is 0\.4, these clips need (\S+)$/
     .exec(far)!;
   assert(Math.abs(Number(rms) / 12.7 - 1) < 0.05 && Math.abs(Number(factor) * 12.7 / 0.4 - 1) < 0.05, far);
-  assert(advice(0.4, 1)!.includes("ask for 2."), advice(0.4, 1)!);
+  assert(advice(0.4, 1)!.includes("need 2."), advice(0.4, 1)!);
   // The size of all batches together: half of them at 0, half at 2.
   const mixed = scaleAdvice([{ latents: values(2) }, { latents: new Float32Array(3 * 4096) }], 1);
   assertEquals(mixed, null);
@@ -121,7 +121,7 @@ Deno.test("train warns of latents on the wrong scale before the first step, and 
     const wrong = await train(0.5, 0.9),
       at = wrong.findIndex((line) => line.startsWith("warning: scaled latents"));
     assert(at > 0 && at < wrong.findIndex((line) => line.startsWith("step ")), wrong.join("\n"));
-    const factor = Number(/ask for (\S+)$/.exec(wrong[at])![1]);
+    const factor = Number(/need (\S+)$/.exec(wrong[at])![1]);
     assert(Math.abs(8 * factor - 1) < 0.1, wrong[at]);
     assert(wrong.at(-1)!.includes("model.safetensors (ema.safetensors still holds 66 % "), wrong.at(-1)!);
     const right = await train(factor, 0.1);

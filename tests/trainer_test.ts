@@ -275,7 +275,7 @@ testOnDevices("steps free everything that they make, and wait for a GPU once eac
   trainer.dispose();
 });
 
-testOnDevices("a run that goes on from a checkpoint ends with the same bits", async (device) => {
+testOnDevices("a run that resumes from a checkpoint ends with the same bits", async (device) => {
   const folder = Deno.makeTempDirSync();
   const config = tinyConfig(LONG, { objective: { ...tinyConfig().objective, trainingType: "long_context" } });
   const source = madeUp(LONG, [2, 6, 2, 4, 4]), shapes = farShapes(LONG);

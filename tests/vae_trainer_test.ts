@@ -147,7 +147,7 @@ testOnDevices(
 );
 
 testOnDevices(
-  "a run that stops and goes on computes the same bits, discriminator and averages included",
+  "a run that stops and resumes computes the same bits, discriminator and averages included",
   async (device) => {
     for (const dtype of ["f32", "f16"] as const) {
       const folder = await Deno.makeTempDir(), config = configured({ discriminatorStart: 2, dtype });

@@ -1,5 +1,5 @@
 /**
- * Actions out of a file: one whole number a frame.
+ * Actions out of a file: one integer per frame.
  *
  * @module
  */
@@ -22,10 +22,10 @@ export const ACTION_ENDINGS: readonly string[] = [".csv", ".npy", ".npz", ".txt"
 export const hasActions = (file: TensorFile): boolean => NAMES.some((name) => file.tensors.has(name));
 
 /**
- * The actions that lie in an open archive beside other arrays, or undefined when it has none.
+ * The actions in an open archive, or undefined when it has none.
  *
  * @param file An npz, npy or safetensors file.
- * @throws {FileFormatError} If they are not one whole number a frame.
+ * @throws {FileFormatError} If they are not one integer per frame.
  */
 export function namedActions(file: TensorFile): Int32Array | undefined {
   const name = NAMES.find((n) => file.tensors.has(n));
@@ -37,7 +37,7 @@ function oneAFrame(file: TensorFile, name: string): Int32Array {
   if (shape.length === 0 || shape.filter((size) => size !== 1).length > 1 || /^B?F/.test(dtype)) {
     throw new FileFormatError(
       file.path,
-      `${quote(name)}: expected one whole number a frame, found ${dtype} [${shape}]`,
+      `${quote(name)}: expected one integer per frame, found ${dtype} [${shape}]`,
     );
   }
   return toInt32(tensor.read());
@@ -47,7 +47,7 @@ function oneAFrame(file: TensorFile, name: string): Int32Array {
  * Reads a file of actions.
  *
  * An npz, npy or safetensors file holds them as the array `actions`, or as its only one. A `.json` file is a list. Other
- * text has one action a line; a `.txt` file may have several, with white space or commas between them. A head names
+ * text has one action per line; a `.txt` file may have several, with white space or commas between them. A head names
  * columns: `action` or `actions` counts, and a column `frame`, if there is one, must count up from 0.
  *
  * @param path The file.

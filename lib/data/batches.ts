@@ -22,7 +22,7 @@ export interface BatchOptions {
   readonly split: "training" | "validation";
   /** Seed of order, starts, crops and mirroring in training; 0 unless given. */
   readonly seed?: number;
-  /** Batches that were taken before: where to go on; 0 unless given. */
+  /** Batches that were taken before: where to resume; 0 unless given. */
   readonly position?: number;
   /** Batches that are read ahead while earlier ones are in use; 2 unless given. */
   readonly prefetch?: number;
@@ -46,7 +46,7 @@ export interface Batch {
   readonly indices: readonly number[];
   /** Files or walks, `[B]`. */
   readonly sources: readonly string[];
-  /** Position behind this batch: save it, and `batches` goes on with the next one. */
+  /** Position behind this batch: save it, and `batches` resumes with the next one. */
   readonly position: number;
   /** Times that the whole set was gone through before this batch. */
   readonly epoch: number;

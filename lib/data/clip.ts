@@ -22,7 +22,7 @@ export interface Clip {
   readonly frames?: Frames;
   /** Latents; absent where there are frames. */
   readonly latents?: Latents;
-  /** One action a frame, `[F]`. */
+  /** One action per frame, `[F]`. */
   readonly actions?: Int32Array;
   /** Class of the clip. */
   readonly label?: number;

@@ -7,7 +7,7 @@ import { add, batchStatistics, full } from "../ops.ts";
 import { param, type Params } from "../params.ts";
 import { scope, type Tensor, unscoped } from "../tensor.ts";
 
-/** Running statistics and batch counts after a pass in train mode, under the authors' names. Whoever made the record owns them. */
+/** Running statistics and batch counts after a pass in train mode, under the authors' names. The caller owns them. */
 export type Running = Record<string, Tensor>;
 
 /**

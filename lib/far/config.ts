@@ -8,7 +8,7 @@ import { printable, show } from "../io/errors.ts";
 import { isBuffer, MOST_PARAMETERS } from "../params.ts";
 import { type Shape, sizeOf } from "../tensor.ts";
 
-/** What a model is conditioned on besides its history. */
+/** Configuration of the conditioning. */
 export interface ConditionConfig {
   /** `label`: one class per clip. `action`: one class per frame. */
   readonly type: "label" | "action";

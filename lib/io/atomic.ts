@@ -1,6 +1,6 @@
 /**
  * The one way in which anything is written: into a temporary file or folder beside the target, then renamed over it.
- * Whoever reads the target sees the old content or the new, never a part; after a failure the old content is still there
+ * A reader of the target sees the old content or the new, never a part; after a failure the old content is still there
  * and the temporary one is gone.
  *
  * @module

@@ -15,7 +15,7 @@ export { encodePng };
 /** Larger pictures are no frames of a video; the bound keeps a small hostile file from claiming gigabytes. */
 export const MOST_PIXELS: number = 2 ** 27;
 
-/** Samples a pixel by PNG's colour type. */
+/** Samples per pixel by PNG's colour type. */
 const CHANNELS: Readonly<Record<number, number>> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
 const COLOUR_TYPES: Readonly<Record<number, string>> = {
   0: "gray",
@@ -207,7 +207,7 @@ export async function writePng(path: string, image: Frames): Promise<void> {
  *
  * @param path The file; replaced if it exists.
  * @param clip Frames, at once or in parts, all of one size.
- * @param fps Frames a second; GIF counts in hundredths of a second, so the true rate may differ a little, and it is at
+ * @param fps Frames per second; GIF counts in hundredths of a second, so the true rate may differ a little, and it is at
  * most 50.
  * @throws {RangeError} If there is no frame, the size changes, or `fps` is not positive.
  * @throws {FileAccessError} If the system refuses.
@@ -217,7 +217,7 @@ export async function writeGif(
   clip: Frames | AsyncIterable<Frames>,
   fps: number,
 ): Promise<void> {
-  if (!(fps > 0)) throw new RangeError(`gif: expected frames a second above 0, found ${fps}`);
+  if (!(fps > 0)) throw new RangeError(`gif: expected frames per second above 0, found ${fps}`);
   await writeAtomic(path, async (file) => {
     const encoder = new GifEncoder(fps);
     let [height, width, count] = [0, 0, 0];

@@ -30,7 +30,7 @@ export class Mp4Encoder implements AsyncDisposable {
    * Starts the encoder.
    *
    * @param size Even sides.
-   * @param fps Frames a second.
+   * @param fps Frames per second.
    * @param quantiser H.264's: 10 (nearly without loss) to 51.
    */
   static async start(

@@ -6,7 +6,7 @@
  * refused before any work starts. Only files that the marker names are ever removed, and links are never followed. A lock
  * keeps a second process out.
  *
- * While a job runs, its unfinished files lie under `part/`. When the result is complete, the marker notes which files go
+ * While a job runs, its unfinished files are under `part/`. When the result is complete, the marker notes which files go
  * where, they are renamed into the folder, and the files of the previous result are removed: a process that is killed in
  * between leaves a folder whose next user completes those steps.
  *

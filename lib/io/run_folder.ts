@@ -1,5 +1,5 @@
 /**
- * The folder of a long run: numbered checkpoints, of which the last ones are kept, and a log of one JSON object a line.
+ * The folder of a long run: numbered checkpoints, of which the last ones are kept, and a log of one JSON object per line.
  *
  * @module
  */
@@ -94,7 +94,7 @@ export function fileSum(path: string): FileSum {
 /** What fits a string; a step takes some 300 bytes. */
 const LONGEST_LOG = 2 ** 29 - 2 ** 10;
 
-/** A log of one JSON object a line, each with the number of its step. */
+/** A log of one JSON object per line, each with the number of its step. */
 export class StepLog {
   readonly #path: string;
 

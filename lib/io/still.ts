@@ -60,7 +60,7 @@ export function isStill(path: string): boolean {
 }
 
 /**
- * Reads one image: PNG, JPEG, WebP, BMP or TIFF, whatever its name. What is transparent is laid over black.
+ * Reads one image: PNG, JPEG, WebP, BMP or TIFF, whatever its name. Transparent pixels are composited over black.
  *
  * @param path The file.
  * @param stallSeconds Give up when ffmpeg has not brought the picture after so long.

@@ -18,7 +18,7 @@ export interface ReadOptions {
   readonly start?: number;
   /** Every n-th frame from there; 1 when absent. */
   readonly every?: number;
-  /** Frames a second to resample to, instead of `every`; frames are then repeated or dropped by time. Videos only. */
+  /** Frames per second to resample to, instead of `every`; frames are then repeated or dropped by time. Videos only. */
   readonly fps?: number;
   /** At most so many frames. */
   readonly count?: number;
@@ -42,7 +42,7 @@ export interface VideoInfo {
   readonly frames: number;
   /** When each of them is shown, in seconds from the first one. */
   readonly times: Float64Array;
-  /** Frames a second, averaged over these times; 25 for a single frame. */
+  /** Frames per second, averaged over these times; 25 for a single frame. */
   readonly fps: number;
 }
 

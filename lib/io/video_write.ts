@@ -17,7 +17,7 @@ import { writeNpz } from "./npz.ts";
 
 /** Options of {@linkcode writeVideo}. */
 export interface WriteOptions {
-  /** Frames a second. */
+  /** Frames per second. */
   readonly fps: number;
   /**
    * Loss: 10 (hardly any, large) to 51 is the quantiser of an mp4; 0 (none) to 51 and 63 the constant rate factor of mov and

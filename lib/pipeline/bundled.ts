@@ -1,5 +1,5 @@
 /**
- * The bundled models: small ones whose weights lie in `models/`, so that every verb works on a fresh machine. Each has a
+ * The bundled models: small ones whose weights are in `models/`, so that every verb works on a fresh machine. Each has a
  * card that says what it was trained on and with which settings it works best.
  *
  * @module

@@ -20,9 +20,9 @@ export interface Clip {
   readonly path: string;
   /** All frames that are there, at most as many as were asked for. */
   readonly frames: Frames;
-  /** One action a frame where the file carries them, as many as the file has from the first frame used. */
+  /** One action per frame where the file carries them, as many as the file has from the first frame used. */
   readonly actions?: Int32Array;
-  /** Frames a second, where the file says. */
+  /** Frames per second, where the file says. */
   readonly fps?: number;
 }
 
@@ -157,7 +157,7 @@ function readTensorClip(path: string, options: ClipOptions): Clip {
  * @param given The file or the pattern.
  * @param count Actions needed.
  * @throws {ChoiceError} If the pattern makes no sense.
- * @throws {FileFormatError} If the file holds anything but one whole number a frame.
+ * @throws {FileFormatError} If the file holds anything but one integer per frame.
  */
 export function readActions(given: string, count: number): Int32Array {
   if (/^\d+(\*\d+)?(,\d+(\*\d+)?)*$/.test(given)) {

@@ -58,7 +58,7 @@ export interface Protocol {
   readonly pred: number;
   /** Frames of context of the second row. */
   readonly short: number;
-  /** Euler steps a frame. */
+  /** Euler steps per frame. */
   readonly steps: number;
   /** Classifier-free guidance. */
   readonly guidance: number;

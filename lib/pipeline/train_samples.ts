@@ -47,7 +47,7 @@ export interface SamplerOptions {
   readonly ending: string;
 }
 
-/** Frames a second of sample videos. */
+/** Frames per second of sample videos. */
 const FPS = 10;
 
 /** Continues the first held-out clip and writes video, side-by-side with the truth and contact sheet under `samples/`. */
@@ -59,7 +59,7 @@ export function sampler(o: SamplerOptions): Validation["sample"] {
   const type = config.model.condition?.type, total = context + predict;
   const truthCount = Math.max(0, Math.min(predict, F - context));
   return async (params: Params, step: number) => {
-    // Actions of the clip; beyond its end the last one goes on.
+    // Actions of the clip; the last one is repeated beyond its end.
     const actions = type === "action"
       ? Int32Array.from({ length: total }, (_, f) => batch.actions![Math.min(f, F - 1)])
       : undefined;

@@ -134,7 +134,7 @@ export function budgetDrawing(s: Subject): Drawing {
   };
 }
 
-/** One bar a frame, as high as its tokens: what lies in L2, what in L1, and the frame being denoised. */
+/** One bar per frame, as high as its tokens: what lies in L2, what in L1, and the frame being denoised. */
 export function cacheDrawing(s: Subject): Drawing {
   const { shortTerm, longTerm } = tokensPerFrame(s.config, s.height, s.width);
   const outside = longTermFrames(s.config, s.frames);

@@ -22,7 +22,7 @@ export interface Track {
 export interface Clips {
   readonly context: Frames;
   readonly tracks: readonly Track[];
-  /** Frames a second. */
+  /** Frames per second. */
   readonly fps: number;
 }
 

@@ -110,7 +110,7 @@ export class AdamW {
   readonly #at = new Map<string, number>();
 
   /**
-   * Moments start at zero, or go on from a saved state.
+   * Moments start at zero, or resume from a saved state.
    *
    * @param masters Values of the weights that are stored as f16.
    * @throws {RangeError} If the values of such a weight are missing.
@@ -264,7 +264,7 @@ export class Ema {
   }
 
   /**
-   * Starts from the weights, or goes on from saved averages.
+   * Starts from the weights, or resumes from saved averages.
    *
    * @param optimizer Whose masters stand for the weights that are stored as f16.
    */

@@ -28,7 +28,7 @@ export function scaleAdvice(batches: readonly Pick<TrainBatch, "latents">[], fac
   if (size >= 1 / TOLERANCE && size <= TOLERANCE) return null;
   const fit = size > 0 && Number.isFinite(size) ? `${Number((factor / size).toPrecision(3))}` : "another";
   return `scaled latents have a root mean square of ${Number(size.toPrecision(3))}, expected about 1: the ` +
-    `autoencoder's scaling_factor is ${factor}, these clips ask for ${fit}`;
+    `autoencoder's scaling_factor is ${factor}, these clips need ${fit}`;
 }
 
 /** Share of the initial weights in an average above which the weights themselves are the better choice. */
@@ -44,7 +44,7 @@ export function weightsAdvice(checkpoint: string, decay: number | null, updates:
   if (decay === null) return `weights: ${checkpoint}/model.safetensors`;
   const initial = decay ** updates;
   if (initial <= INITIAL_SHARE) return `weights: ${checkpoint}/ema.safetensors (averaged)`;
-  const horizon = decay < 1 ? `${Math.round(1 / (1 - decay))} steps` : "no end of steps";
+  const horizon = decay < 1 ? `${Math.round(1 / (1 - decay))} steps` : "infinitely many steps";
   return `weights: ${checkpoint}/model.safetensors (ema.safetensors still holds ${
     Math.max(1, Math.round(100 * initial))
   } % ` +

@@ -161,7 +161,7 @@ export function readTensors(
           `${prefix}${name} has shape [${tensor.shape.join(", ")}], the configuration makes it [${
             shape.join(", ")
           }]: ` +
-            "go on with the configuration that the run was started with, or start a new one elsewhere",
+            "resume with the configuration that the run was started with, or start a new one elsewhere",
         );
       }
       return [name, toFloat32(tensor)];

@@ -3,7 +3,7 @@
  * checkpoints and draws its curve.
  *
  *     FOLDER/checkpoints/step-…   see checkpoint.ts
- *            log.jsonl            one JSON object a line
+ *            log.jsonl            one JSON object per line
  *            tensorboard/         event files
  *            loss.svg             the curve
  *
@@ -119,7 +119,7 @@ export interface RunProgress {
   readonly loss: number;
   /** Seconds of a step, over the last steps. */
   readonly seconds: number;
-  /** Frames a second. */
+  /** Frames per second. */
   readonly framesPerSecond: number;
   /** Model FLOP/s: forward and backward as if nothing was computed twice. */
   readonly flopsPerSecond: number;

@@ -110,7 +110,7 @@ const SCHEMA = group({
     warmup_iter: whole(0),
     total_iter: whole(),
     max_grad_norm: nullable(number(undefined, { min: 0 })),
-    /** Ours: batches a step. */
+    /** Ours: batches per step. */
     gradient_accumulation: whole(1, { min: 1 }),
     /** Ours: compute blocks again on the way back, which takes a third more time and far less memory. */
     gradient_checkpointing: flag(false),

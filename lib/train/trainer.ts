@@ -1,7 +1,7 @@
 /**
- * The training loop: draw, loss, gradients, clipping, AdamW, EMA. One wait for the device a step.
+ * The training loop: draw, loss, gradients, clipping, AdamW, EMA. One wait for the device per step.
  *
- * Everything random is a function of the seed and the number of the batch, so a run that stops and goes on computes the
+ * All randomness is a function of the seed and the number of the batch, so a run that stops and resumes computes the
  * same bits as one that did not stop.
  *
  * @module
@@ -19,13 +19,13 @@ import { storeWeights } from "./half.ts";
 import { farLoss, type LossInput, type ObjectiveConfig, prepareBatch, type TrainBatch } from "./objective.ts";
 import { rateFactor, type RateSchedule } from "./rate.ts";
 
-/** Where batches come from. Batch number `position` is always the same one, so a position is all there is to save. */
+/** Source of batches. Batch number `position` is always the same one, so only a position is saved. */
 export interface BatchSource {
   /** The batch at a position, 0 first. Called once ahead of the device's work. */
   batch(position: number): Promise<TrainBatch>;
 }
 
-/** How a run trains. */
+/** Configuration of a training run. */
 export interface TrainerConfig extends AdamWOptions, WeightStorage, RateSchedule {
   /** The model. */
   readonly model: FarConfig;
@@ -37,17 +37,17 @@ export interface TrainerConfig extends AdamWOptions, WeightStorage, RateSchedule
   readonly maxGradNorm: number | null;
   /** Decay of the averaged weights; null keeps none. */
   readonly emaDecay: number | null;
-  /** Batches a step: their mean loss is differentiated. */
+  /** Batches per step: their mean loss is differentiated. */
   readonly accumulate: number;
-  /** Compute each block again on the way back instead of keeping its activations. */
+  /** Recompute each block in the backward pass instead of keeping its activations. */
   readonly checkpoint: boolean;
   /** Seed of everything random. */
   readonly seed: number;
-  /** Steps in a row whose loss or gradient is not finite after which the run stops. */
+  /** The run stops after this many consecutive steps whose loss or gradient is not finite. */
   readonly nonFiniteLimit: number;
 }
 
-/** What a step did. */
+/** Report of a training step. */
 export interface StepReport {
   /** Number of the step, 0 first. */
   readonly step: number;
@@ -69,7 +69,7 @@ export interface StepReport {
   readonly skipped?: string;
 }
 
-/** Loss or gradients were not finite too many times in a row, or a weight outgrew the type it is stored in. */
+/** Too many consecutive losses or gradients were not finite, or a weight exceeded the range of its storage type. */
 export class DivergedError extends Error {
   /** For `catch`. */
   override readonly name = "DivergedError";
@@ -81,13 +81,13 @@ export interface TrainerState {
   readonly step: number;
   /** Updates of the optimiser. */
   readonly updates: number;
-  /** Steps in a row that were skipped. */
+  /** Consecutive skipped steps. */
   readonly skippedInRow: number;
   /** Updates of the discriminator, in the autoencoder's training. */
   readonly criticUpdates?: number;
 }
 
-/** Saved tensors to go on from. */
+/** Saved tensors to resume from. */
 export interface SavedTensors {
   /** First moments. */
   readonly m: Record<string, Float32Array>;
@@ -156,7 +156,7 @@ export class Trainer {
   }
 
   /**
-   * Starts a run, or goes on with a saved one.
+   * Starts a run, or resumes a saved one.
    *
    * @param weights The weights, f32; the trainer owns them from now on.
    * @param saved State and tensors of a checkpoint of the same run.
@@ -255,7 +255,7 @@ export class Trainer {
   }
 }
 
-/** Stops a run after too many steps in a row that changed nothing. */
+/** Stops a run after too many consecutive skipped steps. */
 export function stopWhenDiverged(
   step: number,
   skipped: string | undefined,
@@ -274,7 +274,7 @@ export function stopBeyondHalf(step: number, beyond: string | undefined): void {
   if (beyond === undefined) return;
   throw new DivergedError(
     `training: ${beyond} before step ${step}, expected at most ${LARGEST_HALF} for weights stored as f16: lower the ` +
-      "learning rate, or go on with mixed_precision no",
+      "learning rate, or continue with mixed_precision no",
   );
 }
 

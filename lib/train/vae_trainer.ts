@@ -61,17 +61,17 @@ export interface VaeTrainerConfig extends AdamWOptions, WeightStorage, RateSched
   readonly maxGradNorm: number | null;
   /** Decay of the averaged weights and batch-norm statistics; null keeps none. */
   readonly emaDecay: number | null;
-  /** Batches a step: their mean loss is differentiated. Batch norm sees each one alone. */
+  /** Batches per step: their mean loss is differentiated. Batch norm sees each one alone. */
   readonly accumulate: number;
-  /** Compute each block again on the way back instead of keeping its activations. */
+  /** Recompute each block in the backward pass instead of keeping its activations. */
   readonly checkpoint: boolean;
   /** Seed of everything random. */
   readonly seed: number;
-  /** Steps in a row whose loss or gradient is not finite after which the run stops. */
+  /** The run stops after this many consecutive steps whose loss or gradient is not finite. */
   readonly nonFiniteLimit: number;
 }
 
-/** What a step did. */
+/** Report of a training step. */
 export interface VaeStepReport extends StepReport {
   /** Loss terms, means over the step's batches. */
   readonly terms: VaeLosses;
@@ -140,7 +140,7 @@ export class VaeTrainer {
   }
 
   /**
-   * Starts a run, or goes on with a saved one.
+   * Starts a run, or resumes a saved one.
    *
    * @param params The autoencoder's weights and statistics, f32; the trainer owns them from now on.
    * @param perceptual Weights of VGG16 and its heads, from `loadPerceptual`; the trainer owns them. Null where the

@@ -1,5 +1,5 @@
 /**
- * Draws what the camera sees: walls, floor, ceiling and things, four samples a pixel.
+ * Draws what the camera sees: walls, floor, ceiling and things, four samples per pixel.
  *
  * @module
  */
