@@ -150,7 +150,7 @@ function* damages(good: Uint8Array, random: () => number): Generator<[name: stri
   const page = new TextDecoder("latin1").decode(good).indexOf("OggS", good.length / 2);
   if (page > 0) yield ["cut at a page", good.slice(0, page)];
   for (let i = 0; i < 4; i++) {
-    const bytes = good.slice(), at = Math.floor((i + random()) / 10 * good.length);
+    const bytes = good.slice(), at = Math.floor((i + random()) / 4 * good.length);
     bytes[at] ^= 1 << pick(random, 8);
     yield [`bit at ${at}`, bytes];
   }
