@@ -110,7 +110,7 @@ export interface Example {
   readonly line: string;
 }
 
-/** What a verb's `run` gets. */
+/** Argument of a verb's `run`. */
 export interface Call<F extends Flags> {
   readonly flags: Values<F>;
   readonly operands: readonly string[];

@@ -18,7 +18,7 @@ export function withCard(verb: string, call: Call<Flags>): Call<Flags> {
   return { ...call, operands, flags: { ...call.flags, ...Object.fromEntries(chosen) } };
 }
 
-/** What `--help` says beside a flag's default: the values that cards have for it. */
+/** Note on a flag's default in `--help`: the values on the cards. */
 export function cardNote(verb: string, flag: string): string {
   return Object.entries(BUNDLED).flatMap(([name, { defaults }]) => {
     const value = defaults[verb]?.[flag];

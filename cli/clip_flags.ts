@@ -7,7 +7,7 @@ import type { Fit } from "../lib/io/frames.ts";
 import type { ClipOptions } from "../lib/pipeline/clip.ts";
 import { choice, integer, real, text } from "./args.ts";
 
-/** Which part of a clip to take, and how to bring it to the model's size. */
+/** Flags that select a part of a clip and bring it to the model's size. */
 export const clipFlags = {
   start: integer("first frame of the clip that is used", { default: 0, min: 0 }),
   every: integer("take every N-th frame", { default: 1, min: 1 }),

@@ -95,7 +95,7 @@ async function rateWithoutBlas(threads: number): Promise<number> {
   }
 }
 
-/** Where ffmpeg is, or why not. */
+/** Path of ffmpeg, or the reason why there is none. */
 async function ffmpegHere(): Promise<{ path?: string; version?: string; error?: string }> {
   try {
     return await findFfmpeg() ?? { error: "none that may be run; videos are read and written in-process" };

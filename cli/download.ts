@@ -9,7 +9,7 @@ import type { Progress } from "./progress.ts";
 import type { ServerToken } from "../lib/pipeline/zoo.ts";
 import { bytes } from "../lib/units.ts";
 
-/** What to download and how. */
+/** Options of a download. */
 export interface Download {
   /** Without user and password, because it stands in messages. */
   readonly url: string;
@@ -34,7 +34,7 @@ export interface Download {
 /** An answer after which trying again makes no sense. */
 class Refused extends Error {}
 
-/** What is known of an interrupted download. */
+/** Record of an interrupted download. */
 interface PartInfo {
   readonly url: string;
   /** Size of the whole file and its version, as the server said. */

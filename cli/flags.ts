@@ -10,7 +10,7 @@ import { environment } from "../lib/io/environment.ts";
 
 const DEVICES = ["auto", "webgpu", "cpu"] as const;
 
-/** Where to compute. */
+/** Flags that choose the device. */
 export const deviceFlags = {
   // The device that was opened is part of a run's fingerprint, however it was chosen; threads change no bit.
   device: choice(DEVICES, "where to compute; auto takes a hardware GPU, else the cpu (also FAR_DEVICE)", {
@@ -24,13 +24,13 @@ export const deviceFlags = {
   ),
 };
 
-/** How to show progress. */
+/** Flags of progress and output. */
 export const progressFlags = {
   json: toggle("print events as one JSON object per line on stdout", { presentation: true }),
   quiet: toggle("print errors and nothing else", { presentation: true }),
 };
 
-/** What to do about an interrupted run in the result folder. */
+/** Treatment of an interrupted run in the result folder. */
 export const restartFlag = {
   restart: toggle("discard an interrupted run with other settings in the result folder", {
     presentation: true,

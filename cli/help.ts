@@ -7,10 +7,10 @@ import { type Flag, UsageError, type Verb } from "./args.ts";
 import { cardNote } from "./card.ts";
 import { type Paint, plain } from "./colour.ts";
 
-/** How every line of far.ts begins in help and examples. */
+/** Start of every command line of far.ts in help and examples. */
 export const COMMAND = "deno run -P far.ts";
 
-/** How a verb is started: `weights` alone may use the network, so it has a permission set of its own. */
+/** Start of a verb's command line: `weights` alone may use the network, so it has a permission set of its own. */
 export const commandOf = (verb: string): string =>
   verb === "weights" ? COMMAND.replace("-P", "-P=weights") : COMMAND;
 

@@ -46,7 +46,7 @@ export interface JobCall {
 
 const valueOf = (flags: JobFlags, name: string) => (flags as unknown as Record<string, unknown>)[name];
 
-/** Everything of a call that may decide a byte of the result: operands, flags, and the files that they name. */
+/** The parts of a call that may decide a byte of the result: operands, flags, and the files that they name. */
 function parsedSettings({ verb, declared, flags, operands }: JobCall) {
   const deciding = Object.keys(declared).filter((name) => !declared[name].presentation).sort();
   const values = Object.fromEntries(deciding.map((name) => [name, valueOf(flags, name)]));

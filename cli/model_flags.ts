@@ -11,7 +11,7 @@ import { choice, integer, path, text, toggle } from "./args.ts";
 
 const NAMES = Object.keys(BUNDLED);
 
-/** Which models to use. */
+/** Flags that choose the models. */
 export const modelFlags = {
   model: text(
     `${NAMES.join(", ")} (bundled, with weights), ${

@@ -43,7 +43,7 @@ export class Progress {
     if (this.mode === "bar" || this.mode === "lines") console.error(line);
   }
 
-  /** What was warned of so far, for the result file. */
+  /** Warnings so far, for the result file. */
   readonly warnings: string[] = [];
 
   /** One line on something that is allowed and probably not meant; an event under `--json`. */
@@ -173,7 +173,7 @@ export function terminalColumns(): number {
   }
 }
 
-/** What a bar shows. */
+/** Contents of a progress bar. */
 export interface BarState {
   readonly what: string;
   readonly value: number;

@@ -141,7 +141,7 @@ function grouped(seconds: Readonly<Record<string, number>>): Record<string, numb
   return out;
 }
 
-/** What decides the result beside the call and the device. */
+/** Inputs that decide the result beside the call and the device. */
 function decides(task: Task, hashes: Readonly<Record<string, string | null>>): Record<string, unknown> {
   const { context, truth, actions, label } = task;
   const frames = ({ frames, height, width, data }: Frames) => ({

@@ -7,7 +7,7 @@ import { FileFormatError, quote } from "../lib/io/errors.ts";
 import { readJson } from "../lib/io/text.ts";
 import type { Call, Flags } from "./args.ts";
 
-/** What result.json says about how it was made. */
+/** Settings of a run, for result.json. */
 export interface Settings {
   readonly verb: string;
   readonly operands: readonly string[];

@@ -13,7 +13,7 @@ import type { Flags } from "./args.ts";
 import { fileHash } from "../lib/io/hash.ts";
 import { deviceOf } from "./job.ts";
 
-/** What a fingerprint is made of. */
+/** Inputs of a fingerprint. */
 export interface RunParts {
   readonly verb: string;
   /** The verb's flags as declared. */

@@ -10,7 +10,7 @@ import { bytes, duration } from "../lib/units.ts";
 /** Seconds between two plain lines where there is no terminal. */
 const EVERY = 10;
 
-/** What a step says, in one line. */
+/** Line about a training step. */
 export function describeStep(p: RunProgress, total: number): string {
   const { report } = p;
   const rate = `${(p.flopsPerSecond / 1e9).toPrecision(3)} GFLOP/s` +

@@ -5,7 +5,7 @@
  */
 import type { Device, DeviceName } from "./device.ts";
 
-/** What to open and how. */
+/** Choice and options of the device. */
 export interface OpenOptions {
   /** `auto` takes `webgpu` when there is a hardware adapter, else `cpu`. */
   readonly device?: DeviceName | "auto";

@@ -12,7 +12,7 @@ import { disposeAll, type Node, release, scope, Tensor, tensorsIn, unscoped } fr
 
 /** A loss and the gradients of its parameters. */
 export interface ValueAndGrad<P extends Params = Params> {
-  /** What the loss function returned; its sum is the loss. */
+  /** Return value of the loss function; its sum is the loss. */
   readonly value: Tensor;
   /** Gradients by parameter name; exactly zero where the loss does not depend on a parameter. */
   readonly grads: { readonly [K in keyof P]: Tensor };
@@ -56,7 +56,7 @@ export function valueAndGrad<P extends Params, A extends unknown[]>(
 
 /** A value and the way back from it. */
 export interface Vjp<P extends Params = Params> {
-  /** What the function returned. */
+  /** Return value of the function. */
   readonly value: Tensor;
   /**
    * Gradients of Σ cotangent · value by parameter name. It can be called once: what the way back needs is freed on the

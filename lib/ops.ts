@@ -34,7 +34,7 @@ export interface Gate {
   readonly col: number;
 }
 
-/** What {@linkcode linear} fuses, and the rows it works on. */
+/** Fused operations of {@linkcode linear}, and its rows. */
 export interface LinearOptions {
   /** `[N]`. */
   readonly bias?: Tensor | null;
@@ -128,7 +128,7 @@ export function normModulate(
   return launch(normModulateKernel, { x, modulation, rows }, params).y;
 }
 
-/** Where {@linkcode rotary} writes, and with which angles. */
+/** Output and angles of {@linkcode rotary}. */
 export interface RotaryTarget {
   /** `[T, hd]`: hd/2 cosines of each token's angles, then their sines. */
   readonly angles: Tensor;
@@ -155,7 +155,7 @@ export function rotary(
   launch(rotaryKernel, { qkv, wq, wk, angles, dest }, { row: rows.start, M: rows.count, eps }, { q, k, v });
 }
 
-/** What each query of {@linkcode attention} sees: row ranges of the keys, never a matrix of scores. */
+/** Visible keys of each query of {@linkcode attention}: row ranges, never a matrix of scores. */
 export interface Mask {
   /** `[T, 4]` two half-open ranges of key rows for each query, `[from, to, from, to]`; either may be empty. */
   readonly ranges: Int32Array;

@@ -62,7 +62,7 @@ export function batchNorm(
   return launch(norms.batchNorm, { x, ...statistics, residual }, params).y;
 }
 
-/** What batch norm knows of a batch. */
+/** Batch-norm statistics of a batch. */
 export interface BatchStatistics {
   /** `[C]` mean over pixels and images. */
   readonly mean: Tensor;

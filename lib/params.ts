@@ -46,13 +46,13 @@ export function layerOf(params: Params, name: string): { readonly w: Tensor; rea
   return { w: param(params, `${name}.weight`), bias: param(params, `${name}.bias`) };
 }
 
-/** How weights are stored on a device. */
+/** Storage of weights on a device. */
 export interface WeightStorage {
   /** Storage of the weights of linear layers and dense convolutions; everything else stays f32. Default f32. */
   readonly dtype?: "f32" | "f16";
 }
 
-/** How a parameter record is put on a device. */
+/** Options for placing a parameter record on a device. */
 export interface ParamOptions extends WeightStorage {
   /** Lay weights out for inference (default). Training updates them every step and packs for itself. */
   readonly pack?: boolean;
@@ -108,7 +108,7 @@ function place(
   return tensor;
 }
 
-/** What loading reads of an open checkpoint. */
+/** The parts of an open checkpoint that loading reads. */
 export type Checkpoint = Pick<TensorFile, "path" | "tensors" | "read">;
 
 function misfits(file: Checkpoint, shapes: Readonly<Record<string, Shape>>): string[] {

@@ -8,7 +8,7 @@ import { chooseFrames, type Clip, type DataSet } from "./clip.ts";
 import { permutation, RandomStream } from "./random_stream.ts";
 import { chooseCrop, scaledSize, transformFrames } from "./transform.ts";
 
-/** What batches hold and in which order they come. */
+/** Contents and order of batches. */
 export interface BatchOptions {
   /** B: clips in a batch. */
   readonly batch: number;

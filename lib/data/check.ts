@@ -14,7 +14,7 @@ export interface Problem {
   readonly message: string;
 }
 
-/** What clips have in common and how they differ. */
+/** Statistics of the clips of a data set. */
 export interface SetStats {
   /** Clips looked at. */
   readonly clips: number;
@@ -34,7 +34,7 @@ export interface SetStats {
   readonly deviation: readonly number[];
 }
 
-/** Everything that can be wrong about a clip that decodes. */
+/** Faults of a clip that decodes. */
 function checkClip(set: DataSet, clip: Clip, frames: number): void {
   const fail = (detail: string): never => {
     throw new FileFormatError(clip.source, detail);

@@ -50,7 +50,7 @@ export interface FrameRule {
   readonly consecutiveValidation?: boolean;
 }
 
-/** How frames are brought to the wanted size. */
+/** Transformation of frames to the wanted size. */
 export interface FrameFit {
   /** Rows and columns of the result; frames keep their own size when absent. */
   readonly resolution?: number;
@@ -64,7 +64,7 @@ export interface DataSet {
   readonly name: string;
   /** Number of clips. */
   readonly length: number;
-  /** What clips hold. */
+  /** Contents of clips. */
   readonly holds: "frames" | "latents";
   /** Whether every clip has actions. */
   readonly actions: boolean;
@@ -72,9 +72,9 @@ export interface DataSet {
   readonly classes?: number;
   /** Number of clips whose latents come with a roll-out. */
   readonly rollouts?: number;
-  /** How short clips are treated. */
+  /** Treatment of short clips. */
   readonly rule: FrameRule;
-  /** How frames are brought to size. */
+  /** Transformation of frames to the wanted size. */
   readonly fit: FrameFit;
   /** The file of a clip, or the name of a generated one. */
   source(index: number): string;

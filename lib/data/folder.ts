@@ -16,7 +16,7 @@ import { type Split, SPLITS } from "./world/world.ts";
 const VIDEO = /\.(mp4|m4v|mov|3gp|mkv|webm|avi|ogv|mpe?g|vob|mts|m2ts|flv|wmv|y4m|gif)$/i;
 const IMAGE = /\.(png|jpe?g|webp|bmp|tiff?)$/i;
 
-/** What to make of a folder. */
+/** Options of a folder of clips. */
 export interface FolderOptions {
   /** The folder, or a single clip. */
   readonly folder: string;

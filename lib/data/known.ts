@@ -70,7 +70,7 @@ export const KNOWN_SETS: readonly KnownSet[] = [
   },
 ];
 
-/** What was found of a list. */
+/** State of a list on this machine. */
 export interface ListState {
   /** The list file. */
   readonly list: string;
@@ -104,7 +104,7 @@ export function findSet(known: KnownSet, root: string): ListState[] {
   });
 }
 
-/** How to get a data set, in one line. */
+/** Instructions for getting a data set, in one line. */
 export function howToGet(known: KnownSet, root: string): string {
   const folder = join(root, known.folder);
   return `download https://huggingface.co/datasets/${known.repository} into ${folder} and unpack its shard-*.tar there`;

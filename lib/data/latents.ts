@@ -31,7 +31,7 @@ interface Index {
   readonly about: Readonly<Record<string, string>>;
 }
 
-/** How latents are written. */
+/** Options of writing latents. */
 export interface LatentOptions {
   /** Element type; F16 unless given. */
   readonly dtype?: "F32" | "F16" | "BF16";
@@ -39,7 +39,7 @@ export interface LatentOptions {
   readonly shardBytes?: number;
   /** Number of classes, where clips have labels. */
   readonly classes?: number;
-  /** Where the latents come from: data set, autoencoder, its hash. */
+  /** Origin of the latents: data set, autoencoder, its hash. */
   readonly about?: Readonly<Record<string, string>>;
 }
 

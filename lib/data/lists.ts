@@ -12,7 +12,7 @@ import { FileFormatError, quote, show } from "../io/errors.ts";
 import { isThere } from "../io/paths.ts";
 import { readJson, readText } from "../io/text.ts";
 
-/** What a list may say about a clip. */
+/** Entry of a list. */
 const KEYS = ["video_path", "action_path", "latent_path", "label"] as const;
 
 /** One clip of a list. */

@@ -53,7 +53,7 @@ export function chooseCrop(
     : { top: draws.below(down + 1), left: draws.below(across + 1) };
 }
 
-/** What {@linkcode transformFrames} does to frames. */
+/** Options of {@linkcode transformFrames}. */
 export interface TransformOptions {
   /** Rows and columns of the result; the frames' own when absent. */
   readonly resolution?: number;

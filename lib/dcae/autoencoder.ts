@@ -30,7 +30,7 @@ import { type Running, runningStatistics } from "./running.ts";
 /** Sees the output of every module, `[B, H, W, C]`, by the authors' module name. */
 export type Tap = (module: string, output: Tensor) => void;
 
-/** How {@linkcode encode} and {@linkcode decode} run; by default as in evaluation. */
+/** Mode of {@linkcode encode} and {@linkcode decode}; evaluation by default. */
 export interface DcaeOptions {
   /** Sees the output of every module. */
   readonly tap?: Tap;
@@ -43,7 +43,7 @@ export interface DcaeOptions {
   readonly checkpoint?: boolean;
 }
 
-/** What the parts of the network share. */
+/** State shared by the parts of the network. */
 interface Net extends DcaeOptions {
   readonly params: Params;
   readonly config: DcaeConfig;

@@ -10,7 +10,7 @@ export class Html {
   constructor(readonly text: string) {}
 }
 
-/** What a template takes; `null`, `undefined` and `false` leave nothing. */
+/** Values that a template takes; `null`, `undefined` and `false` render as nothing. */
 export type Part = Html | string | number | null | undefined | false | readonly Part[];
 
 const ENTITIES: Readonly<Record<string, string>> = {

@@ -23,11 +23,11 @@ export interface Curve {
 
 /** A chart of one or more curves. */
 export interface Chart {
-  /** What it shows, for people who cannot see it. */
+  /** Alternative text. */
   readonly title: string;
-  /** What x counts, e.g. `frame`. */
+  /** Unit of x, e.g. `frame`. */
   readonly x: string;
-  /** What y measures, with its unit. */
+  /** Quantity and unit of y. */
   readonly y: string;
   /** Told apart by colour, in this order. */
   readonly curves: readonly Curve[];
@@ -90,7 +90,7 @@ interface Row {
   readonly name: string;
 }
 
-/** How a chart looks. */
+/** Style of a chart. */
 interface Look {
   /** A colour by curve. */
   readonly colours: readonly string[];

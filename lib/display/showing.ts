@@ -5,10 +5,10 @@
  * @module
  */
 
-/** What a notebook may show, by media type: text as it is, binary formats in base64. */
+/** Representations of a value for a notebook, by media type: text as it is, binary formats in base64. */
 export type MediaBundle = Readonly<Record<string, string>>;
 
-/** Where the Deno kernel looks for a value's {@linkcode MediaBundle}. */
+/** Key under which the Deno kernel looks for a value's {@linkcode MediaBundle}. */
 export const JUPYTER: unique symbol = Symbol.for("Jupyter.display");
 
 /**

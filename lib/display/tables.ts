@@ -68,13 +68,13 @@ export function table(rows: readonly TableRow[]): Table {
   return showing({ rows }, () => tableBundle(rows));
 }
 
-/** What a chart of {@linkcode curves} says beside its lines. */
+/** Labels of a chart of {@linkcode curves}. */
 export interface CurveOptions {
   /** Default none. */
   readonly title?: string;
-  /** What x counts. Default `step`. */
+  /** Unit of x. Default `step`. */
   readonly x?: string;
-  /** What y measures, with its unit. Default `value`. */
+  /** Quantity and unit of y. Default `value`. */
   readonly y?: string;
   /** A horizontal line at this y. */
   readonly rule?: number;
@@ -116,7 +116,7 @@ async function curvesBundle(chart: Chart): Promise<MediaBundle> {
   return { "image/svg+xml": chartPicture(chart), "text/plain": ends.join("\n") };
 }
 
-/** What a level of the cache holds of one clip. */
+/** Contents of a cache level for one clip. */
 export interface CacheLevel {
   /** Frames in it. */
   readonly frames: number;

@@ -37,7 +37,7 @@ export function timestepFeatures(timesteps: ArrayLike<number>): Float32Array {
   return features;
 }
 
-/** What a clip is conditioned on besides its history. */
+/** Conditions of a clip. */
 export interface Conditions {
   /** `[B, F]` actions, or the null index `classes`. */
   readonly actions?: ArrayLike<number>;
@@ -125,7 +125,7 @@ export interface Modulation {
   readonly output: Tensor;
 }
 
-/** What a call is conditioned on, on a device. */
+/** Conditions of a call, on a device. */
 export interface Conditioning {
   /** The tables. */
   readonly modulation: Modulation;

@@ -55,7 +55,7 @@ export function trainSigmas(): Float32Array {
   return Float32Array.from({ length: TRAIN_STEPS }, (_, i) => (TRAIN_STEPS - i) / TRAIN_STEPS);
 }
 
-/** How {@linkcode drawNoise} draws noise levels and clean frames. */
+/** Options of {@linkcode drawNoise}. */
 export interface NoiseOptions {
   /** Density of the noise levels. Default `logit_normal`: the sigmoid of a standard normal number. */
   readonly weighting?: "logit_normal" | "uniform";
@@ -71,7 +71,7 @@ export interface NoiseOptions {
   readonly cleanFirst?: readonly boolean[];
 }
 
-/** What is random about a training step. */
+/** Random draws of a training step. */
 export interface NoiseDraw {
   /** `[B, F, C, H, W]` standard normal; zero for long-term frames, which are always clean. */
   readonly noise: Float32Array;

@@ -18,7 +18,7 @@ import { frameCausalMask, type KeyRows, maskOfQueries } from "./mask.ts";
 import { type FrameRange, tokenGrid } from "./patchify.ts";
 import { ropeTable } from "./rope.ts";
 
-/** Which frames a call computes, and the shape of the store that holds their keys and values. */
+/** Frames of a call, and the shape of the store of their keys and values. */
 export interface CallPlan {
   /** Clips B (doubled under guidance). */
   readonly clips: number;
@@ -69,7 +69,7 @@ export interface Layout {
   readonly frame: Int32Array;
   /** Row of the key store that the token's key and value go to. */
   readonly dest: Int32Array;
-  /** What each token sees of the key store. */
+  /** Visible rows of the key store, for each token. */
   readonly mask: Mask;
   /** `[T, headDim]`: cosines of each token's rotary angles, then their sines. */
   readonly angles: Float32Array;
@@ -186,7 +186,7 @@ export interface Call {
   readonly plan: CallPlan;
   /** Its tokens. */
   readonly layout: Layout;
-  /** Which frames leave the last block. */
+  /** Frames whose outputs are returned. */
   readonly output: Output;
   /** `[T, headDim]` as in the layout. */
   readonly angles: Tensor;

@@ -20,7 +20,7 @@ export interface KeyRows {
   readonly perClip: number;
 }
 
-/** What {@linkcode frameCausalMask} is made for. */
+/** Options of {@linkcode frameCausalMask}. */
 export interface MaskOptions {
   /** Short-term frames. */
   readonly frames: number;

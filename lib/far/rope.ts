@@ -4,7 +4,7 @@
  * @module
  */
 
-/** How the frame axis is extended beyond the training length. */
+/** Extension of the frame axis beyond the training length. */
 export type RopeExtension = "none" | "interpolation" | "ntk" | "yarn" | "riflex";
 
 /** Settings of {@linkcode ropeFrequencies}. */

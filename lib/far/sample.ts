@@ -25,7 +25,7 @@ import { velocity } from "./transformer.ts";
 
 /** What to sample. Sizes: B clips, `context` frames given, `predict` frames made. */
 export interface SampleOptions {
-  /** Where to compute. */
+  /** The device to compute on. */
   readonly device: Device;
   /** The model's parameters. */
   readonly params: Params;

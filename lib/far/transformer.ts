@@ -64,13 +64,13 @@ export function far(params: Params, config: FarConfig, input: FarInput, options:
   return velocity(params, config, call, { latents, conditioning, checkpoint });
 }
 
-/** What {@linkcode velocity} computes on. */
+/** Input of {@linkcode velocity}. */
 export interface VelocityInput {
   /** `[B, F, C, H, W]`: every frame of the clip, of which the call computes some. */
   readonly latents: Tensor;
   /** Modulation of the call's tokens. */
   readonly conditioning: Conditioning;
-  /** Where keys and values stay between calls; without it they last for one block. */
+  /** Store of keys and values between calls; without it they last for one block. */
   readonly store?: KeyStore;
   /** See {@linkcode FarOptions}. */
   readonly checkpoint?: boolean;

@@ -13,7 +13,7 @@ import { readText } from "./text.ts";
 /** Name of the file. */
 export const LOCK_FILE = "far-job.lock";
 
-/** Who holds a lock. */
+/** Holder of a lock. */
 interface Holder {
   readonly pid: number;
   readonly host: string;

@@ -29,7 +29,7 @@ const DTYPES: Readonly<Record<string, HostDType>> = {
   f8: "F64",
 };
 
-/** What a `.npy` header says. */
+/** Contents of a `.npy` header. */
 export interface NpyHeader {
   /** Sizes, outermost first. */
   readonly shape: readonly number[];

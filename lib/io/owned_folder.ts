@@ -32,13 +32,13 @@ export class OwnershipError extends Error {
 /** Files by name below the folder, with `/`; in a pattern, `*` stands for any characters but `/`. */
 type Names = readonly string[];
 
-/** What the marker says. */
+/** Contents of the marker. */
 interface Marker {
-  /** Which job writes the folder, e.g. `predict`. */
+  /** Kind of job that writes the folder, e.g. `predict`. */
   readonly kind: string;
   /** Files of the standing result. */
   readonly files: Names;
-  /** What decided the standing result; null while there is none. */
+  /** Fingerprint of the present result; null while there is none. */
   readonly fingerprint: unknown;
   /** A run that has not finished, and patterns of its files under `part/`. */
   readonly run: { readonly fingerprint: unknown; readonly working: Names } | null;
@@ -48,17 +48,17 @@ interface Marker {
 
 /** Whose folder, and what may be in it. */
 export interface Claim {
-  /** Which job writes the folder. */
+  /** Kind of job that writes the folder. */
   readonly kind: string;
   /** The flag that names the folder, for messages. */
   readonly flag: string;
   /** Files and folders that the job reads: none of them may lie in the folder. */
   readonly sources?: Names;
-  /** What to do about entries of the folder that the marker does not name; `refuse` unless given. */
+  /** Treatment of entries of the folder that the marker does not name; `refuse` unless given. */
   readonly others?: "refuse" | "keep";
 }
 
-/** How a run begins. */
+/** Start of a run. */
 export interface Begin {
   /** Patterns of all names that the run writes under `part/`, its result files included. */
   readonly working: Names;

@@ -5,7 +5,7 @@
  */
 import { type Frames, makeFrames } from "./frames.ts";
 
-/** Which pixels of an image become planes. */
+/** Selection of an image's pixels. */
 export interface ImagePart {
   /** First row. */
   readonly top: number;

@@ -20,7 +20,7 @@ export interface StepFolder {
   readonly path: string;
 }
 
-/** Where the checkpoint after so many steps lies. */
+/** Path of the checkpoint after this many steps. */
 export const stepFolder = (folder: string, step: number): string =>
   join(folder, `step-${String(step).padStart(8, "0")}`);
 
@@ -64,7 +64,7 @@ export function keepLast(folder: string, count: number, filesOf: (path: string) 
   }
 }
 
-/** What a file held when it was written. */
+/** Size and checksum of a file when it was written. */
 export interface FileSum {
   /** Its size. */
   readonly bytes: number;

@@ -12,7 +12,7 @@ import { gifFrames } from "./gif.ts";
 import { PpmReader } from "./ppm.ts";
 import { isStill, readStill } from "./still.ts";
 
-/** Which frames to read, and at which size. */
+/** Selection and size of the frames to read. */
 export interface ReadOptions {
   /** First frame of the file, from 0. */
   readonly start?: number;
@@ -26,13 +26,13 @@ export interface ReadOptions {
   readonly last?: number;
   /** Size to bring frames to; the file's own when absent. */
   readonly size?: { readonly height: number; readonly width: number };
-  /** How to fill that size; `crop` when absent. */
+  /** Fit into that size; `crop` when absent. */
   readonly fit?: Fit;
   /** Give up when ffmpeg brings nothing for so long; 120 seconds when absent. */
   readonly stallSeconds?: number;
 }
 
-/** What a video is, by its frames. */
+/** Properties of a video, by its frames. */
 export interface VideoInfo {
   /** Rows as shown, after rotation. */
   readonly height: number;

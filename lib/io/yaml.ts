@@ -9,7 +9,7 @@ import { parse } from "npm:deno-std@1.4.0/yaml/mod.js";
 import { FileFormatError, quote } from "./errors.ts";
 import { openSource } from "./source.ts";
 
-/** What an option file may hold. */
+/** Values of an option file. */
 export type YamlValue = null | boolean | number | string | YamlValue[] | { [key: string]: YamlValue };
 
 /** Bounds that no option file comes near, and a hostile one does. */

@@ -19,7 +19,7 @@ export interface FrameScore {
   readonly ssim: number | null;
 }
 
-/** How {@linkcode scoreFrames} measures, for the result file. */
+/** Protocol of {@linkcode scoreFrames}, for the result file. */
 export const SCORE_PROTOCOL =
   "per frame over all pixels and channels, colours in [0, 1], prediction before rounding to 8 bits, truth as 8 bits / 255, " +
   "no crop; SSIM with a Gaussian window of 11 by 11, sigma 1.5; context frames are not counted";

@@ -18,27 +18,27 @@ export interface KindBound {
   readonly rms: number;
 }
 
-/** What a bundled model says about itself: `models/NAME/card.json`. */
+/** Card of a bundled model: `models/NAME/card.json`. */
 export interface Card {
   /** One line. */
   readonly about: string;
   /** Rows and columns of the frames that it was trained on. */
   readonly size: number;
-  /** What its actions mean, by number. */
+  /** Meaning of its actions, by number. */
   readonly actions: readonly string[];
   /** Values of flags that are not given, by verb; `clip` stands for the operand. */
   readonly defaults: Readonly<Record<string, Readonly<Record<string, string | number>>>>;
-  /** Which clips it knows, and how they are told from others. */
+  /** Kind of clips it was trained on, and bounds by which others are detected. */
   readonly kind: { readonly what: string; readonly bounds: readonly KindBound[] };
 }
 
 /** The bundled models by name; each is a transformer with the autoencoder that it was trained on. */
 export const BUNDLED: Readonly<Record<string, Card>> = named({ world });
 
-/** Which of them is used where none is named. */
+/** Name of the default one. */
 export const FIRST_BUNDLED = "world";
 
-/** What a bundled model consists of. */
+/** Parts of a bundled model. */
 export type BundledPart = "far" | "dcae";
 
 /**

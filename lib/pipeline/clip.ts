@@ -28,7 +28,7 @@ export interface Clip {
 
 const TENSOR_ENDING = /\.(npz|npy|safetensors)$/i;
 
-/** Which frames of a clip to read, and how to bring them to size. */
+/** Selection and size of the frames to read. */
 export interface ClipOptions {
   /** At most so many frames; all unless given. A walk through the built-in world has no end, so 300 of it. */
   readonly frames?: number;
@@ -44,7 +44,7 @@ export interface ClipOptions {
   readonly size?: number;
   /** Rows and columns of frames from videos, images and the built-in world where `size` is not given; 64 unless given. */
   readonly side?: number;
-  /** How frames fill that square; `crop` unless given. */
+  /** Fit of frames into that square; `crop` unless given. */
   readonly fit?: Fit;
 }
 

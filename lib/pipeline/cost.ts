@@ -14,7 +14,7 @@ import { isMatrix } from "../params.ts";
 import { scope, type Shape, Tensor, unscoped } from "../tensor.ts";
 import { bytes } from "../units.ts";
 
-/** What a stage costs, whatever the device. */
+/** Cost of a stage on any device. */
 export interface Cost {
   /** Floating-point operations by kernel. */
   readonly flops: Readonly<Record<string, number>>;
@@ -98,7 +98,7 @@ export function dcaeCost(
   return combine({ ...NOTHING, memory: device.stats.peakBytes }, snapshot(device, start), frames / batch);
 }
 
-/** What sampling is asked for. */
+/** Parameters of sampling. */
 export interface SampleShape {
   readonly clips: number;
   readonly height: number;

@@ -21,7 +21,7 @@ export const METHODS = ["model", "short", "last", "mean", "autoencoder"] as cons
 /** One of {@linkcode METHODS}. */
 export type Method = typeof METHODS[number];
 
-/** What each method is, in words. */
+/** Names of the methods, in words. */
 export function methodName(
   method: Method,
   { ctx, short }: { readonly ctx: number; readonly short: number },
@@ -43,14 +43,14 @@ export interface ClipScores {
   readonly psnr: Readonly<Record<Method, readonly number[]>>;
   /** `[pred]`, by method. */
   readonly ssim: Readonly<Record<Method, readonly number[]>>;
-  /** What predicting and scoring it took; a batch's time is shared out evenly. */
+  /** Time of predicting and scoring it; a batch's time is divided evenly. */
   readonly seconds: number;
 }
 
 /** Frames of one clip as a method predicts them, `[pred, 3, H, W]`, 0 to 1. */
 export type Predicted = Readonly<Record<Method, Float32Array>>;
 
-/** How clips are predicted. */
+/** Settings of the predictions. */
 export interface Protocol {
   /** Frames of context. */
   readonly ctx: number;
@@ -201,7 +201,7 @@ export function scoreClip(
   return { source, psnr, ssim, seconds: seconds + (performance.now() - start) / 1000 };
 }
 
-/** What predicting and scoring clips will take. */
+/** Estimate for predicting and scoring clips. */
 export interface Expected {
   /** Seconds for all clips, by stage. */
   readonly seconds: Readonly<Record<"encode" | "predict" | "decode" | "score", number>>;

@@ -118,7 +118,7 @@ export interface Span {
   readonly methods: readonly Row[];
 }
 
-/** How scores fall with the distance from the context, as Markdown: PSNR / SSIM. */
+/** Scores by distance from the context, as Markdown: PSNR / SSIM. */
 export function spanTable(
   spans: readonly Span[],
   contexts: { readonly ctx: number; readonly short: number },

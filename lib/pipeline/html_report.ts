@@ -31,7 +31,7 @@ export const flagFacts = (flags: Readonly<Record<string, unknown>>): Facts => ({
   ]),
 });
 
-/** What a table says of a model. */
+/** Table rows about a model. */
 export interface ModelFacts {
   readonly name: string;
   /** The file; null for random weights. */
@@ -96,5 +96,5 @@ export const deviceFacts = (
   ],
 });
 
-/** What a report says of random weights. */
+/** Warning of a report about random weights. */
 export const RANDOM_WARNING = "The weights are random: frames and figures mean nothing.";

@@ -22,13 +22,13 @@ import { type Autoencoder, chooseDcae, chooseFar, type ModelChoice } from "./mod
 import { Rollout, type RolloutOptions } from "./rollout.ts";
 import type { Part } from "./weights.ts";
 
-/** Which models to load, and where to compute. */
+/** Choice of models and device. */
 export interface LoadOptions extends ModelChoice {
   /** A device, or the name of one to open; chosen as on the command line unless given. */
   readonly device?: Device | DeviceName | "auto";
 }
 
-/** What to predict. */
+/** Options of a prediction. */
 export interface PredictOptions {
   /** Context frames that the model is given, the first ones of the clip; as on the model's card, else 16. */
   readonly context?: number;
@@ -46,7 +46,7 @@ export interface PredictOptions {
   readonly label?: number | string;
 }
 
-/** What a model predicted. A notebook shows it beside the truth. */
+/** A prediction. A notebook shows it beside the truth. */
 export interface Prediction {
   /** Index in the clip of the first predicted frame. */
   readonly first: number;
@@ -70,7 +70,7 @@ export class Model implements Disposable {
   readonly far: Part<FarConfig>;
   /** The autoencoder, likewise. */
   readonly vae: Autoencoder;
-  /** What a bundled model says about itself. */
+  /** The card of a bundled model. */
   readonly card?: Card;
   readonly #ownsDevice: boolean;
 

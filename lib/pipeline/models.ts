@@ -20,7 +20,7 @@ import { checkpointPath } from "./zoo.ts";
 
 const NAMES = Object.keys(BUNDLED);
 
-/** Which models to use, and how. */
+/** Choice of the models and of their weights. */
 export interface ModelChoice {
   /** Transformer: a bundled model, one of {@linkcode FAR_MODELS}, a JSON file with the authors' keys, or a training run. Default: the bundled one. */
   readonly model?: string;
@@ -34,7 +34,7 @@ export interface ModelChoice {
   readonly entry?: string;
   /** Takes random weights where no checkpoint is given. */
   readonly randomWeights?: boolean;
-  /** How weights are stored; f32 unless given. */
+  /** Storage of weights; f32 unless given. */
   readonly dtype?: WeightType;
   /** Actions that a transformer with random weights knows. */
   readonly actionClasses?: number;
@@ -61,7 +61,7 @@ export function resolveFar(given: string, more: Record<string, unknown>): FarCon
   return farConfig(type, { ...(json.config as Record<string, unknown> | undefined ?? json), ...more });
 }
 
-/** What is known about an autoencoder before its weights are looked for. */
+/** An autoencoder's properties before its weights are found. */
 interface DcaeSource {
   readonly name: string;
   readonly config: DcaeConfig;

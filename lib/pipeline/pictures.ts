@@ -20,7 +20,7 @@ export const videoEnding = (wanted: "auto" | "mp4" | "gif" | "webm"): string =>
 /** Pixels that the shorter side of a video for viewing has at least. */
 export const VIEWED = 256;
 
-/** Everything to write. */
+/** Output to write. */
 export interface Pictures {
   /** Context frames as the model was given them, decoded or original. */
   readonly context: Frames;

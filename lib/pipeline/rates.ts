@@ -76,7 +76,7 @@ function rateFile(name: string): string | undefined {
   return folder && join(folder, `${name}.json`);
 }
 
-/** What was timed on this machine with this device, by earlier runs. */
+/** Rates timed on this machine with this device by earlier runs. */
 class RateCache {
   readonly #file?: string;
   readonly seconds: Record<string, number> = {};
@@ -167,7 +167,7 @@ function randomRate(): number {
   return 50_000 / seconds;
 }
 
-/** What is written, for {@linkcode expectedWriting}. */
+/** Amount of output, for {@linkcode expectedWriting}. */
 export interface Writing {
   /** Kind of video. */
   readonly ending: string;

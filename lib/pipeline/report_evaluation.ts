@@ -37,7 +37,7 @@ export interface EvaluationResult {
     readonly flags: Readonly<Record<string, unknown>>;
   };
   readonly random_weights: boolean;
-  /** What else a reader must know first. */
+  /** Further warnings. */
   readonly warnings: readonly string[];
   /** Name of the data set. */
   readonly data: string;
@@ -175,7 +175,7 @@ function tablesOf(result: EvaluationResult): ScoreTable[] {
   ];
 }
 
-/** Everything that the report shows. */
+/** Data of the report. */
 export function evaluationData(
   result: EvaluationResult,
   device: { readonly description: string; readonly reason: string },

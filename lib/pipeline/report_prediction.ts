@@ -27,7 +27,7 @@ export interface PredictionResult {
     readonly flags: Readonly<Record<string, unknown>>;
   };
   readonly random_weights: boolean;
-  /** What else a reader must know first. */
+  /** Further warnings. */
   readonly warnings: readonly string[];
   readonly models: { readonly far: ModelFacts; readonly vae: ModelFacts };
   readonly device: { readonly description: string; readonly reason: string };
@@ -60,7 +60,7 @@ export interface PredictionClips {
 
 const mean = (values: readonly number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 
-/** Everything that the report shows. */
+/** Data of the report. */
 export function predictionData(
   result: PredictionResult,
   { context, predicted, truth, fps }: PredictionClips,

@@ -11,7 +11,7 @@ import type { TrainOptions } from "../train/options.ts";
 import { deviceFacts, optionFacts, recordFacts, writeReport } from "./html_report.ts";
 import { bytes, duration } from "../units.ts";
 
-/** What the folder does not say. */
+/** Facts that the folder does not hold. */
 export interface TrainingFacts {
   readonly options: TrainOptions;
   readonly device: { readonly description: string; readonly reason: string };
@@ -23,7 +23,7 @@ export interface TrainingFacts {
   readonly checkpoint: string;
   /** Steps that are done. */
   readonly step: number;
-  /** What else a reader must know first. */
+  /** Further warnings. */
   readonly warnings: readonly string[];
 }
 
@@ -47,7 +47,7 @@ function samplesIn(folder: string): Picture[] {
   }));
 }
 
-/** Everything that the report shows. */
+/** Data of the report. */
 export function trainingData(
   facts: TrainingFacts,
   lines: readonly LogLine[],

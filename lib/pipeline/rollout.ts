@@ -9,7 +9,7 @@ import type { FarConfig } from "../far/config.ts";
 import { type SampledFrame, type SampleOptions, Sampler } from "../far/sample.ts";
 import type { Params } from "../params.ts";
 
-/** What to predict: {@linkcode SampleOptions} without the model. */
+/** Options of a roll-out: {@linkcode SampleOptions} without the model. */
 export interface RolloutOptions extends Omit<SampleOptions, "device" | "params" | "config"> {
   /** Stops the roll-out between two Euler steps; {@linkcode Rollout.step} then throws the signal's reason. */
   readonly signal?: AbortSignal;
@@ -110,7 +110,7 @@ export class Rollout implements Disposable {
     return this.#sampler.levels;
   }
 
-  /** Everything predicted so far, `[B, frames, C, H, W]`. */
+  /** All frames predicted so far, `[B, frames, C, H, W]`. */
   get made(): Float32Array {
     const frames = this.frame - this.#first, out = new Float32Array(frames * this.#clips * this.#perFrame);
     for (let b = 0; b < this.#clips; b++) {

@@ -33,7 +33,7 @@ export function dropSamples(folder: string, step: number): void {
   }
 }
 
-/** What samples are made from. */
+/** Inputs of sampling. */
 export interface SamplerOptions {
   readonly device: Device;
   readonly config: TrainerConfig;

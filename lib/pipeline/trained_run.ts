@@ -17,7 +17,7 @@ const OPTION_FILE = /\.ya?ml$/i;
 /** Whether `--model` or `--vae` names a training run: its folder, or the option file of a run in `out/train`. */
 export const isRun = (given: string): boolean => OPTION_FILE.test(given) || isFolder(given);
 
-/** What a training run gives to the other verbs. */
+/** Models and weights of a training run, for the other verbs. */
 export interface TrainedRun {
   readonly options: TrainOptions;
   /** Newest averaged weights, or the weights themselves where no average was kept. */

@@ -12,10 +12,10 @@ import type { FileTensor, TensorFile } from "../io/tensor_file.ts";
 import { checkShapes, loadParams, type Params, randomParams } from "../params.ts";
 import type { Shape } from "../tensor.ts";
 
-/** How weights are stored on a device; arithmetic is f32. */
+/** Storage of weights on a device; arithmetic is f32. */
 export type WeightType = "f32" | "f16";
 
-/** Where a model's parameters come from. */
+/** Source of a model's parameters. */
 export interface Weights {
   /** Every name and shape of the model. */
   readonly shapes: Readonly<Record<string, Shape>>;

@@ -124,7 +124,7 @@ export function ownCache(name: string): string | undefined {
 /** Folder of pulled checkpoints: FAR_CACHE, or the user's cache folder. */
 export const cacheFolder = (): string => environment("FAR_CACHE") || ownCache("weights") || "weights";
 
-/** Where a pulled checkpoint lies. */
+/** Path of a pulled checkpoint. */
 export const cachedPath = (model: ZooModel, folder = cacheFolder()): string =>
   join(folder, model.file.split("/").at(-1)!);
 

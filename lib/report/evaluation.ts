@@ -15,7 +15,7 @@ export interface ScoreTable {
   readonly rows: readonly (readonly Cell[])[];
 }
 
-/** What an evaluation gives to show. */
+/** Data of an evaluation report. */
 export interface EvaluationReport extends Head {
   /** Curves by frame number, with the digits that are said. */
   readonly charts: readonly { readonly chart: Chart; readonly digits: number }[];

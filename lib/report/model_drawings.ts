@@ -39,7 +39,7 @@ const legend = (
   return { rects, labels };
 };
 
-/** Which keys each token sees; sides are as long as frames have tokens. */
+/** Drawing of the keys that each token sees; sides are as long as frames have tokens. */
 export function maskDrawing(s: Subject): Drawing {
   const perFrame = tokensPerFrame(s.config, s.height, s.width), outside = longTermFrames(s.config, s.frames);
   const longTerm = { frames: outside, tokens: perFrame.longTerm }, first = outside * perFrame.longTerm;

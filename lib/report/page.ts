@@ -20,13 +20,13 @@ export interface Facts {
   readonly folded?: boolean;
 }
 
-/** What every report says first and last. */
+/** Head and foot of every report. */
 export interface Head {
-  /** What was run, such as `predict world:0`. */
+  /** The call, such as `predict world:0`. */
   readonly title: string;
   /** One line on model, clip and setting. */
   readonly lede: string;
-  /** What a reader must know before looking at anything. */
+  /** Warnings, shown first. */
   readonly warnings: readonly string[];
   /** The figures that matter most. */
   readonly tiles: readonly Fact[];

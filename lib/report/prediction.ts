@@ -21,7 +21,7 @@ export interface TrajectoryScores {
   }[];
 }
 
-/** What a prediction gives to show. */
+/** Data of a prediction report. */
 export interface PredictionReport extends Head {
   readonly clips: Clips;
   /** None without a truth. */

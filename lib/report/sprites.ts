@@ -12,7 +12,7 @@ export const MOST_PIXELS: number = 12 * 2 ** 20;
 /** Pixels in one sheet. */
 const SHEET_PIXELS = 2 ** 21;
 
-/** What fits into a page. */
+/** Limits of a page. */
 export interface Fitted {
   /** Every so-many-th frame is shown. */
   readonly every: number;

@@ -12,7 +12,7 @@ import { chartFigure, chartScrubber, type Picture, pictureViewer } from "./viewe
 /** A line of a run's log: its step, the first one being 0, and numbers by name. */
 export type LogLine = { readonly step: number } & Readonly<Record<string, unknown>>;
 
-/** What a training run gives to show. */
+/** Data of a training report. */
 export interface TrainingReport extends Head {
   /** The log. */
   readonly lines: readonly LogLine[];

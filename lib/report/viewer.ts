@@ -26,9 +26,9 @@ export interface Clips {
   readonly fps: number;
 }
 
-/** What the page's script needs to know; see page.js. */
+/** Input of the page's script; see page.js. */
 export interface Player {
-  /** What a position counts: `frame` or `step`. */
+  /** Unit of a position: `frame` or `step`. */
   readonly unit: string;
   /** Numbers of frames or steps, ascending. */
   readonly positions: readonly number[];
@@ -69,7 +69,7 @@ const button = (id: string, label: string, text: string, keys: string) =>
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 
-/** Which controls there are beside the scrubber. */
+/** Controls beside the scrubber. */
 interface Controls {
   readonly play?: boolean;
   readonly speed?: boolean;

@@ -99,7 +99,7 @@ export class AdamW {
   readonly m: Slots;
   /** See `m`. */
   readonly v: Slots;
-  /** What weights stored as f16 are rounded from, f32. */
+  /** f32 masters of weights that are stored as f16. */
   readonly masters: Slots;
   /** The largest sizes of masters, block by block, since they were last rounded; null where all weights are f32. */
   readonly sizes: Tensor | null;

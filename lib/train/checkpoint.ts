@@ -23,12 +23,12 @@ import type { SavedTensors, Trainer, TrainerState } from "./trainer.ts";
 
 const FORMAT = "far training checkpoint 2", STATE = "state.json";
 
-/** Everything that decides what a run computes, by name: values that JSON holds, nested as they come. */
+/** All settings that decide what a run computes, by name: JSON values, possibly nested. */
 export type Fingerprint = Readonly<Record<string, unknown>>;
 
-/** What a checkpoint says about the run around its trainer. */
+/** A checkpoint's record of the run around its trainer. */
 export interface RunRecord {
-  /** What the run is. */
+  /** Fingerprint of the run. */
   readonly fingerprint: Fingerprint;
   /** Losses of the steps since the last line of the log, whose next line is their mean too. */
   readonly losses: readonly number[];
@@ -40,7 +40,7 @@ export interface SavedState extends RunRecord {
   readonly path: string;
   /** The run's counters. */
   readonly state: TrainerState;
-  /** What its files held when they were written, by name. */
+  /** Checksums of its files when they were written, by name. */
   readonly files: Readonly<Record<string, FileSum>>;
 }
 
@@ -52,7 +52,7 @@ export interface SavedRun extends SavedState {
   readonly tensors: SavedTensors;
 }
 
-/** How a checkpoint is kept. */
+/** Options of saving a checkpoint. */
 export interface SaveOptions extends Partial<RunRecord> {
   /** Number of checkpoints that stay, 3 unless given. */
   readonly keep?: number;

@@ -42,7 +42,7 @@ export type FreshValues = (
   shapes: Readonly<Record<string, Shape>>,
 ) => Float32Array;
 
-/** What a checkpoint had for a model. */
+/** Match of a checkpoint with a model. */
 export interface InitMatch {
   /** Parameters taken from the checkpoint. */
   readonly taken: readonly string[];
@@ -56,7 +56,7 @@ export interface InitMatch {
 export interface InitialParams {
   /** Every parameter of the model. */
   readonly params: Params;
-  /** What the checkpoint gave. */
+  /** Parameters from the checkpoint. */
   readonly match: InitMatch;
 }
 

@@ -24,9 +24,9 @@ import {
 import type { InitMatch } from "./init.ts";
 import type { StepReport, TrainerState } from "./trainer.ts";
 
-/** How a run is watched and kept. */
+/** Options of the training loop: logging, validation, checkpoints. */
 export interface LoopOptions {
-  /** Where to compute. */
+  /** The device to compute on. */
   readonly device: Device;
   /** The run's folder. */
   readonly folder: string;
@@ -56,7 +56,7 @@ export interface LoopOptions {
   readonly stop?: () => boolean;
 }
 
-/** What the loop needs of a trainer. */
+/** Interface of a trainer, as the loop uses it. */
 export interface Trainee {
   /** Counters. */
   readonly state: TrainerState;
@@ -76,7 +76,7 @@ export interface Picture {
   readonly encoded: Uint8Array;
 }
 
-/** What a validation gives. */
+/** Result of a validation. */
 export interface Measured {
   /** Losses and metrics by name. */
   readonly losses: Readonly<Record<string, number>>;
@@ -84,7 +84,7 @@ export interface Measured {
   readonly pictures?: Readonly<Record<string, Picture>>;
 }
 
-/** What is trained. */
+/** The model to train. */
 export interface Training<T extends Trainee> {
   /** Its configuration. */
   readonly config: object;
@@ -101,19 +101,19 @@ export interface Training<T extends Trainee> {
   };
 }
 
-/** How a run begins. */
+/** Start of a run. */
 export interface RunStart {
   /** Steps that were done before. */
   readonly step: number;
   /** The checkpoint that it resumes from. */
   readonly from?: string;
-  /** What the initial weights matched, for a new run. */
+  /** Match of the initial weights, for a new run. */
   readonly match?: InitMatch;
 }
 
-/** Where a run stands. */
+/** Progress of a run. */
 export interface RunProgress {
-  /** What the last step did. */
+  /** Report of the last step. */
   readonly report: StepReport;
   /** Mean loss since the last line of the log. */
   readonly loss: number;
@@ -131,7 +131,7 @@ export interface RunProgress {
   readonly memory: number;
 }
 
-/** How a run ended. */
+/** End of a run. */
 export interface RunEnd {
   /** Steps done. */
   readonly step: number;

@@ -14,7 +14,7 @@ import type { Params } from "../params.ts";
 import { type Key, streamOf, uniform } from "../random.ts";
 import { Tensor } from "../tensor.ts";
 
-/** How noise levels and clean frames are drawn. */
+/** Distribution of noise levels and clean frames. */
 export interface ObjectiveConfig {
   /** Share of frames that are given clean at timestep -1 and left out of the loss. The paper uses 0.1. */
   readonly cleanContextRatio: number;
@@ -110,7 +110,7 @@ export function dropConditions(
   return type === "action" ? { actions: kept } : { label: kept };
 }
 
-/** What {@linkcode farLoss} computes on: a batch with everything random drawn. */
+/** Input of {@linkcode farLoss}: a batch with all random draws. */
 export interface LossInput {
   /** The model. */
   readonly config: FarConfig;

@@ -232,7 +232,7 @@ export function readOptions(path: string, sets: readonly string[] = []): TrainOp
   }
 }
 
-/** How the options store matrices. A device has no bf16, and weights are far from what f16 holds at most. */
+/** Storage of matrices under these options. Devices have no bf16, and weights are far below the largest f16. */
 const storage = ({ mixed_precision }: TrainOptions): WeightStorage =>
   mixed_precision === "no" ? {} : { dtype: "f16" };
 
@@ -262,7 +262,7 @@ export function optionsDcaeConfig(options: TrainOptions): DcaeConfig | null {
   return dcaeConfig(readJsonObject(from));
 }
 
-/** How the options change the learning rate. */
+/** Learning-rate schedule of the options. */
 function rateOf({ lr_scheduler, warmup_iter, total_iter }: TrainOptions["train"]): RateSchedule {
   if (lr_scheduler === "constant") return { warmup: 0 };
   if (lr_scheduler === "constant_with_warmup") return { warmup: warmup_iter };

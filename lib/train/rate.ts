@@ -4,11 +4,11 @@
  * @module
  */
 
-/** How the learning rate changes from step to step. */
+/** Learning-rate schedule. */
 export interface RateSchedule {
   /** Steps of linear warm-up: step s has lr · min(1, s/warmup), so that step 0 of a warm-up changes nothing. */
   readonly warmup: number;
-  /** How the rate falls after the warm-up, to 0 at step `until`; constant unless given. */
+  /** Decay of the rate after the warm-up, to 0 at step `until`; constant unless given. */
   readonly decay?: { readonly shape: "linear" | "cosine"; readonly until: number };
 }
 

@@ -30,9 +30,9 @@ export interface Validation {
 
 /** A run of the transformer. */
 export interface RunOptions extends LoopOptions {
-  /** How to train. */
+  /** Configuration of the training. */
   readonly config: TrainerConfig;
-  /** What to train on. */
+  /** Training data. */
   readonly source: BatchSource;
   /** Held-out clips. */
   readonly validation?: Validation;

@@ -14,11 +14,11 @@ export class OptionError extends Error {
   override readonly name = "OptionError";
 }
 
-/** How one option is read. */
+/** Reader of one option. */
 export interface Field<T> {
   /** The value of an option that may be missing. */
   read(value: YamlValue | undefined, at: string): T;
-  /** What it expects, in words. */
+  /** Expected value, in words. */
   readonly expects: string;
   /** Changes what is shown or kept, not what is computed: see {@linkcode presentation}. */
   readonly presentation?: true;

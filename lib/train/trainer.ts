@@ -183,7 +183,7 @@ export class Trainer {
     return new Trainer(device, params, config, source, optimizer, ema, state);
   }
 
-  /** What to save beside the tensors. */
+  /** State to save beside the tensors. */
   get state(): TrainerState {
     return { step: this.#step, updates: this.optimizer.steps, skippedInRow: this.#skippedInRow };
   }
@@ -278,7 +278,7 @@ export function stopBeyondHalf(step: number, beyond: string | undefined): void {
   );
 }
 
-/** What is not finite, by name. */
+/** Names of what is not finite. */
 export function notFinite(loss: number, norms: ReadonlyMap<string, number>): string | undefined {
   const bad = [...norms].filter(([, norm]) => !Number.isFinite(norm)).map(([name]) => name);
   const more = bad.length > 3 ? ` and ${bad.length - 3} more` : "";

@@ -15,7 +15,7 @@ import type { Params } from "../params.ts";
 import { disposeAll, scope, type Tensor, unscoped } from "../tensor.ts";
 import { normsOf, squareSums } from "./adamw.ts";
 
-/** What is constant in a run. */
+/** Constants of a run. */
 export interface VaeObjective {
   /** The autoencoder. */
   readonly config: DcaeConfig;

@@ -37,7 +37,7 @@ export interface VaeValidation {
 
 /** A run of the autoencoder. */
 export interface VaeRunOptions extends LoopOptions {
-  /** How to train. */
+  /** Configuration of the training. */
   readonly config: VaeTrainerConfig;
   /** Frames in [-1, 1] as `latents` of its batches, `[B, F, 3, H, W]`. */
   readonly source: BatchSource;

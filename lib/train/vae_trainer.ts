@@ -43,7 +43,7 @@ import {
   type VaeStep,
 } from "./vae_loss.ts";
 
-/** How the autoencoder is trained. */
+/** Configuration of the autoencoder's training. */
 export interface VaeTrainerConfig extends AdamWOptions, WeightStorage, RateSchedule {
   /** The autoencoder. */
   readonly model: DcaeConfig;
@@ -192,7 +192,7 @@ export class VaeTrainer {
     return new VaeTrainer(device, config, networks, ema, source, state);
   }
 
-  /** What to save beside the tensors. */
+  /** State to save beside the tensors. */
   get state(): TrainerState {
     return {
       step: this.#step,
@@ -202,7 +202,7 @@ export class VaeTrainer {
     };
   }
 
-  /** What is constant in its losses. */
+  /** Constants of its losses. */
   get objective(): VaeObjective {
     const { model, perceptualWeight, discriminatorWeight, checkpoint } = this.config;
     const perceptual = this.#perceptual && perceptualWeight !== null

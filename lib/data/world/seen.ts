@@ -10,7 +10,7 @@ import { CELL_UNITS, HEADINGS, type Pose } from "./pose.ts";
 import type { Maze } from "./maze.ts";
 import { cameraOf, castRay, newHit } from "./raycast.ts";
 
-/** Which earlier frames count, and how near a pose must be. */
+/** Criterion for a place seen before. */
 export interface PlaceOptions {
   /** First frame that counts; 0 unless given. */
   readonly from?: number;

@@ -20,13 +20,13 @@ export type Split = "train" | "validation" | "test";
 /** All parts, in the order of their numbers. */
 export const SPLITS: readonly Split[] = ["train", "validation", "test"];
 
-/** Which walk, and how it is drawn. */
+/** Choice of a walk, and its rendering. */
 export interface WorldOptions {
   /** Family of walks, an integer from 0 below 2^32. */
   readonly seed: number;
   /** Part of the data set. */
   readonly split: Split;
-  /** Which walk of the part, from 0 below 2^51. */
+  /** Index of the walk in its split, from 0 below 2^51. */
   readonly index: number;
   /** Rows and columns of a frame: 64 (unless given), 128, or another even number from 16 to 512. */
   readonly size?: number;
@@ -38,9 +38,9 @@ export interface WorldOptions {
 export interface WorldClip {
   /** Frames, `[F, H, W, 3]`, 0 to 255. */
   readonly frames: Uint8Array;
-  /** What was done in each frame, `[F]`: 0 left, 1 right, 2 forward. Action f leads from frame f to frame f + 1. */
+  /** Action of each frame, `[F]`: 0 left, 1 right, 2 forward. Action f leads from frame f to frame f + 1. */
   readonly actions: Int32Array;
-  /** Where the camera stood in each frame, `[F, 3]`: units east, units south, heading. */
+  /** Camera pose of each frame, `[F, 3]`: units east, units south, heading. */
   readonly poses: Int32Array;
   /** The maze, to measure what could be seen from where. */
   readonly maze: Maze;
@@ -50,13 +50,13 @@ export interface WorldClip {
 
 /** One frame of a walk. */
 export interface WorldFrame {
-  /** Which frame, from 0. */
+  /** Index of the frame, from 0. */
   readonly index: number;
   /** Colours, `[H, W, 3]`. */
   readonly frame: Uint8Array;
-  /** What is done in this frame; it leads to the next one. */
+  /** Action of this frame; it leads to the next one. */
   readonly action: number;
-  /** Where the camera stands. */
+  /** Camera pose. */
   readonly pose: Pose;
 }
 
@@ -124,7 +124,7 @@ function* walk(options: WorldOptions, { maze }: Scene): Generator<Omit<WorldFram
   }
 }
 
-/** Which frames of a walk to keep. */
+/** Selection of a walk's frames. */
 export interface WorldRange {
   /** Number of frames; 300 in the DMLab clips. */
   readonly frames: number;

@@ -36,7 +36,7 @@ export async function writeWorldClip(
   }, { compress: true });
 }
 
-/** Which clips to write. */
+/** Selection of the clips to write. */
 export interface WorldFiles extends Omit<WorldOptions, "index"> {
   /** First walk; 0 unless given. */
   readonly first?: number;
