@@ -6,7 +6,7 @@
  *     deno task train:world --dry-run    only prints the commands
  *
  * Everything is written under out/world. A command is done when the file that it writes last exists; an interrupted command
- * resumes by itself, so the same call continues after Ctrl-C, a crash or a change of mind.
+ * resumes by itself, so the same call resumes after Ctrl-C or a crash.
  *
  * @module
  */
@@ -144,7 +144,7 @@ export async function trainWorld({ exists, run, say }: Effects, dryRun: boolean)
     if (dryRun || i < first) continue;
     const code = await run(args);
     if (code !== 0) {
-      say(`\ntrain:world: this command ended with exit code ${code}; the same call continues here`);
+      say(`\ntrain:world: this command ended with exit code ${code}; the same call resumes here`);
       return code;
     }
     if (!exists(step.writes)) {
