@@ -50,15 +50,22 @@ function sender({ output }: Job): (bytes: Uint8Array<ArrayBuffer>) => void {
   };
 }
 
-/** The file as `/input`: read piece by piece when ffmpeg asks, so its length does not matter. */
+/**
+ * The file as `/input`: read piece by piece when ffmpeg asks, so its length does not matter. Some damaged files send ffmpeg back
+ * and forth without end; nothing intact is read 64 times.
+ */
 function mountFile(fs: FileSystem, path: string): Deno.FsFile {
-  const file = Deno.openSync(path), node = fs.create("/input");
-  node.usedBytes = file.statSync().size;
+  const file = Deno.openSync(path), node = fs.create("/input"), { size } = file.statSync();
+  let left = 64 * size + 2 ** 28; // bytes; a read of nothing counts as 4 KiB
+  node.usedBytes = size;
   node.stream_ops = {
     ...node.stream_ops,
     read(_: unknown, heap: Int8Array<ArrayBuffer>, offset: number, length: number, position: number): number {
       file.seekSync(position, Deno.SeekMode.Start);
-      return file.readSync(bytesOf(heap, offset, length)) ?? 0;
+      const count = file.readSync(bytesOf(heap, offset, length)) ?? 0;
+      left -= Math.max(count, 4096);
+      if (left < 0) throw new Error("the file is read again and again without an end");
+      return count;
     },
   };
   return file;

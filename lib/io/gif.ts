@@ -8,6 +8,7 @@
 import omggif from "npm:omggif@1.0.10";
 import { FileFormatError } from "./errors.ts";
 import { type Frames, makeFrames } from "./frames.ts";
+import { checkLzw } from "./gif_lzw.ts";
 import { MOST_PIXELS } from "./image.ts";
 import { openSource } from "./source.ts";
 
@@ -77,6 +78,7 @@ export function* gifFrames(path: string): Generator<GifFrame> {
       if (info.x + info.width > width || info.y + info.height > height) {
         throw new Error(`frame ${i} outside the picture`);
       }
+      checkLzw(bytes, info.data_offset, info.width * info.height); // some damage would keep the reader busy for ever
       strictly(() => reader.decodeAndBlitFrameRGBA(i, canvas));
     } catch (error) {
       fail(error);
