@@ -27,8 +27,8 @@ import { environment, option } from "./environment.ts";
 import { median, peerEnvironment, PeerProcess, saveResults } from "./peer_process.ts";
 import { inputFor, Step } from "./training.ts";
 
-/** A piece of work on a device; the function that is returned does it once. */
-type Work = (device: Device) => Promise<() => Promise<unknown>>;
+/** A piece of work on a device: its parts, and how much of each part's time counts. */
+type Work = (device: Device) => Promise<(readonly [part: () => Promise<unknown>, share: number])[]>;
 
 const processSeconds = () => {
   const { user, system } = process.cpuUsage();
@@ -41,13 +41,14 @@ async function trainingStep(
   input: ReturnType<typeof inputFor>,
 ) {
   const step = await Step.make(device, model);
-  return () => step.run(input, false);
+  return [[() => step.run(input, false), 1] as const];
 }
 
 const WORK: Readonly<Record<string, Work>> = {
   denoise: (device) => {
     const step = ours(device, randomParams(device, farShapes(farLong), 0));
-    return Promise.resolve(() => step.seconds());
+    // One step is charged its share of the modulation of 25.
+    return Promise.resolve([[() => step.seconds(), 1], [() => step.modulationShare(), 1 / 25]]);
   },
   train: (device) => {
     const model = farConfig("FAR_B");
@@ -57,10 +58,11 @@ const WORK: Readonly<Record<string, Work>> = {
     const model = await loadModel({ model: "world", device });
     const clip = await readClip("world:0", { frames: 160 }), actions = clip.actions;
     const given = await encodeClip(model, sliceFrames(clip.frames, 0, 144));
-    return async () => {
+    const predict = async () => {
       using walk = rollout(model, given, { predict: 16, steps: 10, seed: 0, actions });
       for await (const _ of walk);
     };
+    return [[predict, 1]];
   },
   "train-world": (device) => {
     const sizes = {
@@ -90,11 +92,15 @@ const PEERS: Readonly<Record<string, string>> = { denoise: "far_torch.py", train
 
 /** Our work on a device that is opened so, in process seconds. */
 async function timed(name: string, blas: string) {
-  const { device } = await openDevice({ device: "cpu", threads: 1, blas }), run = await WORK[name](device);
+  const { device } = await openDevice({ device: "cpu", threads: 1, blas }), parts = await WORK[name](device);
   const seconds = async () => {
-    const from = processSeconds();
-    await run();
-    return processSeconds() - from;
+    let sum = 0;
+    for (const [run, share] of parts) {
+      const from = processSeconds();
+      await run();
+      sum += share * (processSeconds() - from);
+    }
+    return sum;
   };
   return { device, seconds };
 }
