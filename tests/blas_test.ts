@@ -98,9 +98,9 @@ test("keys and values that no query sees may hold NaN", async () => {
   device.close();
 });
 
-test("a BLAS finds its matrices after the memory has grown", async () => {
+test("a BLAS finds its matrices after the memory has grown, beyond 2 GiB too", async () => {
   const device = await open(2);
-  const room = device.alloc(300 << 20);
+  const room = device.alloc(2 ** 31 + 2 ** 20); // addresses beyond 2^31 are negative where they are signed
   for (const each of CASES.filter((c) => c.kernel === linear)) await checkKernel(device, each);
   device.free(room);
   device.close();
