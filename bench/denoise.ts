@@ -21,7 +21,7 @@ import { type Params, randomParams } from "../lib/params.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
 import { environment, numberList, option } from "./environment.ts";
-import { median, PeerProcess, saveResults } from "./peer_process.ts";
+import { median, peerEnvironment, PeerProcess, saveResults } from "./peer_process.ts";
 
 const FRAMES = 144, SIDE = 8, STEPS = 25;
 export const config = farConfig("FAR_B_Long", { condition_cfg: { type: "action", num_action_classes: 4 } });
@@ -86,15 +86,7 @@ if (import.meta.main) {
     const { device } = await openDevice(name === "cpu" ? { device: name, threads } : { device: name });
     const params = randomParams(device, farShapes(config), 0);
     const step = ours(device, params);
-    // Page faults and spinning pools cost the peer up to a factor of two with the allocator's and OpenMP's defaults.
-    const env = {
-      OPENBLAS_NUM_THREADS: String(threads),
-      OMP_NUM_THREADS: String(threads),
-      OMP_WAIT_POLICY: "PASSIVE",
-      MALLOC_MMAP_THRESHOLD_: "1073741824",
-      MALLOC_TRIM_THRESHOLD_: "4294967296",
-      MALLOC_TOP_PAD_: "268435456",
-    };
+    const env = peerEnvironment(threads);
     const peerArgs = [script, "serve", "--threads", String(threads)];
     const peers = name === "cpu"
       ? {

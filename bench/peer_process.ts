@@ -42,6 +42,12 @@ export class PeerProcess {
     return (await this.#line()).seconds as number;
   }
 
+  /** The same, in seconds of its process: other work on the machine counts less. */
+  async processSeconds(): Promise<number> {
+    await this.#input.write(new TextEncoder().encode("\n"));
+    return (await this.#line()).process_seconds as number;
+  }
+
   /** Ends the peer. */
   async end(): Promise<void> {
     await this.#input.close();
@@ -59,6 +65,21 @@ export class PeerProcess {
     this.#text = this.#text.slice(at + 1);
     return JSON.parse(line);
   }
+}
+
+/**
+ * Variables of a peer that computes with some threads. Page faults and spinning pools cost it up to a factor of two with
+ * the defaults of the allocator and of OpenMP.
+ */
+export function peerEnvironment(threads: number): Readonly<Record<string, string>> {
+  return {
+    OPENBLAS_NUM_THREADS: String(threads),
+    OMP_NUM_THREADS: String(threads),
+    OMP_WAIT_POLICY: "PASSIVE",
+    MALLOC_MMAP_THRESHOLD_: "1073741824",
+    MALLOC_TRIM_THRESHOLD_: "4294967296",
+    MALLOC_TOP_PAD_: "268435456",
+  };
 }
 
 /** Median of some numbers. */

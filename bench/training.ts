@@ -25,7 +25,7 @@ import { AdamW, clipFactor, Ema, gradientNorm } from "../lib/train/adamw.ts";
 import { stepCost } from "../lib/train/cost.ts";
 import { farLoss, type LossInput, prepareBatch, type TrainBatch } from "../lib/train/objective.ts";
 import { environment, numberList, option } from "./environment.ts";
-import { median, PeerProcess, saveResults } from "./peer_process.ts";
+import { median, peerEnvironment, PeerProcess, saveResults } from "./peer_process.ts";
 
 const round3 = (value: number) => Math.round(value * 1000) / 1000;
 const MiB = (bytes: number) => Math.round(bytes / 2 ** 20);
@@ -172,15 +172,7 @@ async function step(): Promise<void> {
   for (const threads of numberList("threads") ?? [navigator.hardwareConcurrency]) {
     const { device } = await openDevice({ device: "cpu", threads });
     const ours = await Step.make(device, model);
-    // Page faults and spinning pools cost the peer up to a factor of two with the allocator's and OpenMP's defaults.
-    const env = {
-      OPENBLAS_NUM_THREADS: String(threads),
-      OMP_NUM_THREADS: String(threads),
-      OMP_WAIT_POLICY: "PASSIVE",
-      MALLOC_MMAP_THRESHOLD_: "1073741824",
-      MALLOC_TRIM_THRESHOLD_: "4294967296",
-      MALLOC_TOP_PAD_: "268435456",
-    };
+    const env = peerEnvironment(threads);
     const args = [script, "serve", "--threads", String(threads)];
     const peers = {
       torch_once_per_frame: await PeerProcess.start(python, args, env),

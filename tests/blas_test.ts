@@ -12,7 +12,7 @@ import type { Device } from "../kernels/device.ts";
 import { linear } from "../kernels/linear.ts";
 import { far } from "./cli_helpers.ts";
 import { checkKernel, generator, outputsOf } from "./helpers.ts";
-import { BLAS, needs } from "./tools.ts";
+import { BLAS, needs, SERIAL_BLAS } from "./tools.ts";
 
 /** A test that needs a library. Threads outlive a test's promises, so resources are not counted. */
 function test(name: string, fn: () => Promise<void> | void): void {
@@ -98,9 +98,9 @@ test("keys and values that no query sees may hold NaN", async () => {
   device.close();
 });
 
-test("a BLAS finds its matrices after the memory has grown", async () => {
+test("a BLAS finds its matrices after the memory has grown, beyond 2 GiB too", async () => {
   const device = await open(2);
-  const room = device.alloc(300 << 20);
+  const room = device.alloc(2 ** 31 + 2 ** 20); // addresses beyond 2^31 are negative where they are signed
   for (const each of CASES.filter((c) => c.kernel === linear)) await checkKernel(device, each);
   device.free(room);
   device.close();
@@ -118,19 +118,47 @@ test("the library is part of the device that a run's fingerprint names, threads 
 
 test("a library that is slower than WebAssembly is refused: in one line if it was named", () => {
   const slow = () => ({ blas: 3, wasm: 40 }), memory = pageOfMemory();
-  const { blas, report } = chooseBlas("auto", kernels, memory, slow);
+  const { blas, report } = chooseBlas("auto", kernels, memory, 2, slow);
   assertEquals(blas, null);
   assertMatch(report, /^off: .+ is slower than WebAssembly$/);
-  const error = assertThrows(() => chooseBlas(BLAS!, kernels, memory, slow), Error);
+  const error = assertThrows(() => chooseBlas(BLAS!, kernels, memory, 2, slow), Error);
   assertMatch(
     error.message,
     /^--blas .+ is slower than WebAssembly \(3\.0 GFLOP\/s per thread, WebAssembly 40\.0\); use --blas off/,
   );
-  assert(chooseBlas("auto", kernels, memory, () => ({ blas: 41, wasm: 40 })).blas);
+  assert(chooseBlas("auto", kernels, memory, 2, () => ({ blas: 41, wasm: 40 })).blas);
+});
+
+Deno.test({
+  ...needs(["serialBlas"], "a build of OpenBLAS for one caller is refused for two threads and taken for one"),
+  fn: () => {
+    const error = assertThrows(() => loadBlas(SERIAL_BLAS, pageOfMemory(), 2), Error);
+    assertMatch(
+      error.message,
+      /^\/.+ is a build of OpenBLAS for one caller: use --threads 1, or a build with threads/,
+    );
+    assertMatch(loadBlas(SERIAL_BLAS, pageOfMemory(), 1).name, /^OpenBLAS \d/);
+  },
+});
+
+test("two threads that call the BLAS at the same time do not disturb each other", async () => {
+  const device = await open(2), random = generator(8), M = 64, N = 3072, K = 128;
+  const values = (count: number) => Float32Array.from({ length: count }, () => random() * 4 - 2);
+  const x = numbers(device, values(M * K)), w = numbers(device, values(N * K)), y = device.alloc(4 * M * N);
+  const p = { M, N, K, G: 0, xRow: 0, yRow: 0, gateCol: 0 };
+  const params = { ...p, act: 0, hasBias: 0, hasGate: 0, hasResidual: 0, half: 0 };
+  let first: Uint32Array | undefined;
+  for (let run = 0; run < 1000; run++) {
+    device.run({ kernel: linear, buffers: [x, w, null, null, null, null, y], params });
+    const bits = new Uint32Array(await device.read(y));
+    first ??= bits;
+    assert(bits.every((b, i) => b === first![i]), `run ${run} differs from the first`);
+  }
+  device.close();
 });
 
 Deno.test("a file that is no BLAS, or is not there, is refused by name", () => {
-  const named = (path: string) => assertThrows(() => loadBlas(path, pageOfMemory()), Error).message;
+  const named = (path: string) => assertThrows(() => loadBlas(path, pageOfMemory(), 1), Error).message;
   assertMatch(named("/nowhere/libopenblas.so"), /^--blas \/nowhere\/libopenblas\.so: .*open/);
   if (Deno.build.os === "linux") {
     assertMatch(named("libc.so.6"), /^--blas libc\.so\.6: has neither cblas_sgemm nor dnnl_sgemm$/);

@@ -6,8 +6,7 @@ import { isFile } from "../lib/io/paths.ts";
 import { openSafetensors } from "../lib/io/safetensors.ts";
 import { Differences, type GoldenCase } from "./golden_case.ts";
 import { RUNNERS } from "./golden_runners.ts";
-import { DEVICES, sharedDevice } from "./helpers.ts";
-import { needs } from "./tools.ts";
+import { SETTINGS, sharedDevice, testOf } from "./helpers.ts";
 import { openReferenceDevice } from "./reference_device.ts";
 
 const root = Deno.env.get("FAR_GOLDEN") ?? new URL("./golden", import.meta.url).pathname;
@@ -20,9 +19,6 @@ function openCase(name: string): GoldenCase {
   const io = isFile(`${folder}/io.safetensors`) ? openSafetensors(`${folder}/io.safetensors`) : null;
   return { name, folder, config, io };
 }
-
-/** The devices under test, and the cpu device with a BLAS of the system. */
-const SETTINGS = DEVICES.includes("cpu") ? [...DEVICES, "blas" as const] : DEVICES;
 
 const names = [...Deno.readDirSync(root)].filter((e) => e.isDirectory).map((e) => e.name).sort();
 
@@ -46,7 +42,7 @@ for (const name of names) {
   for (const { runner, deviceName } of runs) {
     const label = `golden ${name}: ${runner.kind} (${deviceName})`;
     Deno.test({
-      ...needs(deviceName === "blas" ? ["blas"] : [], label),
+      ...(deviceName === "host" ? { name: label } : testOf(deviceName, label)),
       sanitizeOps: false,
       sanitizeResources: false,
       fn: async () => {

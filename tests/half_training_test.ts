@@ -16,7 +16,7 @@ import { stepCost } from "../lib/train/cost.ts";
 import { stateBytes, storeWeights } from "../lib/train/half.ts";
 import { farLoss, prepareBatch } from "../lib/train/objective.ts";
 import { DivergedError, Trainer, type TrainerConfig } from "../lib/train/trainer.ts";
-import { testOnDevices } from "./helpers.ts";
+import { testOnDevices, testOnEverySetting } from "./helpers.ts";
 import { madeUp, TINY, tinyConfig, tinyTrainer, valuesOf } from "./train_setup.ts";
 
 const LONG = farConfig("FAR_Long", {
@@ -127,7 +127,7 @@ Deno.test("the costs of a step count halves, and what the optimiser keeps counts
   assertEquals(state("f16") - state(), 2 * (full.parameterBytes - half.parameterBytes));
 });
 
-testOnDevices("a run in f16 that resumes from its masters ends with the same bits", async (device) => {
+testOnEverySetting("a run in f16 that resumes from its masters ends with the same bits", async (device) => {
   const folder = Deno.makeTempDirSync(), config = configured(), source = madeUp(LONG, SHAPE);
   try {
     const whole = await tinyTrainer(device, config, source), losses = await lossesOf(whole, 6);

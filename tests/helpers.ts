@@ -5,7 +5,7 @@
  */
 import type { Device, DeviceName } from "../kernels/device.ts";
 import { buffersOf, generator, type KernelCase } from "../kernels/check.ts";
-import { openDevice } from "../kernels/open.ts";
+import { openDevice, type OpenOptions } from "../kernels/open.ts";
 import { holdsHalves, shapeOf } from "../kernels/spec.ts";
 import { needs } from "./tools.ts";
 export { checkKernel, generator, type KernelCase, toleranceOf } from "../kernels/check.ts";
@@ -36,7 +36,17 @@ function overGl({ info }: GPUAdapter): boolean {
 }
 
 /** A device, or the cpu device with a BLAS of the system. */
-type Setting = DeviceName | "blas";
+export type Setting = DeviceName | "blas";
+
+/** The devices under test, and the cpu device with a BLAS if it is one of them. */
+export const SETTINGS: readonly Setting[] = DEVICES.includes("cpu") ? [...DEVICES, "blas"] : DEVICES;
+
+/** What opens it. */
+export const optionsOf = (setting: Setting): OpenOptions =>
+  setting === "blas" ? { device: "cpu", blas: "auto" } : { device: setting };
+
+/** A test of one setting, ignored by name where there is no BLAS. */
+export const testOf = (setting: Setting, name: string) => needs(setting === "blas" ? ["blas"] : [], name);
 
 const opened = new Map<Setting, Promise<Device>>();
 
@@ -44,8 +54,7 @@ const opened = new Map<Setting, Promise<Device>>();
 export function sharedDevice(name: Setting): Promise<Device> {
   let device = opened.get(name);
   if (!device) {
-    const options = name === "blas" ? { device: "cpu", blas: "auto" } as const : { device: name };
-    opened.set(name, device = openDevice(options).then((o) => o.device));
+    opened.set(name, device = openDevice(optionsOf(name)).then((o) => o.device));
   }
   return device;
 }

@@ -5,19 +5,19 @@ import { clipNoise, sample, type SampleOptions } from "../lib/far/sample.ts";
 import { randomParams } from "../lib/params.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { disposeAll } from "../lib/tensor.ts";
-import { DEVICES } from "./helpers.ts";
+import { optionsOf, type Setting, SETTINGS, testOf } from "./helpers.ts";
 import { TINY_FAR } from "./cli_helpers.ts";
 
 const FRAME = 4 * 8 * 8, CONTEXT = 2, PREDICT = 5, SEED = 3;
 
 /** Predicts the frames after `done`, given the ones before, and returns all. */
 async function predict(
-  device: "cpu" | "webgpu",
+  setting: Setting,
   threads: number,
   guidance: number,
   done: Float32Array,
 ): Promise<Float32Array> {
-  const opened = await openDevice(device === "cpu" ? { device, threads } : { device });
+  const opened = await openDevice({ ...optionsOf(setting), threads });
   const config = farConfig(TINY_FAR.type, TINY_FAR.config);
   const params = randomParams(opened.device, farShapes(config), 0);
   const context = normal(streamOf(1, "context"), CONTEXT * FRAME), out = [...done];
@@ -41,9 +41,9 @@ async function predict(
 }
 
 // The window is three frames: the first predicted frame comes before the hand-over to L2, the second at it.
-for (const device of DEVICES) {
+for (const device of SETTINGS) {
   Deno.test({
-    name: `a roll-out that starts again after any of its frames gives the same bits (${device})`,
+    ...testOf(device, `a roll-out that starts again after any of its frames gives the same bits (${device})`),
     sanitizeOps: false,
     sanitizeResources: false,
     fn: async () => {

@@ -11,6 +11,7 @@ import { findChromium } from "./browser.ts";
 /** A program; `chromium` may be Chrome, `jupyter` is nbconvert; or a library, `blas`. */
 export type Tool =
   | "blas"
+  | "serialBlas"
   | "ffmpeg"
   | "script"
   | "git"
@@ -36,10 +37,13 @@ const starts = (program: string) =>
 const onPath = (program: string) =>
   (Deno.env.get("PATH") ?? "").split(":").some((folder) => isFile(`${folder}/${program}`));
 
+/** Debian's OpenBLAS without threads. */
+export const SERIAL_BLAS = `/usr/lib/${Deno.build.arch}-linux-gnu/openblas-serial/libopenblas.so.0`;
+
 /** The BLAS that `--blas auto` looks at first, or undefined. */
 export const BLAS: string | undefined = usualPlaces().find((path) => {
   try {
-    return loadBlas(path, new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }));
+    return loadBlas(path, new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true }), 2);
   } catch {
     return false;
   }
@@ -47,6 +51,7 @@ export const BLAS: string | undefined = usualPlaces().find((path) => {
 
 const THERE: Readonly<Record<Tool, boolean>> = {
   blas: BLAS !== undefined,
+  serialBlas: isFile(SERIAL_BLAS),
   ffmpeg: await starts("ffmpeg"),
   script: await starts("script"),
   git: await starts("git"),

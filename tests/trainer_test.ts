@@ -10,7 +10,7 @@ import { freshValues, initialParams } from "../lib/train/init.ts";
 import { cutFrames, drawStretch, dropConditions, prepareBatch } from "../lib/train/objective.ts";
 import { rateFactor } from "../lib/train/rate.ts";
 import { DivergedError, Trainer } from "../lib/train/trainer.ts";
-import { testOnDevices } from "./helpers.ts";
+import { testOnDevices, testOnEverySetting } from "./helpers.ts";
 import { openReferenceDevice } from "./reference_device.ts";
 import { madeUp, TINY, tinyConfig, tinyTrainer, valuesOf } from "./train_setup.ts";
 
@@ -275,7 +275,7 @@ testOnDevices("steps free everything that they make, and wait for a GPU once eac
   trainer.dispose();
 });
 
-testOnDevices("a run that resumes from a checkpoint ends with the same bits", async (device) => {
+testOnEverySetting("a run that resumes from a checkpoint ends with the same bits", async (device) => {
   const folder = Deno.makeTempDirSync();
   const config = tinyConfig(LONG, { objective: { ...tinyConfig().objective, trainingType: "long_context" } });
   const source = madeUp(LONG, [2, 6, 2, 4, 4]), shapes = farShapes(LONG);

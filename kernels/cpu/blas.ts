@@ -33,6 +33,9 @@ export interface Blas {
   readonly sgemm: Sgemm;
 }
 
+/** A library that several threads may not call at the same time. */
+export class OneCaller extends Error {}
+
 const ROW_MAJOR = 101, PLAIN = 111, TRANSPOSED = 112;
 
 const SYMBOLS = {
@@ -52,6 +55,7 @@ const SYMBOLS = {
   },
   openblas_get_config: { parameters: [], result: "u64", optional: true },
   openblas_get_corename: { parameters: [], result: "u64", optional: true },
+  openblas_get_parallel: { parameters: [], result: "i32", optional: true },
   openblas_set_num_threads: { parameters: ["i32"], result: "void", optional: true },
   MKL_Get_Version_String: { parameters: ["buffer", "i32"], result: "void", optional: true },
   MKL_Set_Threading_Layer: { parameters: ["i32"], result: "i32", optional: true },
@@ -99,9 +103,10 @@ export const mayLoad = (path: string): boolean =>
 /**
  * Loads a BLAS for this thread and keeps it to one thread of its own.
  *
- * @throws {Error} If it may not be loaded, cannot be, or has no product of single-precision matrices.
+ * @param threads Threads that will call it at the same time.
+ * @throws {Error} If it may not be loaded, cannot be, has no product of single-precision matrices, or takes one caller only.
  */
-export function loadBlas(path: string, memory: WebAssembly.Memory): Blas {
+export function loadBlas(path: string, memory: WebAssembly.Memory, threads: number): Blas {
   const here = (what: string) => new Error(`--blas ${path}: ${what}`);
   if (!mayLoad(path)) {
     throw here("needs permission to call the library: run with -P=blas, or add --allow-ffi=" + path);
@@ -114,6 +119,13 @@ export function loadBlas(path: string, memory: WebAssembly.Memory): Blas {
     throw here(error instanceof Error ? error.message : String(error));
   }
   const { cblas_sgemm, dnnl_sgemm } = library;
+  // Callers of a build without threads share its packing buffers: Debian's libopenblas0-serial 0.3.21, called from two
+  // threads, gave wrong products 3 times in 1,000 (2026-11-21), libopenblas0-pthread never.
+  if (threads > 1 && library.openblas_get_parallel?.() === 0) {
+    throw new OneCaller(
+      `${path} is a build of OpenBLAS for one caller: use --threads 1, or a build with threads (libopenblas0-pthread)`,
+    );
+  }
   const text = (from: bigint) => {
     const bytes = new Uint8Array(256);
     c.strncpy(bytes, from, 255n);

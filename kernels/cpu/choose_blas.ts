@@ -5,7 +5,7 @@
  */
 import { linear } from "../linear.ts";
 import type { Params } from "../spec.ts";
-import { type Blas, loadBlas, mayLoad, usualPlaces } from "./blas.ts";
+import { type Blas, loadBlas, mayLoad, OneCaller, usualPlaces } from "./blas.ts";
 import { functionsOf, instantiate } from "./control.ts";
 import { wordsOf } from "./declare.ts";
 
@@ -39,7 +39,7 @@ function ratesOf(path: string, module: WebAssembly.Module): Rates {
   new Float32Array(memory.buffer, x, M * K + N * K).fill(0.5);
   const values: Record<string, number> = { ...SIZES, ...FLAGS, x, w, y };
   new Int32Array(memory.buffer, address).set(wordsOf(linear).map(({ name }) => values[name] ?? 0));
-  const products = [loadBlas(path, memory).sgemm, null].map((sgemm) =>
+  const products = [loadBlas(path, memory, 1).sgemm, null].map((sgemm) =>
     functionsOf(instantiate(module, memory, sgemm)).find(([name]) => name === linear.name)![1]
   );
   const best = [Infinity, Infinity], start = performance.now();
@@ -58,6 +58,7 @@ function ratesOf(path: string, module: WebAssembly.Module): Rates {
  * Chooses the BLAS that `wanted` names: `off` is none, `auto` the first in the usual places that may be called without
  * asking, else a path. One that is slower than WebAssembly is refused.
  *
+ * @param threads Threads of the device.
  * @param measure Times a library and WebAssembly.
  * @throws {Error} If a library that was named cannot be used.
  */
@@ -65,6 +66,7 @@ export function chooseBlas(
   wanted: string,
   module: WebAssembly.Module,
   memory: WebAssembly.Memory,
+  threads: number,
   measure: (path: string, module: WebAssembly.Module) => Rates = ratesOf,
 ): BlasChoice {
   if (wanted === "off") return { blas: null, report: "off" };
@@ -73,21 +75,22 @@ export function chooseBlas(
   if (places.length === 0) {
     return { blas: null, report: "off: needs permission to call libraries, run with -P=blas" };
   }
-  let slow = "";
+  let refused = "";
   for (const path of places) {
     try {
-      const blas = loadBlas(path, memory), rates = measure(path, module);
+      const blas = loadBlas(path, memory, threads), rates = measure(path, module);
       if (rates.blas > rates.wasm) return { blas, report: `${blas.name} (${path})` };
-      slow = `${blas.name} (${path}) is slower than WebAssembly`;
+      refused = `${blas.name} (${path}) is slower than WebAssembly`;
       if (!auto) {
         const found = `${rates.blas.toFixed(1)} GFLOP/s per thread, WebAssembly ${rates.wasm.toFixed(1)}`;
-        throw new Error(`--blas ${path}: ${slow} (${found}); use --blas off or a faster library`);
+        throw new Error(`--blas ${path}: ${refused} (${found}); use --blas off or a faster library`);
       }
     } catch (error) {
       // A usual place where there is nothing, or nothing that can be called, is passed over.
       if (!auto) throw error;
+      if (error instanceof OneCaller) refused ||= error.message;
     }
   }
   const none = `no OpenBLAS, MKL, oneDNN or Accelerate in the usual places (--blas PATH names one)`;
-  return { blas: null, report: `off: ${slow || none}` };
+  return { blas: null, report: `off: ${refused || none}` };
 }

@@ -93,7 +93,7 @@ export async function openCpuDevice(options: CpuOptions = {}): Promise<Device> {
     : new Uint8Array(await (await fetch(url)).arrayBuffer());
   const module = new WebAssembly.Module(bytes);
   const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
-  const choice = chooseBlas(options.blas ?? "off", module, memory);
+  const choice = chooseBlas(options.blas ?? "off", module, memory, threads);
   const workers: Worker[] = [];
   const starting: Promise<void>[] = [];
   for (let thread = 1; thread < threads; thread++) {

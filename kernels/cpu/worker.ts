@@ -20,7 +20,7 @@ import {
 const SPIN = 4000;
 
 const { module, memory, thread, blas } = workerData as WorkerStart;
-const sgemm = blas === null ? null : loadBlas(blas, memory).sgemm;
+const sgemm = blas === null ? null : loadBlas(blas, memory, 2).sgemm;
 const functions = functionsOf(instantiate(module, memory, sgemm)).map(([, f]) => f);
 // The first page stays where it is when the memory grows.
 const control = new Int32Array(memory.buffer, 0, ARGS / 4);

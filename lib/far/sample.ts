@@ -124,6 +124,8 @@ export class Sampler {
   readonly #context: number;
   readonly #total: number;
   #frame: number;
+  /** The first frame whose calls the cache has not seen; behind {@linkcode frame} until {@linkcode next} caches what was made. */
+  #cached: number;
 
   /**
    * Checks what is asked for and allocates the cache.
@@ -159,6 +161,7 @@ export class Sampler {
     this.#schedule = eulerSchedule(options.steps ?? 50);
     this.#context = given;
     this.#frame = given + done;
+    this.#cached = given;
     const total = this.#total = given + predict;
     this.#clips = guidance > 1 && condition ? 2 * B : B; // without a condition both halves would be equal
     this.#conditions = new Int32Array(this.#clips * total).fill(nullCondition(config));
@@ -202,9 +205,9 @@ export class Sampler {
     return Tensor.from(device, out, [B, 1, C, H, W]);
   }
 
-  /** The calls of the next frame, its first Euler step and the further ones, and the conditioning of each step. */
-  #prepare(): { first: Call; further: Call; conditioning: Conditioning[] } {
-    const { device, params, config, frameShape: [, , H, W] } = this.#o, frames = this.#frame + 1;
+  /** The calls of a frame, its first Euler step and the further ones, and the conditioning of each step. */
+  #prepare(frame: number): { first: Call; further: Call; conditioning: Conditioning[] } {
+    const { device, params, config, frameShape: [, , H, W] } = this.#o, frames = frame + 1;
     const call = (step: "cacheStep" | "noisyStep") => {
       const plan = this.#cache?.[step](frames) ?? wholeClipPlan(config, this.#clips, frames, H, W);
       return prepareCall(device, config, plan, "last");
@@ -212,7 +215,7 @@ export class Sampler {
     const first = call("cacheStep"), further = this.#cache ? call("noisyStep") : first;
     const steps = Array.from(this.#schedule.timesteps, (timestep, k) => {
       const timesteps = new Float32Array(this.#conditions.length).fill(CLEAN_TIMESTEP);
-      for (let b = 0; b < this.#clips; b++) timesteps[b * this.#total + this.#frame] = timestep;
+      for (let b = 0; b < this.#clips; b++) timesteps[b * this.#total + frame] = timestep;
       const inputs = { frames: this.#total, timesteps, conditions: this.#conditions };
       return { call: k === 0 ? first : further, inputs };
     });
@@ -226,6 +229,22 @@ export class Sampler {
   }
 
   /**
+   * Passes over the frames that an interrupted run has made, and caches them by the calls of that run: one frame at a time.
+   * All in one call would give the same bits only where those of a row do not depend on the number of rows, which no BLAS
+   * promises.
+   */
+  async #replay(): Promise<void> {
+    const { device, params, config } = this.#o, store = this.#cache?.store;
+    for (; store && this.#cached < this.#frame; this.#cached++) {
+      const { first, conditioning, further } = scope(() => this.#prepare(this.#cached));
+      const input = { latents: this.#clip, conditioning: conditioning[0], store };
+      scope(() => void velocity(params, config, first, input));
+      disposeAll([first, further, conditioning]);
+      if (device.info.name === "cpu") await new Promise((resolve) => setTimeout(resolve));
+    }
+  }
+
+  /**
    * Records all Euler steps of the next frame and waits for it once.
    *
    * @param actions `[B]` its actions, where {@linkcode SampleOptions} gave those of the context only.
@@ -235,7 +254,8 @@ export class Sampler {
     const { device, params, config, onVelocity, onStep } = this.#o, frame = this.#frame;
     if (frame === this.#total) throw new RangeError(`sample: all ${this.#total} frames have been made`);
     if (actions) this.#condition(frame, 1, { actions });
-    const prepared = scope(() => this.#prepare()), { first, further, conditioning } = prepared;
+    await this.#replay();
+    const prepared = scope(() => this.#prepare(frame)), { first, further, conditioning } = prepared;
     const schedule = this.#schedule, store = this.#cache?.store;
     let x = unscoped(() => this.#noise());
     try {
@@ -255,7 +275,7 @@ export class Sampler {
         // The cpu device computes on this thread: let timers, signals and progress run between steps.
         if (device.info.name === "cpu") await new Promise((resolve) => setTimeout(resolve));
       }
-      this.#frame++;
+      this.#frame = this.#cached = frame + 1;
       return { frame, latents: await x.read() };
     } finally {
       disposeAll([prepared, x]);
