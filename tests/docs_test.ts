@@ -154,7 +154,14 @@ Deno.test("docs/usage.md: repeating a run, and latents there and back, work as t
   }));
 
 /** Flags of Deno and of other programs that the pages name. */
-const OTHERS = ["--allow-net=HOST", "--allow-run=/path/to/ffmpeg", "--cached-only", "--frozen", "--v8-flags"];
+const OTHERS = [
+  "--allow-ffi=PATH",
+  "--allow-net=HOST",
+  "--allow-run=/path/to/ffmpeg",
+  "--cached-only",
+  "--frozen",
+  "--v8-flags",
+];
 const BENCH = ["--save", "--python", "--coretype Haswell", "--dry-run", "--experimental-wasm-revectorize"];
 const FOREIGN = new Set([...OTHERS, ...BENCH, "--no-wasm-bounds-checks"]);
 
