@@ -96,6 +96,7 @@ function otherValues(folder: string): Record<string, string> {
     weights: `${folder}/none.safetensors`,
     "vae-weights": `${folder}/none.safetensors`,
     entry: "params_ema",
+    blas: "auto",
     label: "3",
     actions: "1*2,0",
     part: "sample",
@@ -233,7 +234,7 @@ function withFlag(args: readonly string[], name: string, value: string | null): 
 
 Deno.test("flags that only concern presentation are few and named", () => {
   const names = Object.entries(predictFlags).filter(([, flag]) => flag.presentation).map(([name]) => name);
-  assertEquals(names.sort(), ["device", "from", "json", "out", "quiet", "restart", "threads"]);
+  assertEquals(names.sort(), ["blas", "device", "from", "json", "out", "quiet", "restart", "threads"]);
 });
 
 Deno.test("encode and decode never replace what they read, and no file that --to does not name", async () => {
