@@ -17,34 +17,20 @@ import { isTemporary, writeAtomic } from "./atomic.ts";
 import { asJson, type Difference, firstDifference } from "./difference.ts";
 import { accessError, FileAccessError, quote } from "./errors.ts";
 import { FolderLock, LOCK_FILE } from "./folder_lock.ts";
+import {
+  EMPTY,
+  isUnfinishedMarker,
+  lstat,
+  type Marker,
+  MARKER_FILE,
+  matcher,
+  type Names,
+  OwnershipError,
+  PART_FOLDER,
+  readMarker,
+} from "./owned_marker.ts";
 
-/** Name of the marker. */
-export const MARKER_FILE = "far-job.json";
-/** Name of the folder for unfinished files. */
-export const PART_FOLDER = "part";
-
-/** A folder that must not be written into, or a run in it that must not be resumed. */
-export class OwnershipError extends Error {
-  /** Tells this error from others where classes cannot be compared. */
-  override readonly name = "OwnershipError";
-}
-
-/** Files by name below the folder, with `/`; in a pattern, `*` stands for any characters but `/`. */
-type Names = readonly string[];
-
-/** Contents of the marker. */
-interface Marker {
-  /** Kind of job that writes the folder, e.g. `predict`. */
-  readonly kind: string;
-  /** Files of the standing result. */
-  readonly files: Names;
-  /** Fingerprint of the present result; null while there is none. */
-  readonly fingerprint: unknown;
-  /** A run that has not finished, and patterns of its files under `part/`. */
-  readonly run: { readonly fingerprint: unknown; readonly working: Names } | null;
-  /** Files that are on their way from `part/` into the folder; null but for that moment. */
-  readonly placing: Names | null;
-}
+export { MARKER_FILE, OwnershipError, PART_FOLDER };
 
 /** Whose folder, and what may be in it. */
 export interface Claim {
@@ -68,50 +54,6 @@ export interface Begin {
 
 /** What desktops leave in folders on their own. */
 const IGNORED = new Set([".DS_Store", "Thumbs.db", "desktop.ini"]);
-
-const EMPTY = (kind: string): Marker => ({ kind, files: [], fingerprint: null, run: null, placing: null });
-
-function matcher(patterns: Names): (name: string) => boolean {
-  const escaped = patterns.map((p) => p.replace(/[.+?^${}()|[\]\\]/g, "\\$&").replaceAll("*", "[^/]*"));
-  const all = new RegExp(`^(?:${escaped.join("|")})$`);
-  return (name) => patterns.length > 0 && all.test(name);
-}
-
-/** Whether a name out of a marker stays inside the folder. */
-const isInside = (name: unknown): name is string =>
-  typeof name === "string" && name !== "" && !name.includes("\\") &&
-  name.split("/").every((part) => part !== "" && part !== "." && part !== "..") && !/^[a-z]:/i.test(name);
-
-const lstat = (path: string): Deno.FileInfo | undefined => {
-  try {
-    return Deno.lstatSync(path);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  }
-};
-
-function readMarker(root: string, shown: string): Marker | null {
-  const path = join(root, MARKER_FILE), info = lstat(path);
-  if (info === undefined) return null;
-  const damaged = (): never => {
-    throw new OwnershipError(
-      `${shown}/${MARKER_FILE}: is damaged, so what is in the folder is unknown: choose another`,
-    );
-  };
-  if (!info.isFile || info.size > 2 ** 28) return damaged();
-  let value: Partial<Marker> | null;
-  try {
-    value = JSON.parse(Deno.readTextFileSync(path));
-  } catch {
-    return damaged();
-  }
-  const names = (list: unknown): list is Names => Array.isArray(list) && list.every(isInside);
-  const { kind, files, fingerprint = null, run = null, placing = null } = value ?? {};
-  const fits = typeof kind === "string" && names(files) && (placing === null || names(placing)) &&
-    (run === null || typeof run === "object" && names(run.working) && "fingerprint" in run);
-  return fits ? { kind, files, fingerprint, run, placing } : damaged();
-}
 
 /** Makes a folder and all above it; returns those that were not there, the deepest first. */
 function makeFolders(path: string): string[] {
@@ -144,9 +86,6 @@ function* entriesBelow(
 const named = (name: string) => /^[\w.+@/-]{1,100}$/.test(name) ? name : quote(name);
 
 const isTemporaryName = (name: string) => isTemporary(name.slice(name.lastIndexOf("/") + 1));
-
-/** A marker that a killed process had begun to write. */
-const isUnfinishedMarker = (name: string) => isTemporary(name) && name.startsWith(`.${MARKER_FILE}.`);
 
 /** A folder that this process alone writes into, until it is disposed of. */
 export class OwnedFolder implements Disposable {
