@@ -144,6 +144,7 @@ export function resultOf(folder: string): Map<string, string> {
         quiet: _quiet,
         restart: _restart,
         device: _device,
+        blas: _blas,
         ...flags
       } = result.settings.flags;
       delete result.device;
