@@ -7,6 +7,7 @@ import { assert, assertEquals } from "@std/assert";
 import { main } from "../cli/main.ts";
 import { writeNpz } from "../lib/io/npz.ts";
 import { generator } from "../kernels/check.ts";
+import { OVERRIDDEN } from "./io_helpers.ts";
 export { inFolder } from "./io_helpers.ts";
 
 const root = new URL("../", import.meta.url);
@@ -39,7 +40,12 @@ export async function far(
 ): Promise<Ran> {
   const command = new Deno.Command(Deno.execPath(), {
     args: farArgs(args, set),
-    env: { NO_COLOR: "1", ...("HOME" in env || "XDG_CACHE_HOME" in env ? {} : { FAR_CACHE: CACHE }), ...env },
+    env: {
+      NO_COLOR: "1",
+      ...("HOME" in env || "XDG_CACHE_HOME" in env ? {} : { FAR_CACHE: CACHE }),
+      ...Object.fromEntries(OVERRIDDEN),
+      ...env,
+    },
     stdin: "null",
   });
   const { code, stdout, stderr } = await command.output();

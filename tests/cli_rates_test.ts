@@ -14,20 +14,12 @@ import { dcaeConfig } from "../lib/dcae/config.ts";
 import { farConfig } from "../lib/far/config.ts";
 import { scope, Tensor, unscoped } from "../lib/tensor.ts";
 import { inFolder, TINY_DCAE, TINY_FAR } from "./cli_helpers.ts";
+import { withEnvironment } from "./io_helpers.ts";
 import { testOnDevices } from "./helpers.ts";
 
 /** Runs the body with a cache folder of its own. */
 async function withCache(body: (folder: string) => Promise<void>): Promise<void> {
-  const before = Deno.env.get("FAR_CACHE");
-  await inFolder(async (folder) => {
-    Deno.env.set("FAR_CACHE", folder);
-    try {
-      await body(`${folder}/rates`);
-    } finally {
-      if (before === undefined) Deno.env.delete("FAR_CACHE");
-      else Deno.env.set("FAR_CACHE", before);
-    }
-  });
+  await inFolder((folder) => withEnvironment("FAR_CACHE", folder, () => body(`${folder}/rates`)));
 }
 
 const SHAPE = { clips: 1, height: 4, width: 4, context: 3, predict: 4, steps: 5, guidance: 1, cache: true };

@@ -18,7 +18,7 @@ import { MARKER_FILE } from "../lib/io/owned_folder.ts";
 import { environment } from "../lib/io/environment.ts";
 import { farArgs, farHere, inFolder, killedEarly, TINY_DCAE, TINY_FAR, tinyWorld } from "./cli_helpers.ts";
 import { cases, OPTIONS, resultOf } from "./resume_cases.ts";
-import { hiddenIn, killedAt, killPoints, tellingPoints, treeOf } from "./kill_helpers.ts";
+import { copyFolder, hiddenIn, killedAt, killPoints, tellingPoints, treeOf } from "./kill_helpers.ts";
 
 Deno.test("no verb touches a foreign folder, what it reads, or a folder behind a link", async () => {
   await inFolder(async (folder) => {
@@ -216,15 +216,6 @@ Deno.test("killed between any two file operations, the same command ends with wh
   });
 });
 
-/** A copy of a folder tree. */
-function copyFolder(from: string, to: string): void {
-  Deno.mkdirSync(to);
-  for (const [name, bytes] of treeOf(from)) {
-    if (bytes === null) Deno.mkdirSync(`${to}/${name}`);
-    else Deno.writeFileSync(`${to}/${name}`, bytes);
-  }
-}
-
 /** A call with another value of a flag; null for a toggle. */
 function withFlag(args: readonly string[], name: string, value: string | null): string[] {
   const at = args.indexOf(`--${name}`);
@@ -239,7 +230,7 @@ Deno.test("flags that only concern presentation are few and named", () => {
 
 Deno.test("encode and decode never replace what they read, and no file that --to does not name", async () => {
   await inFolder(async (folder) => {
-    const [clip] = await tinyWorld(folder), before = Deno.readFileSync(clip), cwd = Deno.cwd();
+    const [clip] = await tinyWorld(folder), before = Deno.readFileSync(clip);
     const vae = ["--vae", `${folder}/dcae.json`, "--random-weights", "--device", "cpu", "--quiet"];
     const refused = async (words: RegExp, ...args: string[]) => {
       const { code, stderr } = await farHere([...args, ...vae]);
@@ -249,15 +240,26 @@ Deno.test("encode and decode never replace what they read, and no file that --to
     Deno.symlinkSync(clip, `${folder}/same.npz`);
     await refused(/same\.npz: is the file that is read/, "encode", clip, "--to", `${folder}/same.npz`);
     assertEquals(Deno.readFileSync(clip), before);
-    try {
-      Deno.chdir(folder);
-      for (const name of ["latents.safetensors", "clip.mp4"]) Deno.writeTextFileSync(name, "mine");
-      await refused(/^far: latents\.safetensors: exists already/, "encode", clip);
-      await refused(/^far: clip\.mp4: exists already/, "decode", "somewhere.safetensors");
-      assertEquals(Deno.readTextFileSync("clip.mp4"), "mine");
-    } finally {
-      Deno.chdir(cwd);
+    for (const name of ["latents.safetensors", "clip.mp4"]) {
+      Deno.writeTextFileSync(`${folder}/${name}`, "mine");
     }
+    for (
+      const [words, ...args] of [
+        [/latents\.safetensors: exists already/, "encode", clip],
+        [/clip\.mp4: exists already/, "decode", "somewhere.safetensors"],
+      ] as const
+    ) {
+      // The default name is one in the working folder, which all tests share: a process of its own.
+      const { code, stderr } = await new Deno.Command(Deno.execPath(), {
+        args: farArgs([...args, ...vae], "-A"),
+        cwd: folder,
+        env: { NO_COLOR: "1" },
+        stdin: "null",
+      }).output();
+      assertEquals(code, 2);
+      assertMatch(new TextDecoder().decode(stderr), words);
+    }
+    assertEquals(Deno.readTextFileSync(`${folder}/clip.mp4`), "mine");
     const { code, stderr } = await farHere(["encode", clip, ...vae, "--to", `${folder}/latents.safetensors`]);
     assertEquals([code, stderr], [0, ""], "a file that is named is replaced");
   });

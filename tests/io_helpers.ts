@@ -183,17 +183,33 @@ export function png(
   ]);
 }
 
-/** Sets FAR_FFMPEG while the body runs. */
-export async function withFfmpeg(path: string, body: () => void | Promise<void>): Promise<void> {
-  const before = Deno.env.get("FAR_FFMPEG");
-  Deno.env.set("FAR_FFMPEG", path);
+/** Variables that {@linkcode withEnvironment} has set, for the environment of child processes. */
+export const OVERRIDDEN: Map<string, string> = new Map();
+
+/**
+ * Sets a variable of the environment while the body runs, as this test file sees it: files run at the same time in one process,
+ * which has one environment. Child processes get it from {@linkcode OVERRIDDEN}.
+ */
+export async function withEnvironment(
+  name: string,
+  value: string,
+  body: () => void | Promise<void>,
+): Promise<void> {
+  const get = Deno.env.get, before = OVERRIDDEN.get(name);
+  Deno.env.get = (asked) => asked === name ? value : get.call(Deno.env, asked);
+  OVERRIDDEN.set(name, value);
   try {
     await body();
   } finally {
-    if (before === undefined) Deno.env.delete("FAR_FFMPEG");
-    else Deno.env.set("FAR_FFMPEG", before);
+    Deno.env.get = get;
+    if (before === undefined) OVERRIDDEN.delete(name);
+    else OVERRIDDEN.set(name, before);
   }
 }
+
+/** Sets FAR_FFMPEG while the body runs. */
+export const withFfmpeg = (path: string, body: () => void | Promise<void>): Promise<void> =>
+  withEnvironment("FAR_FFMPEG", path, body);
 
 /** As on a machine without ffmpeg. */
 export const withoutFfmpeg = (body: () => void | Promise<void>): Promise<void> => withFfmpeg("none", body);

@@ -8,7 +8,7 @@ import { makeFrames } from "../lib/io/frames.ts";
 import { overBlack, writeGif, writePng } from "../lib/io/image.ts";
 import { readStill } from "../lib/io/still.ts";
 import { collectFrames, probeVideo, readFrames } from "../lib/io/video.ts";
-import { assertOneLine, inFolder, png } from "./io_helpers.ts";
+import { assertOneLine, inFolder, png, withFfmpeg } from "./io_helpers.ts";
 import { toolTest } from "./tools.ts";
 
 /** A 4x2 picture with every kind of opacity; `binary` has all or nothing only. */
@@ -214,15 +214,12 @@ toolTest(["ffmpeg"], "an image that breaks off is refused wherever it was cut", 
       "#!/bin/sh\n[ $# = 1 ] && echo ffmpeg version 5.1 && exit\nexec sleep 60\n",
       { mode: 0o755 },
     );
-    Deno.env.set("FAR_FFMPEG", silent);
-    try {
+    await withFfmpeg(silent, async () => {
       assertOneLine(
         await assertRejects(() => readStill(join(folder, "x.bmp"), 0.2)),
         "brought nothing for 0.2 seconds",
       );
-    } finally {
-      Deno.env.delete("FAR_FFMPEG");
-    }
+    });
     Deno.writeTextFileSync(join(folder, "x.jpg"), "no image");
     assertOneLine(
       await assertRejects(() => readStill(join(folder, "x.jpg"))),

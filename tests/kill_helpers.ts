@@ -93,6 +93,15 @@ export function treeOf(folder: string, at = ""): Map<string, Uint8Array | null> 
   return new Map([...found].sort(([a], [b]) => a < b ? -1 : 1));
 }
 
+/** A copy of a folder tree. */
+export function copyFolder(from: string, to: string): void {
+  Deno.mkdirSync(to);
+  for (const [name, bytes] of treeOf(from)) {
+    if (bytes === null) Deno.mkdirSync(`${to}/${name}`);
+    else Deno.writeFileSync(`${to}/${name}`, bytes);
+  }
+}
+
 /** Paths under a folder that a finished run must not leave: names that start with a dot. `OWN` are names that stay. */
 export const hiddenIn = (folder: string, own: readonly string[] = []): string[] =>
   [...treeOf(folder).keys()].filter((path) => {

@@ -14,7 +14,7 @@ import { FileAccessError, FileFormatError } from "../lib/io/errors.ts";
 import { readOptions, TRAIN_OPTIONS, type TrainOptions } from "../lib/train/options.ts";
 import { type Field, OptionError } from "../lib/train/schema.ts";
 import { far, farArgs, inFolder } from "./cli_helpers.ts";
-import { killedAt, killPoints, treeOf } from "./kill_helpers.ts";
+import { copyFolder, killedAt, killPoints, treeOf } from "./kill_helpers.ts";
 import {
   assertSameRun,
   CLIPS,
@@ -148,6 +148,7 @@ for (const verb of TRAINING_VERBS) {
       resume: ["--resume", "never"],
       device: ["--device", "auto"],
       threads: ["--threads", "3"],
+      blas: ["--blas", "off"],
       format: ["--format", "webm"],
       json: ["--json"],
       quiet: ["--quiet"],
@@ -213,8 +214,8 @@ async function half(verb: TrainingVerb, folder: string): Promise<string> {
   return `${folder}/half`;
 }
 
-async function copied(from: string, to: string): Promise<string> {
-  assert((await new Deno.Command("cp", { args: ["-r", from, to] }).output()).success);
+function copied(from: string, to: string): string {
+  copyFolder(from, to);
   return to;
 }
 
@@ -251,7 +252,7 @@ Deno.test("train: an interrupted run is resumed as it was started, or refused wi
       "logger={print_freq: 1, save_checkpoint_freq: 3, keep_checkpoints: 5}",
       "val.val_freq=1",
     ];
-    const all = await copied(run, `${folder}/all`);
+    const all = copied(run, `${folder}/all`);
     const { code, stderr } = await far(
       trainArgs(
         "train",
@@ -317,7 +318,7 @@ for (const verb of TRAINING_VERBS) {
       );
       await Deno.remove(`${run}/checkpoints/step-00000099`);
 
-      await copied(`${run}/checkpoints/step-00000002`, newest);
+      copied(`${run}/checkpoints/step-00000002`, newest);
       const state = JSON.parse(Deno.readTextFileSync(`${newest}/state.json`));
       Deno.writeTextFileSync(`${newest}/state.json`, JSON.stringify({ ...state, step: 3 }));
       const original = treeOf(newest), names = [...original.keys()];
