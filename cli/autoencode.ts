@@ -11,7 +11,7 @@ import { concatFrames, type Frames, makeFrames } from "../lib/io/frames.ts";
 import { writeNpz } from "../lib/io/npz.ts";
 import { openTensorFile } from "../lib/io/open.ts";
 import { writeSafetensors } from "../lib/io/safetensors.ts";
-import { isThere } from "../lib/io/paths.ts";
+import { isSame, isThere } from "../lib/io/paths.ts";
 import { probeVideo, readFrames } from "../lib/io/video.ts";
 import { VIDEO_ENDINGS, writeVideo } from "../lib/io/video_write.ts";
 import { choice, integer, path, real, texts, UsageError, type Values, verb } from "./args.ts";
@@ -67,11 +67,12 @@ const decodeFlags = {
  * @throws {UsageError} Which one, and what to give instead.
  */
 function checkTarget(to: string, isGiven: boolean, source: string): void {
-  if (!isThere(to)) return;
-  if (isThere(source) && Deno.realPathSync(to) === Deno.realPathSync(source)) {
+  if (isSame(to, source)) {
     throw new UsageError(`--to ${to}: is the file that is read, expected another`);
   }
-  if (!isGiven) throw new UsageError(`${to}: exists already: name the file to write with --to`);
+  if (!isGiven && isThere(to)) {
+    throw new UsageError(`${to}: exists already: name the file to write with --to`);
+  }
 }
 
 /** Frames of a stream gathered into batches. */

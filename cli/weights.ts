@@ -7,7 +7,7 @@ import { printable } from "../lib/io/errors.ts";
 import { commandOf } from "./help.ts";
 import { fromFloat32, type HostTensor, type LazyTensor, toFloat32 } from "../lib/io/host.ts";
 import { openTensorFile } from "../lib/io/open.ts";
-import { isFile } from "../lib/io/paths.ts";
+import { isFile, isSame } from "../lib/io/paths.ts";
 import { writePth } from "../lib/io/pth_write.ts";
 import { writeSafetensors } from "../lib/io/safetensors.ts";
 import { stateDict } from "../lib/io/state_dict.ts";
@@ -228,7 +228,11 @@ async function convert(from: string, to: string, f: WeightsFlags): Promise<void>
   if (ending === undefined) {
     throw new UsageError(`weights convert: expected a name ending in .safetensors or .pth, found ${to}`);
   }
-  using file = openTensorFile(pathOf(from, f));
+  const source = pathOf(from, f);
+  if (isSame(source, to)) {
+    throw new UsageError(`weights convert: ${to} is the file that is read, expected another`);
+  }
+  using file = openTensorFile(source);
   const { tensors, entry } = stateDict(file, f.entry);
   const wanted = f.dtype === "keep" ? null : DTYPES[f.dtype];
   const overflow: string[] = [];

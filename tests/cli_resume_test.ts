@@ -228,7 +228,7 @@ Deno.test("flags that only concern presentation are few and named", () => {
   assertEquals(names.sort(), ["blas", "device", "from", "json", "out", "quiet", "restart", "threads"]);
 });
 
-Deno.test("encode and decode never replace what they read, and no file that --to does not name", async () => {
+Deno.test("encode, decode and weights convert never replace what they read, and no file that --to does not name", async () => {
   await inFolder(async (folder) => {
     const [clip] = await tinyWorld(folder), before = Deno.readFileSync(clip);
     const vae = ["--vae", `${folder}/dcae.json`, "--random-weights", "--device", "cpu", "--quiet"];

@@ -38,3 +38,7 @@ export const isSegment = (name: string): boolean =>
   /^[^\p{Cc}\\/]+$/u.test(name) && new TextEncoder().encode(name).length <= LONGEST_SEGMENT &&
   name.trim() === name &&
   !/^\.+$/.test(name);
+
+/** Whether two paths lead to the same file or folder, at the end of links. */
+export const isSame = (a: string, b: string): boolean =>
+  isThere(a) && isThere(b) && Deno.realPathSync(a) === Deno.realPathSync(b);
