@@ -213,3 +213,12 @@ export const withFfmpeg = (path: string, body: () => void | Promise<void>): Prom
 
 /** As on a machine without ffmpeg. */
 export const withoutFfmpeg = (body: () => void | Promise<void>): Promise<void> => withFfmpeg("none", body);
+
+/**
+ * Bytes that this test file holds: its heap and the buffers outside of it. The resident memory of the process is that of all
+ * files that run at the same time.
+ */
+export function ownMemory(): number {
+  const { heapUsed, external } = Deno.memoryUsage();
+  return heapUsed + external;
+}

@@ -9,7 +9,7 @@ import { collectFrames, probeVideo, readFrames, type ReadOptions } from "../lib/
 import { writeFrames, writeVideo } from "../lib/io/video_write.ts";
 import { openNpz } from "../lib/io/npz.ts";
 import { isThere } from "../lib/io/paths.ts";
-import { assertOneLine, inFolder, mutate, pick, withFfmpeg, withoutFfmpeg } from "./io_helpers.ts";
+import { assertOneLine, inFolder, mutate, ownMemory, pick, withFfmpeg, withoutFfmpeg } from "./io_helpers.ts";
 import { needs, toolTest } from "./tools.ts";
 
 /** A test of what does not depend on who reads and writes: runs in-process, and with the system's ffmpeg where it is. */
@@ -144,11 +144,11 @@ videoTest("the last frames of a ten-minute video are read in bounded memory", as
   await writeVideo(path, still(), { fps: 25 });
   const large = { height: 64, width: 64 };
   await collectFrames(readFrames(path, { count: 1, size: large })); // the decoder's own memory is no part of the question
-  const before = Deno.memoryUsage().rss;
+  const before = ownMemory();
   let most = 0, count = 0;
   for await (const frame of readFrames(path, { last: 16, size: large })) {
     count += frame.frames;
-    most = Math.max(most, Deno.memoryUsage().rss - before);
+    most = Math.max(most, ownMemory() - before);
   }
   assertEquals(count, 16);
   // All 15,000 frames would be 184 MB.
