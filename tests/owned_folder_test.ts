@@ -274,3 +274,19 @@ Deno.test("paths that cannot become a folder are refused at once", async () => {
     assertEquals(contentOf(folder), { file: "mine" });
   });
 });
+
+Deno.test("a file that somebody puts in the place of a result during the run is not replaced", async () => {
+  await inFolder(async (folder) => {
+    const out = `${folder}/out`;
+    using run = await OwnedFolder.claim(out, CLAIM);
+    await run.begin(1, { working: WORKING });
+    Deno.writeTextFileSync(run.part("result.txt"), "result");
+    Deno.writeTextFileSync(`${out}/result.txt`, "mine");
+    const error = await assertRejects(() => run.place(["result.txt"]), OwnershipError);
+    assertStringIncludes(error.message, "result.txt has appeared during the run");
+    assertEquals(Deno.readTextFileSync(`${out}/result.txt`), "mine");
+    Deno.removeSync(`${out}/result.txt`);
+    await run.place(["result.txt"]);
+    assertEquals(Deno.readTextFileSync(`${out}/result.txt`), "result");
+  });
+});

@@ -278,9 +278,19 @@ export class OwnedFolder implements Disposable {
    *
    * @param names Files under `part/`, complete; the last one is put in place last.
    * @param options `add` keeps the files of the earlier result that have other names.
+   * @throws {OwnershipError} If somebody has put a file in the place of one meanwhile; the run can be resumed.
    */
   async place(names: Names, { add = false }: { readonly add?: boolean } = {}): Promise<void> {
     const { run, files } = this.#marker!, all = [...new Set([...files, ...names])];
+    const taken = names.find((name) => !files.includes(name) && lstat(join(this.#root, name)) !== undefined);
+    if (taken !== undefined) {
+      throw new OwnershipError(
+        `${this.#claim.flag} ${this.path}: ${
+          named(taken)
+        } has appeared during the run, which did not write it: ` +
+          "move it away, and the same command puts the result in place",
+      );
+    }
     const placing = add ? [...all.filter((name) => !names.includes(name)), ...names] : names;
     await this.#write({ ...this.#marker!, files: all, run, placing });
     await this.#finish(placing);
