@@ -12,7 +12,6 @@
  *
  * @module
  */
-import process from "node:process";
 import type { Device } from "../kernels/device.ts";
 import { openDevice } from "../kernels/open.ts";
 import { farConfig, farShapes } from "../lib/far/config.ts";
@@ -24,16 +23,11 @@ import { prepareBatch } from "../lib/train/objective.ts";
 import { readClip } from "../lib/pipeline/clip.ts";
 import { config as farLong, ours } from "./denoise.ts";
 import { environment, option } from "./environment.ts";
-import { median, peerEnvironment, PeerProcess, saveResults } from "./peer_process.ts";
+import { median, peerEnvironment, PeerProcess, processSeconds, saveResults } from "./peer_process.ts";
 import { inputFor, Step } from "./training.ts";
 
 /** A piece of work on a device: its parts, and how much of each part's time counts. */
 type Work = (device: Device) => Promise<(readonly [part: () => Promise<unknown>, share: number])[]>;
-
-const processSeconds = () => {
-  const { user, system } = process.cpuUsage();
-  return (user + system) / 1e6;
-};
 
 async function trainingStep(
   device: Device,
