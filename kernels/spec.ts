@@ -49,11 +49,11 @@ export interface Target {
 }
 
 /**
- * How a kernel runs on WebGPU.
+ * A shader, and how it is dispatched.
  *
  * Flags must not change within a pipeline, sizes may: `entry` may choose by anything, `source` by flags and target only.
  */
-export interface WgslSide {
+export interface Shader {
   /** WGSL text after the declarations, or a function of the flags where array sizes depend on them (head width, say). */
   readonly source: string | ((p: Params, target: Target) => string);
   /** Entry point. */
@@ -66,6 +66,30 @@ export interface WgslSide {
   readonly groups: (p: Params, target: Target) => number | readonly [number, number, number];
   /** Loop iterations of one invocation, all loops together; software adapters stop silently after 65,535. */
   readonly loops: (p: Params, target: Target) => number;
+}
+
+/** One of several dispatches of a launch: a shader that binds some of the kernel's buffers, and scratch memory. */
+export interface Pass extends Shader {
+  /** Buffers of the kernel and scratch that it reads, by name. */
+  readonly reads: readonly string[];
+  /** Outputs of the kernel and scratch that it writes. */
+  readonly writes: readonly string[];
+  /** Flags of the kernel that it uses; others do not make it a pipeline of its own. */
+  readonly flags: readonly string[];
+}
+
+/** A launch that takes several dispatches, which run in order and hand results on in scratch memory. */
+export interface Passes {
+  /** Scratch memory: number of f32 by name. Undefined at first, gone after the launch. A pass may view it as another type. */
+  readonly scratch: Readonly<Record<string, number>>;
+  /** The dispatches. The same objects at every call: pipelines are kept by them. */
+  readonly passes: readonly Pass[];
+}
+
+/** How a kernel runs on WebGPU: one dispatch of its shader, which binds all of its buffers, or several passes. */
+export interface WgslSide extends Shader {
+  /** The passes at some sizes, where one dispatch would be slower; null where it would not. */
+  readonly passes?: (p: Params, target: Target) => Passes | null;
 }
 
 /** How a kernel runs on the WebAssembly device: the exported function of the kernel's name. */

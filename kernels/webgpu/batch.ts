@@ -55,8 +55,9 @@ export class Batch {
     owner.stats.heldBytes += bytes;
   }
 
-  /** Records one launch. Null buffers are absent. */
-  dispatch(prepared: Prepared, work: Work, buffers: readonly (PooledBuffer | null)[]): void {
+  /** Records one dispatch. Null buffers are absent. */
+  dispatch(work: Work, buffers: readonly (PooledBuffer | null)[]): void {
+    const { prepared } = work;
     const word = this.#launches * this.#stride / 4, [x, y, z] = work.groups;
     this.#offset[0] = word * 4;
     this.#words.set(work.words, word);

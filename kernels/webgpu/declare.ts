@@ -4,10 +4,11 @@
  *
  * @module
  */
-import type { BufferContract, Kernel, Params, Target } from "../spec.ts";
+import type { BufferContract, Params, Target } from "../spec.ts";
+import type { Program } from "./programs.ts";
 
 /** WGSL type of one element of a buffer. */
-function elementOf(kernel: Kernel, { name, dtypes }: BufferContract): string {
+function elementOf(kernel: Program, { name, dtypes }: BufferContract): string {
   const view = kernel.wgsl.views?.[name];
   if (view) return view;
   if (dtypes.length === 1 && dtypes[0] !== "f16") return dtypes[0];
@@ -21,7 +22,7 @@ function elementOf(kernel: Kernel, { name, dtypes }: BufferContract): string {
  *
  * @throws {Error} If a view names no buffer, or a buffer of several types has none.
  */
-export function declarations(kernel: Kernel): string {
+export function declarations(kernel: Program): string {
   const { name, buffers, params, flags, wgsl } = kernel;
   const lost = Object.keys(wgsl.views ?? {}).find((view) => !buffers.some((b) => b.name === view));
   if (lost) {
@@ -47,18 +48,18 @@ export function declarations(kernel: Kernel): string {
 }
 
 /** The whole WGSL text of a kernel at some sizes and flags. */
-export function shaderOf(kernel: Kernel, p: Params, target: Target): string {
+export function shaderOf(kernel: Program, p: Params, target: Target): string {
   const { source } = kernel.wgsl;
   return declarations(kernel) + (typeof source === "string" ? source : source(p, target));
 }
 
 /** The entry point of a kernel at some sizes and flags. */
-export function entryOf({ wgsl }: Kernel, p: Params, target: Target): string {
+export function entryOf({ wgsl }: Program, p: Params, target: Target): string {
   return typeof wgsl.entry === "string" ? wgsl.entry : wgsl.entry(p, target);
 }
 
 /** The values of a shader's `override` constants. */
-export function constantsOf({ flags, wgsl }: Kernel, p: Params): Record<string, number> {
+export function constantsOf({ flags, wgsl }: Program, p: Params): Record<string, number> {
   const values: Record<string, number> = {};
   for (const flag of flags) values[flag] = p[flag];
   for (const [name, of] of Object.entries(wgsl.constants ?? {})) values[name] = of(p);

@@ -4,10 +4,11 @@
  * @module
  */
 import type { Device, DeviceInfo, DeviceStats, Launch, PackRequest, Storage } from "../device.ts";
-import type { Params, Target } from "../spec.ts";
+import type { Kernel, Params, Target } from "../spec.ts";
 import { type AdapterDescription, describeAdapter, oneLine, openAdapter, truncatesLoops } from "./adapter.ts";
 import { Batch } from "./batch.ts";
 import { PipelineCache, type Prepared, type Work } from "./pipelines.ts";
+import { stepsOf } from "./programs.ts";
 import { BufferPool, GpuStorage, type PooledBuffer } from "./pool.ts";
 import { Readback } from "./readback.ts";
 
@@ -40,6 +41,13 @@ export async function openWebGpuDevice(options: WebGpuOptions = {}): Promise<Web
   const { gpu, description } = await openAdapter(options.software ?? false);
   const truncates = description.software && await truncatesLoops(gpu);
   return new WebGpuDevice(gpu, description, truncates, options);
+}
+
+/** What follows from the sizes, scalars and flags of a launch. */
+interface LaunchPlan {
+  readonly works: readonly Work[];
+  /** Bytes of each piece of scratch memory. */
+  readonly scratch: readonly number[];
 }
 
 /** See the module text. Made by {@linkcode openWebGpuDevice}. */
@@ -76,6 +84,8 @@ export class WebGpuDevice implements Device {
   readonly #pipelines: PipelineCache;
   readonly #batch: Batch;
   readonly #readback: Readback;
+  /** By params object: lib/launch.ts passes the same one for the same launch. */
+  readonly #plans = new WeakMap<Kernel, WeakMap<Params, LaunchPlan>>();
   #failure: string | null = null;
   #gone: string | null = null;
   #uploaded = 0;
@@ -216,42 +226,69 @@ export class WebGpuDevice implements Device {
   /** Records a launch. */
   run({ kernel, buffers, params }: Launch): void {
     this.#alive();
-    const prepared = this.#pipelines.prepare(kernel);
-    const { names, layout } = prepared;
-    if (buffers.length !== names.length) {
+    const contracts = kernel.buffers;
+    if (buffers.length !== contracts.length) {
+      const names = contracts.map((b) => b.name);
       throw new Error(`${kernel.name}: found ${buffers.length} buffers, expected ${names.length} (${names})`);
     }
-    const bound: (PooledBuffer | null)[] = new Array(names.length);
-    for (let i = 0; i < names.length; i++) {
+    const bound: (PooledBuffer | null)[] = new Array(buffers.length);
+    for (let i = 0; i < buffers.length; i++) {
       const storage = buffers[i];
-      bound[i] = storage ? this.#pooled(storage, `${kernel.name}: ${names[i]}`) : null;
-      if (storage && storage.bytes > this.maxBindingBytes) {
-        throw new RangeError(
-          `${kernel.name}: ${
-            names[i]
-          } has ${storage.bytes} bytes, the adapter binds at most ${this.maxBindingBytes}; ` +
-            "split the tensor",
-        );
-      }
+      bound[i] = storage ? this.#pooled(storage, `${kernel.name}: ${contracts[i].name}`) : null;
+      if (storage) this.#fits(kernel.name, contracts[i].name, storage.bytes);
     }
-    for (let o = layout.inputs; o < names.length; o++) {
-      for (let i = 0; bound[o] && i < o; i++) {
+    for (let o = 0; o < buffers.length; o++) {
+      if (!bound[o] || !contracts[o].output) continue;
+      for (let i = 0; i < o; i++) {
         if (bound[i] === bound[o]) {
           throw new Error(
-            `${kernel.name}: ${names[i]} and ${names[o]} share one block, expected an output of its own`,
+            `${kernel.name}: ${contracts[i].name} and ${
+              contracts[o].name
+            } share one block, expected an output of its own`,
           );
         }
       }
     }
-    let work = prepared.work.get(params);
-    if (work === undefined) prepared.work.set(params, work = this.#work(prepared, params));
-    if (!work) return;
-    if (work.compiled.error) throw new Error(work.compiled.error);
-    this.#batch.dispatch(prepared, work, bound);
+    let plans = this.#plans.get(kernel);
+    if (!plans) this.#plans.set(kernel, plans = new WeakMap());
+    let plan = plans.get(params);
+    if (!plan) plans.set(params, plan = this.#plan(kernel, params));
+    const error = plan.works.find((work) => work.compiled.error)?.compiled.error;
+    if (error) throw new Error(error);
+    if (plan.scratch.length === 0) {
+      for (const work of plan.works) this.#batch.dispatch(work, bound);
+      return;
+    }
+    const scratch = plan.scratch.map((bytes) => this.#pool.alloc(bytes));
+    const all = [...bound, ...scratch.map((s) => s.pooled)];
+    for (const work of plan.works) this.#batch.dispatch(work, work.binds.map((at) => all[at]));
+    for (const each of scratch) this.#pool.free(each);
   }
 
-  /** What follows from the params of a launch; null when there is nothing to do. */
-  #work(prepared: Prepared, params: Params): Work | null {
+  #fits(kernel: string, name: string, bytes: number): void {
+    if (bytes <= this.maxBindingBytes) return;
+    throw new RangeError(
+      `${kernel}: ${name} has ${bytes} bytes, the adapter binds at most ${this.maxBindingBytes}; ` +
+        "split the tensor",
+    );
+  }
+
+  /** What follows from the params of a launch. */
+  #plan(kernel: Kernel, params: Params): LaunchPlan {
+    const { steps, scratch } = stepsOf(kernel, params, this.#target), names = Object.keys(scratch);
+    for (const name of names) this.#fits(kernel.name, name, scratch[name]);
+    const place = (at: number | string) =>
+      typeof at === "number" ? at : kernel.buffers.length + names.indexOf(at);
+    const works: Work[] = [];
+    for (const { program, binds } of steps) {
+      const work = this.#work(this.#pipelines.prepare(program), params, binds.map(place));
+      if (work) works.push(work);
+    }
+    return { works, scratch: Object.values(scratch) };
+  }
+
+  /** What follows from the params of a dispatch; null when there is nothing to do. */
+  #work(prepared: Prepared, params: Params, binds: readonly number[]): Work | null {
     const { kernel } = prepared;
     const groups = this.#groupsOf(kernel.name, kernel.wgsl.groups(params, this.#target));
     if (!groups) return null;
@@ -265,7 +302,7 @@ export class WebGpuDevice implements Device {
     });
     const compiled = this.#pipelines.get(prepared, params);
     this.stats.pipelines = this.#pipelines.size;
-    return { compiled, groups, words };
+    return { prepared, compiled, groups, words, binds };
   }
 
   /** Folds a plain number of workgroups into x and y; null when there is nothing to do. */

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import type { Kernel, Params, ParamType, Target } from "../spec.ts";
+import type { Params, ParamType, Target } from "../spec.ts";
 import { oneLine } from "./adapter.ts";
 import { constantsOf, entryOf, shaderOf } from "./declare.ts";
+import type { Program } from "./programs.ts";
 
 /** Bytes of the uniform struct that every binding offers: room for 64 scalars. */
 export const UNIFORM_BYTES = 256;
@@ -19,25 +20,26 @@ export interface Layout {
   readonly outputs: number;
 }
 
-/** What the device knows of a kernel. */
+/** What the device knows of a kernel, or of one of its passes. */
 export interface Prepared {
-  readonly kernel: Kernel;
+  readonly kernel: Program;
   readonly layout: Layout;
   /** Names of the buffers, inputs then outputs. */
   readonly names: readonly string[];
   readonly params: readonly (readonly [string, ParamType])[];
   readonly pipelines: Map<string, Compiled>;
-  /** What follows from sizes, scalars and flags, by their object: lib/launch.ts passes the same one for the same launch. */
-  readonly work: WeakMap<Params, Work | null>;
 }
 
-/** What follows from the sizes, scalars and flags of a launch. */
+/** What follows from the sizes, scalars and flags of a dispatch. */
 export interface Work {
+  readonly prepared: Prepared;
   readonly compiled: Compiled;
   /** Workgroups along x, y and z. */
   readonly groups: readonly [number, number, number];
   /** Scalars as the shader reads them. */
   readonly words: Uint32Array;
+  /** Of its buffers: the index among the launch's, scratch memory last. */
+  readonly binds: readonly number[];
 }
 
 /** A pipeline, or why there is none. */
@@ -51,7 +53,7 @@ export class PipelineCache {
   readonly #gpu: GPUDevice;
   readonly #target: Target;
   readonly #fail: (message: string) => void;
-  readonly #prepared = new Map<Kernel, Prepared>();
+  readonly #prepared = new Map<Program, Prepared>();
   readonly #layouts = new Map<string, Layout>();
   readonly #compiled = new Map<string, Compiled>();
   readonly #modules = new Map<string, GPUShaderModule>();
@@ -68,7 +70,7 @@ export class PipelineCache {
   }
 
   /** Names, layout and scalars of a kernel. */
-  prepare(kernel: Kernel): Prepared {
+  prepare(kernel: Program): Prepared {
     let prepared = this.#prepared.get(kernel);
     if (!prepared) {
       const outputs = kernel.buffers.filter((b) => b.output).length, inputs = kernel.buffers.length - outputs;
@@ -84,7 +86,6 @@ export class PipelineCache {
         names: kernel.buffers.map((b) => b.name),
         params,
         pipelines: new Map(),
-        work: new WeakMap(),
       };
       this.#prepared.set(kernel, prepared);
     }
