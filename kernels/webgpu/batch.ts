@@ -7,6 +7,7 @@ import type { DeviceStats } from "../device.ts";
 import { oneLine } from "./adapter.ts";
 import { type Layout, type Prepared, UNIFORM_BYTES, type Work } from "./pipelines.ts";
 import type { PooledBuffer } from "./pool.ts";
+import type { LaunchTimes } from "./timing.ts";
 
 /** Bind groups kept; the oldest quarter goes when there are more. */
 const MAX_BIND_GROUPS = 8192;
@@ -41,6 +42,8 @@ export class Batch {
 
   /** Grows by one with every submission. */
   serial = 0;
+  /** Times every launch, which then has a pass of its own. */
+  times: LaunchTimes | null = null;
 
   constructor(owner: BatchOwner) {
     this.#owner = owner;
@@ -64,7 +67,10 @@ export class Batch {
     const group = this.#bindGroup(prepared, buffers);
     const { gpu, stats, batchSize } = this.#owner;
     this.#encoder ??= gpu.createCommandEncoder();
-    this.#pass ??= this.#encoder.beginComputePass();
+    if (this.times) this.#pass?.end();
+    this.#pass = this.times
+      ? this.#encoder.beginComputePass(this.times.pass(prepared.kernel.name))
+      : this.#pass ?? this.#encoder.beginComputePass();
     this.#pass.setPipeline(work.compiled.pipeline);
     this.#pass.setBindGroup(0, group, this.#offset, 0, 1);
     this.#pass.dispatchWorkgroups(x, y, z);
@@ -90,11 +96,13 @@ export class Batch {
     const names = [...this.#names].join(", ");
     gpu.pushErrorScope("validation");
     this.#pass?.end();
+    const collect = this.times?.resolve(this.#encoder);
     if (this.#launches > 0) {
       // In queue order: after the previous batch read its scalars, before this one does.
       gpu.queue.writeBuffer(this.#arena, 0, this.#words, 0, this.#launches * this.#stride / 4);
     }
     gpu.queue.submit([this.#encoder.finish()]);
+    collect?.();
     gpu.popErrorScope().then((error) => {
       if (error) this.#owner.fail(`a batch of launches (${names || "copies"}) failed: ${oneLine(error)}`);
     }, () => {});
@@ -179,6 +187,7 @@ export class Batch {
     this.#pass = null;
     this.#groups.clear();
     this.#keys.clear();
+    this.times?.close();
     this.#arena.destroy();
     for (const dummy of this.#dummies) dummy?.destroy();
   }

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Device, DeviceInfo, DeviceStats, Launch, PackRequest, Storage } from "../device.ts";
+import type { Profile, TimesLaunches } from "../profile.ts";
 import type { Kernel, Params, Target } from "../spec.ts";
 import { type AdapterDescription, describeAdapter, oneLine, openAdapter, truncatesLoops } from "./adapter.ts";
 import { Batch } from "./batch.ts";
@@ -11,6 +12,7 @@ import { PipelineCache, type Prepared, type Work } from "./pipelines.ts";
 import { stepsOf } from "./programs.ts";
 import { BufferPool, GpuStorage, type PooledBuffer } from "./pool.ts";
 import { Readback } from "./readback.ts";
+import { LaunchTimes } from "./timing.ts";
 
 export { type AdapterDescription, describeAdapter };
 
@@ -51,7 +53,7 @@ interface LaunchPlan {
 }
 
 /** See the module text. Made by {@linkcode openWebGpuDevice}. */
-export class WebGpuDevice implements Device {
+export class WebGpuDevice implements Device, TimesLaunches {
   /** The adapter in words and numbers. */
   readonly info: DeviceInfo;
   /** Counters since the device was opened. */
@@ -364,6 +366,14 @@ export class WebGpuDevice implements Device {
     this.submit();
   }
 
+  /** Gives the time of every later launch to a profile, where the adapter has timestamp queries. */
+  timeLaunches(profile: Profile): boolean {
+    if (!this.gpu.features.has("timestamp-query")) return false;
+    this.submit();
+    this.#batch.times = new LaunchTimes(this.gpu, this.batchSize, profile);
+    return true;
+  }
+
   /** Waits for everything recorded so far and throws what went wrong meanwhile. */
   async sync(): Promise<void> {
     this.#alive();
@@ -371,6 +381,7 @@ export class WebGpuDevice implements Device {
     this.stats.waits++;
     let failed: unknown = null;
     await this.gpu.queue.onSubmittedWorkDone().catch((error) => failed = error);
+    await this.#batch.times?.settled().catch((error) => failed ??= error);
     await this.check(failed);
   }
 
