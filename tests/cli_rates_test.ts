@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { openDryDevice } from "../kernels/dry.ts";
-import { dcaeCost, sampleCost } from "../lib/pipeline/cost.ts";
+import { dcaeCost, flopsOf, sampleCost, totalCost } from "../lib/pipeline/cost.ts";
 import {
   costsOf,
   expectedWriting,
@@ -11,7 +11,8 @@ import {
 } from "../lib/pipeline/rates.ts";
 import { linear } from "../lib/ops.ts";
 import { dcaeConfig } from "../lib/dcae/config.ts";
-import { farConfig } from "../lib/far/config.ts";
+import { farConfig, farShapes } from "../lib/far/config.ts";
+import { sample } from "../lib/far/sample.ts";
 import { scope, Tensor, unscoped } from "../lib/tensor.ts";
 import { inFolder, TINY_DCAE, TINY_FAR } from "./cli_helpers.ts";
 import { withEnvironment } from "./io_helpers.ts";
@@ -34,6 +35,54 @@ Deno.test("a dry run groups launches by kernel and size, and keeps all of their 
   const kinds = [...device.kinds].filter(([, { sample }]) => sample.kernel.name === "linear");
   assertEquals(kinds.map(([, { unit }]) => unit), [100, 200].map((rows) => 2 * rows * 64 * 64));
   assertEquals(kinds.map(([kind]) => device.cost.work[kind]), [201, 200].map((rows) => 2 * rows * 64 * 64));
+});
+
+Deno.test("the cost of frames that are not run dry is that of running them all", async () => {
+  const long = { ...TINY_FAR.config, short_term_ctx_winsize: 5 };
+  for (
+    const [type, config, cache, context] of [
+      ["FAR_Long", long, true, 2],
+      ["FAR_Long", long, true, 20],
+      ["FAR", TINY_FAR.config, true, 3],
+      ["FAR", TINY_FAR.config, false, 3],
+    ] as const
+  ) {
+    const model = farConfig(type, config), device = openDryDevice(), C = model.inChannels, predict = 80;
+    const found = await sampleCost(model, { ...SHAPE, context, predict, steps: 2, cache }, "f32");
+    const params = unscoped(() =>
+      Object.fromEntries(
+        Object.entries(farShapes(model)).map(([name, shape]) => [name, Tensor.empty(device, shape)]),
+      )
+    );
+    const sum = () => Object.values(device.cost.flops).reduce((a, b) => a + b, 0), steps: number[] = [];
+    let before = 0;
+    const frames = sample({
+      device,
+      params,
+      config: model,
+      frameShape: [1, C, 4, 4],
+      context: new Float32Array(context * C * 16),
+      predict,
+      steps: 2,
+      actions: new Int32Array(context + predict),
+      label: [0],
+      cache,
+      onStep: () => {
+        steps.push(sum() - before);
+        before = sum();
+      },
+    });
+    for await (const _ of frames);
+    assertEquals(found.length, predict);
+    found.flatMap(({ first, further }) => [first, further]).forEach((cost, i) => {
+      const wrong = Math.abs(flopsOf(cost) / steps[i] - 1);
+      assert(wrong < 1e-9, `${type}, step ${i}: ${flopsOf(cost)}, expected ${steps[i]}`);
+      // Both are FLOP or bytes, added up over the same launches.
+      const work = Object.values(cost.work).reduce((a, b) => a + b, 0);
+      assert(work >= flopsOf(cost));
+    });
+    assertEquals(totalCost(found, 2).memory, device.stats.peakBytes);
+  }
 });
 
 testOnDevices(

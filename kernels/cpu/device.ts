@@ -94,22 +94,14 @@ export async function openCpuDevice(options: CpuOptions = {}): Promise<Device> {
   const module = new WebAssembly.Module(bytes);
   const memory = new WebAssembly.Memory({ initial: 1, maximum: MAX_PAGES, shared: true });
   const choice = chooseBlas(options.blas ?? "off", module, memory, threads);
-  const workers: Worker[] = [];
-  const starting: Promise<void>[] = [];
-  for (let thread = 1; thread < threads; thread++) {
-    const workerData: WorkerStart = { module, memory, thread, blas: choice.blas?.path ?? null };
+  const workers = Array.from({ length: threads - 1 }, (_, i) => {
+    const workerData: WorkerStart = { module, memory, thread: i + 1, blas: choice.blas?.path ?? null };
     const worker = new Worker(new URL("./worker.ts", import.meta.url), { workerData });
-    workers.push(worker);
-    starting.push(
-      new Promise((resolve, reject) => {
-        worker.once("message", () => resolve());
-        worker.once("error", reject);
-      }),
-    );
-  }
-  await Promise.all(starting);
-  // A process that forgets close() still ends.
-  for (const worker of workers) worker.unref();
+    // A process that forgets close() still ends.
+    worker.unref();
+    return worker;
+  });
+  // Nobody waits for the workers, which take 40 ms or more to start: until then the calling thread does their tasks too.
   return new CpuDevice(module, memory, pages, workers, relaxed, choice);
 }
 
@@ -140,6 +132,8 @@ class CpuDevice implements Device {
   #scratch = 0;
   #scratchStride = 0;
   #closed = false;
+  /** Why a worker ended. */
+  #lost: unknown = null;
 
   constructor(
     module: WebAssembly.Module,
@@ -153,6 +147,7 @@ class CpuDevice implements Device {
     this.#limit = pages * PAGE;
     this.#workers = workers;
     this.#threads = workers.length + 1;
+    for (const worker of workers) worker.once("error", (error) => this.#lost = error);
     this.#blas = blas !== null;
     this.#exports = instantiate(module, memory, blas?.sgemm ?? null);
     this.#functions = functionsOf(this.#exports);
@@ -277,6 +272,9 @@ class CpuDevice implements Device {
   run(launch: Launch): void {
     const { kernel, params } = launch;
     if (this.#closed) throw new Error(`${kernel.name}: the cpu device is closed`);
+    if (this.#lost !== null) {
+      throw new Error(`${kernel.name}: a worker of the cpu device ended: ${this.#lost}`);
+    }
     const binding = this.#binding(kernel);
     let work = binding.work.get(params);
     if (!work) binding.work.set(params, work = workOf(kernel, binding, params, this.#threads, this.#blas));

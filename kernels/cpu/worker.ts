@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { parentPort, workerData } from "node:worker_threads";
+import { workerData } from "node:worker_threads";
 import { loadBlas } from "./blas.ts";
 import {
   ARGS,
@@ -26,7 +26,6 @@ const functions = functionsOf(instantiate(module, memory, sgemm)).map(([, f]) =>
 const control = new Int32Array(memory.buffer, 0, ARGS / 4);
 const text = new Uint16Array(memory.buffer, ERROR_TEXT, ERROR_UNITS + 2);
 
-parentPort!.postMessage("ready");
 while (Atomics.load(control, CONTROL.CLOSED) === 0) work();
 
 /** Runs what there is to run, then spins, then sleeps until the next launch. */

@@ -282,6 +282,17 @@ export class Sampler {
     }
   }
 
+  /**
+   * Passes over frames as if they had been made, without computing them: a dry run counts some frames of many.
+   *
+   * @param frame The frame that {@linkcode next} makes then; not before the one that it would make now.
+   */
+  skipTo(frame: number): void {
+    if (frame === this.#frame) return;
+    this.#cache?.cacheStep(frame);
+    this.#frame = this.#cached = frame;
+  }
+
   /** Gives the clip and the cache back. */
   dispose(): void {
     this.#clip.dispose();

@@ -9,7 +9,7 @@ import { type DryDevice, type LaunchKind, openDryDevice } from "../../kernels/dr
 import { decode, encode } from "../dcae/autoencoder.ts";
 import { type DcaeConfig, dcaeShapes, downsampling } from "../dcae/config.ts";
 import { type FarConfig, farShapes } from "../far/config.ts";
-import { sample } from "../far/sample.ts";
+import { Sampler } from "../far/sample.ts";
 import { isMatrix } from "../params.ts";
 import { scope, type Shape, Tensor, unscoped } from "../tensor.ts";
 import { bytes } from "../units.ts";
@@ -47,12 +47,12 @@ function dryParams(
   );
 }
 
-/** @param start When the dry run began, in milliseconds. */
-const snapshot = (device: DryDevice, start: number): Cost => ({
+/** @param host Seconds that the host has taken so far. */
+const snapshot = (device: DryDevice, host: number): Cost => ({
   flops: { ...device.cost.flops },
   work: { ...device.cost.work },
   kinds: device.kinds,
-  host: (performance.now() - start) / 1000,
+  host,
   memory: device.stats.peakBytes,
 });
 
@@ -95,7 +95,8 @@ export function dcaeCost(
       decode(params, config, Tensor.empty(device, latents));
     }
   });
-  return combine({ ...NOTHING, memory: device.stats.peakBytes }, snapshot(device, start), frames / batch);
+  const took = snapshot(device, (performance.now() - start) / 1000);
+  return combine({ ...NOTHING, memory: took.memory }, took, frames / batch);
 }
 
 /** Parameters of sampling. */
@@ -116,7 +117,22 @@ export interface FrameCost {
   readonly further: Cost;
 }
 
-/** Cost of each predicted frame, from two Euler steps run dry. */
+/** Frames from one that is run dry to the next. */
+const STRIDE = 32;
+
+/**
+ * Indices of the predicted frames that are run dry. With a cache, the cost of those between two of them lies on a line, for
+ * a frame adds as many keys as the one before it; only the first two and those around the moment when the short-term window
+ * is full differ from their neighbours. Without one, it grows with the square, so every frame is run.
+ */
+function dryFrames({ long, window }: FarConfig, { context, predict, cache }: SampleShape): number[] {
+  const every = Array.from({ length: Math.ceil(predict / STRIDE) }, (_, i) => i * STRIDE);
+  const full = long ? [-2, -1, 0, 1].map((d) => window + d - context) : [];
+  const chosen = [...every, 1, ...full, predict - 1].filter((i) => i >= 0 && i < predict);
+  return cache ? [...new Set(chosen)].sort((a, b) => a - b) : Array.from({ length: predict }, (_, i) => i);
+}
+
+/** Cost of each predicted frame, from two Euler steps of some of them run dry. */
 export async function sampleCost(
   config: FarConfig,
   s: SampleShape,
@@ -125,8 +141,8 @@ export async function sampleCost(
   const device = openDryDevice();
   const params = dryParams(device, farShapes(config), "", dtype);
   const frame = config.inChannels * s.height * s.width, total = s.context + s.predict;
-  const costs: FrameCost[] = [], marks: Cost[] = [NOTHING], start = performance.now();
-  const run = sample({
+  let marks: Cost[] = [];
+  using run = new Sampler({
     device,
     params,
     config,
@@ -139,17 +155,34 @@ export async function sampleCost(
     guidance: s.guidance,
     noise: new Float32Array(s.clips * s.predict * frame),
     cache: s.cache,
-    onStep: () => marks.push(snapshot(device, start)),
+    onStep: () => marks.push(mark()),
   });
-  let before = 0;
-  for await (const _ of run) {
-    const last = marks.length - 1;
-    const first = combine(marks[before + 1], marks[before], -1);
-    const further = last > before + 1 ? combine(marks[last], marks[last - 1], -1) : NOTHING;
-    costs.push({ first, further });
-    before = last;
+  // The time of the host is counted in launches first.
+  const mark = () => snapshot(device, device.stats.dispatches);
+  const costs: FrameCost[] = [];
+  let launch = Infinity; // seconds
+  for (const index of dryFrames(config, s)) {
+    run.skipTo(s.context + index);
+    marks = [mark()];
+    const start = performance.now();
+    await run.next();
+    const [before, first, further] = marks;
+    // The engine has compiled nothing yet when the first frames run: the fastest is what most frames will take.
+    launch = Math.min(launch, (performance.now() - start) / 1000 / (marks.at(-1)!.host - before.host));
+    const found = {
+      first: combine(first, before, -1),
+      further: further ? combine(further, first, -1) : NOTHING,
+    };
+    const from = costs.length, last = costs[from - 1];
+    for (let i = from; i < index; i++) {
+      const share = (i - from + 1) / (index - from + 1);
+      const between = (a: Cost, b: Cost) => combine(combine(NOTHING, a, 1 - share), b, share);
+      costs.push({ first: between(last.first, found.first), further: between(last.further, found.further) });
+    }
+    costs.push(found);
   }
-  return costs;
+  const inSeconds = (cost: Cost): Cost => ({ ...cost, host: cost.host * launch });
+  return costs.map(({ first, further }) => ({ first: inSeconds(first), further: inSeconds(further) }));
 }
 
 /** Cost of all frames with so many Euler steps each. */

@@ -23,7 +23,7 @@ export interface Rates {
 
 /** Seconds spent on timing what is not in the cache, and a launch that would take too much of them. */
 const BUDGET = 2, LONGEST = 0.2;
-/** Kinds that are timed in every run. */
+/** Kinds that are timed in every run, once each: they keep the first frame waiting. */
 const AGAIN = 3;
 /** Buffers of one launch beyond this are not made for timing. */
 const LARGEST = 512 * 2 ** 20;
@@ -44,8 +44,8 @@ function realBuffers(device: Device, { kernel, buffers }: LaunchKind["sample"]):
   });
 }
 
-/** Seconds of one launch: the median of some, after a first one that compiles and packs. */
-async function timeLaunch(device: Device, { sample }: LaunchKind): Promise<number> {
+/** Seconds of one launch: the median of `runs`, after a first one that compiles and packs. */
+async function timeLaunch(device: Device, { sample }: LaunchKind, runs = 3): Promise<number> {
   const buffers = realBuffers(device, sample), launch = { ...sample, buffers };
   try {
     const run = async (times: number) => {
@@ -60,8 +60,9 @@ async function timeLaunch(device: Device, { sample }: LaunchKind): Promise<numbe
       1,
       Math.min(200, Math.round((device.info.name === "webgpu" ? 0.05 : 0.001) / first)),
     );
-    const measured = [await run(times), await run(times), await run(times)];
-    return measured.sort((a, b) => a - b)[1];
+    const measured: number[] = [];
+    while (measured.length < runs) measured.push(await run(times));
+    return measured.sort((a, b) => a - b)[Math.floor(runs / 2)];
   } finally {
     for (const storage of new Set(buffers)) if (storage) device.free(storage);
   }
@@ -80,13 +81,19 @@ function rateFile(name: string): string | undefined {
 class RateCache {
   readonly #file?: string;
   readonly seconds: Record<string, number> = {};
+  /** Random numbers that the host makes in a second; 0 where no run has counted them. */
+  random = 0;
 
   constructor(device: Device) {
     const name = `${device.info.description} deno ${Deno.version.deno}`.replace(/[^\w.]+/g, "-");
     this.#file = rateFile(name);
     if (this.#file === undefined) return;
     try {
-      const { seconds } = readJsonObject(this.#file) as { seconds: Record<string, number> };
+      const { seconds, random } = readJsonObject(this.#file) as {
+        seconds: Record<string, number>;
+        random?: number;
+      };
+      if (random !== undefined && random > 0) this.random = random;
       for (const [kind, s] of Object.entries(seconds)) if (s > 0 && s < 1) this.seconds[kind] = s;
     } catch {
       // none yet, or one that cannot be read: everything is timed
@@ -96,7 +103,8 @@ class RateCache {
   async save(): Promise<void> {
     if (this.#file === undefined) return;
     try {
-      await writeAtomic(this.#file, JSON.stringify({ seconds: this.seconds }, null, 1) + "\n");
+      const { seconds, random } = this;
+      await writeAtomic(this.#file, JSON.stringify({ seconds, random }, null, 1) + "\n");
     } catch {
       // a machine without a cache folder times again in the next run
     }
@@ -126,7 +134,7 @@ export async function measureRates(device: Device, costs: readonly Cost[]): Prom
   // How busy the machine is now, compared with when the cache was filled.
   const ratios: number[] = [];
   for (const [kind, found] of byShare.filter((k) => known[k[0]] !== undefined && short(k)).slice(0, AGAIN)) {
-    ratios.push(await timeLaunch(device, found) / found.unit / known[kind]);
+    ratios.push(await timeLaunch(device, found, 1) / found.unit / known[kind]);
   }
   const factor = ratios.sort((a, b) => a - b)[Math.floor(ratios.length / 2)] ?? 1;
 
@@ -138,11 +146,14 @@ export async function measureRates(device: Device, costs: readonly Cost[]): Prom
     known[kind] = await timeLaunch(device, found) / found.unit / factor;
     timed++;
   }
-  if (timed > 0) await cache.save();
+  if (timed > 0 || cache.random === 0) {
+    cache.random = randomRate() * factor;
+    await cache.save();
+  }
 
   const seconds = new Map<string, number>();
   for (const [kind] of kinds) seconds.set(kind, factor * (known[kind] ?? like(kind, known)));
-  return { seconds, random: randomRate() };
+  return { seconds, random: cache.random / factor };
 }
 
 /** Seconds for a unit of work of a kernel that was not timed at these sizes: the median of those that were. */
