@@ -40,15 +40,26 @@ Deno.test("a dry run groups launches by kernel and size, and keeps all of their 
 Deno.test("the cost of frames that are not run dry is that of running them all", async () => {
   const long = { ...TINY_FAR.config, short_term_ctx_winsize: 5 };
   for (
-    const [type, config, cache, context] of [
-      ["FAR_Long", long, true, 2],
-      ["FAR_Long", long, true, 20],
-      ["FAR", TINY_FAR.config, true, 3],
-      ["FAR", TINY_FAR.config, false, 3],
+    const [type, config, cache, context, remember] of [
+      ["FAR_Long", long, true, 2, undefined],
+      ["FAR_Long", long, true, 20, undefined],
+      ["FAR", TINY_FAR.config, true, 3, undefined],
+      ["FAR", TINY_FAR.config, false, 3, undefined],
+      ["FAR_Long", long, true, 2, 17],
+      ["FAR_Long", long, true, 30, 21],
+      ["FAR", TINY_FAR.config, true, 3, 12],
+      ["FAR", TINY_FAR.config, false, 3, 12],
     ] as const
   ) {
     const model = farConfig(type, config), device = openDryDevice(), C = model.inChannels, predict = 80;
-    const found = await sampleCost(model, { ...SHAPE, context, predict, steps: 2, cache }, "f32");
+    const found = await sampleCost(model, {
+      ...SHAPE,
+      context,
+      predict,
+      steps: 2,
+      cache,
+      remember,
+    }, "f32");
     const params = unscoped(() =>
       Object.fromEntries(
         Object.entries(farShapes(model)).map(([name, shape]) => [name, Tensor.empty(device, shape)]),
@@ -67,6 +78,7 @@ Deno.test("the cost of frames that are not run dry is that of running them all",
       actions: new Int32Array(context + predict),
       label: [0],
       cache,
+      remember,
       onStep: () => {
         steps.push(sum() - before);
         before = sum();

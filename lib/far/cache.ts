@@ -109,6 +109,11 @@ export class KvCache {
     }, levelsBundle);
   }
 
+  /** Forgets every frame; {@linkcode cacheStep} then encodes all again. */
+  clear(): void {
+    this.#l1Frames = this.#l2Frames = this.#frames = 0;
+  }
+
   /** Gives the memory back. */
   dispose(): void {
     disposeAll(this.store);

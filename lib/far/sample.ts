@@ -35,13 +35,19 @@ export interface SampleOptions {
   readonly frameShape: readonly [number, number, number, number];
   /** `[B, context, C, H, W]` clean latents, or nothing to start from scratch. */
   readonly context?: Float32Array;
-  /** Frames to make. */
+  /** Frames to make. `Infinity` with `remember`: as many as are asked for. */
   readonly predict: number;
+  /**
+   * Most frames that the model sees, the one that it makes included; all unless given. When there are more, the oldest quarter
+   * is forgotten and the others are encoded again from frame 0 on, so memory and mean time per frame stay the same however
+   * long the clip gets.
+   */
+  readonly remember?: number;
   /** `[B, made, C, H, W]`: the first of them, as an interrupted run with the same options has made them. */
   readonly made?: Float32Array;
   /**
-   * `[B, context + predict]`; action f conditions frame f. Or `[B, context]`: then {@linkcode Sampler.next} is given the
-   * action of each further frame.
+   * `[B, context + predict]`; action f conditions frame f. Or `[B, context + made]`: then {@linkcode Sampler.next} is given
+   * the action of each further frame.
    */
   readonly actions?: ArrayLike<number>;
   /** `[B]`. */
@@ -95,6 +101,12 @@ export async function* sample(options: SampleOptions): AsyncGenerator<SampledFra
   while (sampler.frame < sampler.frames) yield await sampler.next();
 }
 
+/** The oldest frame that the model sees when it makes `frame`, see {@linkcode SampleOptions.remember}. */
+export function rememberedFrom(frame: number, remember: number): number {
+  const quarter = Math.max(1, Math.floor(remember / 4));
+  return Math.max(0, quarter * Math.ceil((frame + 1 - remember) / quarter));
+}
+
 /** Sampling one frame at a time: what {@linkcode sample} iterates over, for those who step themselves. */
 export class Sampler {
   /** The frame that {@linkcode next} predicts. */
@@ -114,13 +126,19 @@ export class Sampler {
 
   readonly #o: SampleOptions;
   readonly #schedule;
-  /** `[B, context + predict, C, H, W]`: clean frames, then the one that is being denoised. */
-  readonly #clip: Tensor;
+  /** Frames that {@linkcode #clip} has room for. */
+  readonly #room: number;
+  /** `[B, room, C, H, W]`: clean frames from {@linkcode #from} on, then the one that is being denoised. */
+  #clip: Tensor;
+  /** Index of the oldest frame that is remembered. */
+  #from: number;
   readonly #cache: KvCache | null;
   /** Clips that the model computes: under guidance B without and B with their conditions. */
   readonly #clips: number;
-  /** `[clips, context + predict]`. */
+  /** `[clips, room]`. */
   readonly #conditions: Int32Array;
+  /** Known actions `[B, frames]`, or labels `[B, 1]`. */
+  readonly #given: Int32Array;
   readonly #context: number;
   readonly #total: number;
   #frame: number;
@@ -151,6 +169,12 @@ export class Sampler {
         `sample: made has ${made!.length} values, expected a multiple of ${size}, at most ${size * predict}`,
       );
     }
+    const { remember = Infinity } = options, total = this.#total = given + predict;
+    if (!(remember >= 2) || (total === Infinity && remember === Infinity)) {
+      throw new RangeError(
+        `sample: remember is ${options.remember}, expected at least 2 frames, and a number for predict = Infinity`,
+      );
+    }
     if (streams && streams.length !== B) {
       throw new RangeError(`sample: found ${streams.length} streams of noise, expected ${B}, one per clip`);
     }
@@ -162,35 +186,74 @@ export class Sampler {
     this.#context = given;
     this.#frame = given + done;
     this.#cached = given;
-    const total = this.#total = given + predict;
     this.#clips = guidance > 1 && condition ? 2 * B : B; // without a condition both halves would be equal
-    this.#conditions = new Int32Array(this.#clips * total).fill(nullCondition(config));
-    const stepped = condition?.type === "action" && options.actions?.length === B * given;
-    this.#condition(0, stepped ? given : total, options);
-    this.#clip = unscoped(() => Tensor.empty(device, [B, total, C, H, W]));
-    if (context) scope(() => this.#place(Tensor.from(device, context, [B, given, C, H, W]), 0));
-    if (made && done > 0) scope(() => this.#place(Tensor.from(device, made, [B, done, C, H, W]), given));
+    this.#room = Math.min(total, remember);
+    this.#from = rememberedFrom(this.#frame, this.#room);
+    // An interrupted run encoded anew what it remembered when it forgot a part last.
+    for (this.#cached = this.#frame; this.#cached > given; this.#cached--) {
+      if (rememberedFrom(this.#cached - 1, this.#room) !== this.#from) break;
+    }
+    const there = given + done, stepped = options.actions?.length === B * there;
+    const known = condition?.type !== "action" ? 1 : stepped ? there : total;
+    if (known === Infinity) {
+      throw new RangeError("sample: predict is Infinity, expected the actions of the frames that are there");
+    }
+    this.#given = frameConditions(config, B, known, options);
+    this.#conditions = new Int32Array(this.#clips * this.#room).fill(nullCondition(config));
+    for (let f = this.#from; f < there; f++) this.#condition(f);
+    this.#clip = unscoped(() => Tensor.empty(device, [B, this.#room, C, H, W]));
+    if (context) this.#remember(context, 0);
+    if (made && done > 0) this.#remember(made, given);
     this.#cache = options.cache === false
       ? null
-      : new KvCache(device, config, { clips: this.#clips, height: H, width: W, frames: total });
+      : new KvCache(device, config, { clips: this.#clips, height: H, width: W, frames: this.#room });
   }
 
-  /** Sets the conditions of `count` frames. */
-  #condition(from: number, count: number, given: Conditions): void {
-    const { config, frameShape: [B], guidance } = this.#o;
-    const values = frameConditions(config, B, count, given), first = this.#clips - B;
-    if (guidance === -1 && config.condition?.type === "action") return; // every action is the null action
-    for (let b = 0; b < B; b++) {
-      const own = values.subarray(b * count, (b + 1) * count);
-      this.#conditions.set(own, (first + b) * this.#total + from);
+  /** Sets the conditions of a frame. */
+  #condition(frame: number, actions?: ArrayLike<number>): void {
+    const { config, frameShape: [B], guidance } = this.#o, byFrame = config.condition?.type === "action";
+    const values = actions ? frameConditions(config, B, 1, { actions }) : this.#given;
+    const per = values.length / B, at = byFrame && !actions ? frame : 0;
+    if (at >= per) throw new RangeError(`sample: frame ${frame} has no action, expected one per clip`);
+    if (byFrame && guidance === -1) return; // every action is the null action
+    for (let b = 0, first = this.#clips - B; b < B; b++) {
+      this.#conditions[(first + b) * this.#room + frame - this.#from] = values[b * per + at];
     }
+  }
+
+  /** Writes those of some frames that are remembered into the clip, `[B, frames, C, H, W]`, the first being `frame`. */
+  #remember(values: Float32Array, frame: number): void {
+    const { device, frameShape: [B, C, H, W] } = this.#o, per = C * H * W, count = values.length / B / per;
+    const skip = Math.min(count, Math.max(0, this.#from - frame)), kept = count - skip;
+    if (kept === 0) return;
+    const own = skip === 0 ? values : new Float32Array(B * kept * per);
+    for (let b = 0; skip > 0 && b < B; b++) {
+      own.set(values.subarray((b * count + skip) * per, (b + 1) * count * per), b * kept * per);
+    }
+    scope(() => this.#place(Tensor.from(device, own, [B, kept, C, H, W]), frame + skip));
+  }
+
+  /** Forgets the frames before one, and all keys and values, which depend on them. */
+  #forget(before: number): void {
+    const [B, C, H, W] = this.#o.frameShape, per = C * H * W, by = before - this.#from;
+    const kept = this.#frame - before, old = this.#clip, stride = [this.#room * per, 1];
+    this.#clip = unscoped(() => Tensor.empty(old.device, old.shape));
+    const strided = { sizes: [B, kept * per], from: stride, to: stride, fromAt: by * per };
+    scope(() => copyStrided(old, this.#clip, strided));
+    old.dispose();
+    for (let c = 0; c < this.#clips; c++) {
+      this.#conditions.copyWithin(c * this.#room, c * this.#room + by, (c + 1) * this.#room);
+    }
+    this.#from = before;
+    this.#cached = this.#frame;
+    this.#cache?.clear();
   }
 
   /** Writes `[B, frames, C, H, W]` into the clip. */
   #place(latents: Tensor, frame: number): void {
     const [B, C, H, W] = this.#o.frameShape, per = C * H * W, count = latents.size / B;
-    const to = [this.#total * per, 1];
-    copyStrided(latents, this.#clip, { sizes: [B, count], from: [count, 1], to, toAt: frame * per });
+    const to = [this.#room * per, 1], toAt = (frame - this.#from) * per;
+    copyStrided(latents, this.#clip, { sizes: [B, count], from: [count, 1], to, toAt });
   }
 
   /** Noise of the next frame, `[B, 1, C, H, W]`. */
@@ -207,7 +270,8 @@ export class Sampler {
 
   /** The calls of a frame, its first Euler step and the further ones, and the conditioning of each step. */
   #prepare(frame: number): { first: Call; further: Call; conditioning: Conditioning[] } {
-    const { device, params, config, frameShape: [, , H, W] } = this.#o, frames = frame + 1;
+    const { device, params, config, frameShape: [, , H, W] } = this.#o;
+    const at = frame - this.#from, frames = at + 1;
     const call = (step: "cacheStep" | "noisyStep") => {
       const plan = this.#cache?.[step](frames) ?? wholeClipPlan(config, this.#clips, frames, H, W);
       return prepareCall(device, config, plan, "last");
@@ -215,8 +279,8 @@ export class Sampler {
     const first = call("cacheStep"), further = this.#cache ? call("noisyStep") : first;
     const steps = Array.from(this.#schedule.timesteps, (timestep, k) => {
       const timesteps = new Float32Array(this.#conditions.length).fill(CLEAN_TIMESTEP);
-      for (let b = 0; b < this.#clips; b++) timesteps[b * this.#total + frame] = timestep;
-      const inputs = { frames: this.#total, timesteps, conditions: this.#conditions };
+      for (let b = 0; b < this.#clips; b++) timesteps[b * this.#room + at] = timestep;
+      const inputs = { frames: this.#room, timesteps, conditions: this.#conditions };
       return { call: k === 0 ? first : further, inputs };
     });
     return { first, further, conditioning: conditionCalls(device, params, config, steps) };
@@ -253,7 +317,9 @@ export class Sampler {
   async next(actions?: ArrayLike<number>): Promise<SampledFrame> {
     const { device, params, config, onVelocity, onStep } = this.#o, frame = this.#frame;
     if (frame === this.#total) throw new RangeError(`sample: all ${this.#total} frames have been made`);
-    if (actions) this.#condition(frame, 1, { actions });
+    const from = rememberedFrom(frame, this.#room);
+    if (from > this.#from) this.#forget(from);
+    this.#condition(frame, actions);
     await this.#replay();
     const prepared = scope(() => this.#prepare(frame)), { first, further, conditioning } = prepared;
     const schedule = this.#schedule, store = this.#cache?.store;
@@ -289,8 +355,10 @@ export class Sampler {
    */
   skipTo(frame: number): void {
     if (frame === this.#frame) return;
-    this.#cache?.cacheStep(frame);
+    this.#from = Math.max(this.#from, rememberedFrom(frame - 1, this.#room));
+    for (let f = this.#from; f < frame; f++) this.#condition(f);
     this.#frame = this.#cached = frame;
+    this.#cache?.cacheStep(frame - this.#from);
   }
 
   /** Gives the clip and the cache back. */

@@ -9,7 +9,7 @@ import { type DryDevice, type LaunchKind, openDryDevice } from "../../kernels/dr
 import { decode, encode } from "../dcae/autoencoder.ts";
 import { type DcaeConfig, dcaeShapes, downsampling } from "../dcae/config.ts";
 import { type FarConfig, farShapes } from "../far/config.ts";
-import { Sampler } from "../far/sample.ts";
+import { rememberedFrom, Sampler } from "../far/sample.ts";
 import { isMatrix } from "../params.ts";
 import { scope, type Shape, Tensor, unscoped } from "../tensor.ts";
 import { bytes } from "../units.ts";
@@ -109,6 +109,8 @@ export interface SampleShape {
   readonly steps: number;
   readonly guidance: number;
   readonly cache: boolean;
+  /** Most frames that the model sees; all unless given. */
+  readonly remember?: number;
 }
 
 /** Cost of one predicted frame: its first Euler step, which also encodes what is not cached yet, and each further one. */
@@ -123,13 +125,30 @@ const STRIDE = 32;
 /**
  * Indices of the predicted frames that are run dry. With a cache, the cost of those between two of them lies on a line, for
  * a frame adds as many keys as the one before it; only the first two and those around the moment when the short-term window
- * is full differ from their neighbours. Without one, it grows with the square, so every frame is run.
+ * is full, or frames are forgotten, differ from their neighbours. Without one, it grows with the square, so every frame is run.
+ *
+ * @param forgetting Indices of predicted frames before which others are forgotten.
  */
-function dryFrames({ long, window }: FarConfig, { context, predict, cache }: SampleShape): number[] {
+function dryFrames(
+  { long, window }: FarConfig,
+  { context, cache }: SampleShape,
+  predict: number,
+  forgetting: readonly number[],
+): number[] {
   const every = Array.from({ length: Math.ceil(predict / STRIDE) }, (_, i) => i * STRIDE);
   const full = long ? [-2, -1, 0, 1].map((d) => window + d - context) : [];
-  const chosen = [...every, 1, ...full, predict - 1].filter((i) => i >= 0 && i < predict);
+  const around = forgetting.flatMap((i) => [i - 1, i, i + 1]);
+  const chosen = [...every, 1, ...full, ...around, predict - 1].filter((i) => i >= 0 && i < predict);
   return cache ? [...new Set(chosen)].sort((a, b) => a - b) : Array.from({ length: predict }, (_, i) => i);
+}
+
+/** Indices of predicted frames before which others are forgotten, the first two. */
+function forgettingFrames({ context, predict, remember = Infinity }: SampleShape): number[] {
+  const found: number[] = [];
+  for (let i = 1; i < predict && found.length < 2; i++) {
+    if (rememberedFrom(context + i, remember) > rememberedFrom(context + i - 1, remember)) found.push(i);
+  }
+  return found;
 }
 
 /** Cost of each predicted frame, from two Euler steps of some of them run dry. */
@@ -155,13 +174,16 @@ export async function sampleCost(
     guidance: s.guidance,
     noise: new Float32Array(s.clips * s.predict * frame),
     cache: s.cache,
+    remember: s.remember,
     onStep: () => marks.push(mark()),
   });
   // The time of the host is counted in launches first.
   const mark = () => snapshot(device, device.stats.dispatches);
   const costs: FrameCost[] = [];
   let launch = Infinity; // seconds
-  for (const index of dryFrames(config, s)) {
+  // From the first time that frames are forgotten on, costs repeat.
+  const [repeats, second = s.predict] = forgettingFrames(s);
+  for (const index of dryFrames(config, s, second, repeats === undefined ? [] : [repeats])) {
     run.skipTo(s.context + index);
     marks = [mark()];
     const start = performance.now();
@@ -181,6 +203,7 @@ export async function sampleCost(
     }
     costs.push(found);
   }
+  while (costs.length < s.predict) costs.push(costs[costs.length - (second - repeats)]);
   const inSeconds = (cost: Cost): Cost => ({ ...cost, host: cost.host * launch });
   return costs.map(({ first, further }) => ({ first: inSeconds(first), further: inSeconds(further) }));
 }

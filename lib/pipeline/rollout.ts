@@ -51,9 +51,9 @@ export class Rollout implements Disposable {
   readonly #clips: number;
   readonly #perFrame: number;
   readonly #signal?: AbortSignal;
-  /** `[predict, B, C, H, W]`. */
-  readonly #made: Float32Array;
-  readonly #first: number;
+  /** `[B, C, H, W]` of each predicted frame; an endless roll-out keeps those that the model remembers. */
+  readonly #made: Float32Array[] = [];
+  readonly #most: number;
   readonly #onDispose?: () => void;
 
   /**
@@ -78,16 +78,18 @@ export class Rollout implements Disposable {
         signal?.throwIfAborted();
       },
     });
-    this.#first = this.#sampler.frames - predict;
-    this.#made = new Float32Array(predict * B * this.#perFrame);
-    const done = this.#sampler.frame - this.#first;
-    for (let f = 0; f < done; f++) {
-      for (let b = 0; b < B; b++) this.#made.set(this.#frameOf(made!, b, f, done), this.#at(f, b));
+    this.#most = predict === Infinity ? options.remember! : predict;
+    const frames = (made?.length ?? 0) / B / this.#perFrame;
+    for (let f = 0; f < frames; f++) {
+      const frame = new Float32Array(B * this.#perFrame);
+      for (let b = 0; b < B; b++) frame.set(this.#frameOf(made!, b, f, frames), b * this.#perFrame);
+      this.#keep(frame);
     }
   }
 
-  #at(frame: number, clip: number): number {
-    return (frame * this.#clips + clip) * this.#perFrame;
+  #keep(latents: Float32Array): void {
+    this.#made.push(latents);
+    if (this.#made.length > this.#most) this.#made.shift();
   }
 
   #frameOf(values: Float32Array, clip: number, frame: number, frames: number): Float32Array {
@@ -110,15 +112,16 @@ export class Rollout implements Disposable {
     return this.#sampler.levels;
   }
 
-  /** All frames predicted so far, `[B, frames, C, H, W]`. */
+  /** All frames predicted so far, `[B, frames, C, H, W]`; of an endless roll-out the last `remember` ones. */
   get made(): Float32Array {
-    const frames = this.frame - this.#first, out = new Float32Array(frames * this.#clips * this.#perFrame);
-    for (let b = 0; b < this.#clips; b++) {
-      for (let f = 0; f < frames; f++) {
-        const at = this.#at(f, b);
-        out.set(this.#made.subarray(at, at + this.#perFrame), (b * frames + f) * this.#perFrame);
+    const frames = this.#made.length,
+      per = this.#perFrame,
+      out = new Float32Array(frames * this.#clips * per);
+    this.#made.forEach((latents, f) => {
+      for (let b = 0; b < this.#clips; b++) {
+        out.set(latents.subarray(b * per, (b + 1) * per), (b * frames + f) * per);
       }
-    }
+    });
     return out;
   }
 
@@ -132,7 +135,7 @@ export class Rollout implements Disposable {
   async step(actions?: number | ArrayLike<number>): Promise<SampledFrame> {
     this.#signal?.throwIfAborted();
     const next = await this.#sampler.next(typeof actions === "number" ? [actions] : actions);
-    this.#made.set(next.latents, this.#at(next.frame - this.#first, 0));
+    this.#keep(next.latents);
     return next;
   }
 
