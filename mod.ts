@@ -50,12 +50,12 @@ export {
   type LoadOptions,
   Model,
   type Prediction,
-  type PredictOptions,
   rollout,
 } from "./lib/pipeline/model.ts";
+export type { PredictOptions } from "./lib/pipeline/task.ts";
 export { type Clip, type ClipOptions, readClip } from "./lib/pipeline/clip.ts";
 export type { Decoded, Latents } from "./lib/pipeline/codec.ts";
-export type { Autoencoder, ModelChoice } from "./lib/pipeline/models.ts";
+export type { Autoencoder, ModelChoice, OpenModels } from "./lib/pipeline/models.ts";
 export type { Card, KindBound } from "./lib/pipeline/bundled.ts";
 export type { Part, Weights, WeightType } from "./lib/pipeline/weights.ts";
 export { type LoadedTransformer, Rollout, type RolloutOptions } from "./lib/pipeline/rollout.ts";
@@ -105,6 +105,7 @@ export { sample, type SampledFrame, type SampleOptions } from "./lib/far/sample.
 export * as data from "./lib/data/mod.ts";
 export * as dcae from "./lib/dcae/mod.ts";
 export * as io from "./lib/io/mod.ts";
+export * as jobs from "./lib/pipeline/mod.ts";
 export * as metrics from "./lib/metrics/mod.ts";
 export * as model from "./lib/far/mod.ts";
 export * as ops from "./lib/ops.ts";

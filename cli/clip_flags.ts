@@ -3,9 +3,8 @@
  *
  * @module
  */
-import type { Fit } from "../lib/io/frames.ts";
 import type { ClipOptions } from "../lib/pipeline/clip.ts";
-import { choice, integer, real, text } from "./args.ts";
+import { choice, integer, real, text, type Values } from "./args.ts";
 
 /** Flags that select a part of a clip and bring it to the model's size. */
 export const clipFlags = {
@@ -22,18 +21,8 @@ export const clipFlags = {
   ),
 };
 
-/** Values of {@linkcode clipFlags}. */
-export interface ClipFlags {
-  readonly start: number;
-  readonly every: number;
-  readonly "from-fps"?: number;
-  readonly size?: number;
-  readonly fit: Fit;
-  readonly actions?: string;
-}
-
 /** The frames that flags mean. */
-export const clipOptions = (flags: ClipFlags): ClipOptions => ({
+export const clipOptions = (flags: Omit<Values<typeof clipFlags>, "actions">): ClipOptions => ({
   start: flags.start,
   every: flags.every,
   fromFps: flags["from-fps"],

@@ -71,29 +71,25 @@ async function make(what: string | undefined, f: DataFlags): Promise<void> {
   }
   const clips = f.clips ?? 8, { seed, split, size, first, frames } = f;
   await runJob({
-    verb: "data",
-    declared: flags,
-    flags: f,
-    operands: ["make", what],
-    out: { path: f.out, flag: "--out" },
+    ...{ verb: "data", declared: flags, flags: f, operands: ["make", what], out: "out" },
     stopping: "finishing this clip",
-  }, async (job) => {
-    const resume = await job.begin({}, worldFileNames("*", split));
+  }, async (job, run) => {
+    const resume = await job.begin(null, {}, worldFileNames("*", split));
     const options = { seed, split, size, first, frames, clips, resume, cells: [f.cells, f.cells] as const };
     const files = await staged(
-      job.progress,
+      run.progress,
       "make",
       clips,
       (update) =>
-        writeWorld(job.folder.part(""), options, async (done) => {
+        writeWorld(job.part(""), options, async (done) => {
           update(done);
-          if (done < clips) await job.pause();
+          if (done < clips) await run.pause();
         }),
     );
-    await job.folder.place(files, { add: true });
+    await job.place(files, { add: true });
     const list = join(f.out, files.at(-1)!);
-    job.progress.event("done", { list, clips });
-    job.progress.say(`wrote ${list} and its ${clips} clips`);
+    run.event("done", { list, clips });
+    run.say(`wrote ${list} and its ${clips} clips`);
   });
 }
 

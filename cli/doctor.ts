@@ -8,9 +8,10 @@ import { KERNELS } from "../kernels/all.ts";
 import type { Device } from "../kernels/device.ts";
 import { findAdapter, openDevice } from "../kernels/open.ts";
 import { linear } from "../kernels/linear.ts";
+import { availableMemory } from "../lib/io/environment.ts";
 import { findFfmpeg } from "../lib/io/ffmpeg.ts";
 import { toggle, verb } from "./args.ts";
-import { availableMemory, deviceFlags, openChosen, quietly } from "./flags.ts";
+import { deviceFlags, openChosen, quietly } from "./flags.ts";
 import { bytes } from "../lib/units.ts";
 import { oneLine } from "./report.ts";
 

@@ -5,7 +5,7 @@
  */
 import type { DeviceName } from "../kernels/device.ts";
 import { openDevice, type Opened } from "../kernels/open.ts";
-import { choice, integer, text, toggle, UsageError } from "./args.ts";
+import { choice, integer, path, text, toggle, UsageError } from "./args.ts";
 import { environment } from "../lib/io/environment.ts";
 
 const DEVICES = ["auto", "webgpu", "cpu"] as const;
@@ -36,6 +36,15 @@ export const restartFlag = {
     presentation: true,
   }),
 };
+
+/** The folder of a verb's result, and what happens to an interrupted run in it. */
+export const resultFlags = (folder: string) => ({
+  out: path("folder for the result: new, empty, or an earlier result of this verb, which is replaced", {
+    default: folder,
+    presentation: true,
+  }),
+  ...restartFlag,
+});
 
 /**
  * Opens the device that the flags or FAR_DEVICE name.
@@ -75,14 +84,5 @@ export async function quietly<T>(load: () => Promise<T>): Promise<T> {
     return await load();
   } finally {
     Deno.env.delete(name);
-  }
-}
-
-/** Free memory of the machine in bytes, where the system says. */
-export function availableMemory(): number | undefined {
-  try {
-    return Deno.systemMemoryInfo().available;
-  } catch {
-    return undefined;
   }
 }

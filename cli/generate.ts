@@ -3,16 +3,13 @@
  *
  * @module
  */
-import { makeFrames } from "../lib/io/frames.ts";
-import { type Call, type Flags, integer, path, UsageError, type Values, verb } from "./args.ts";
-import { checkActions, readActions } from "../lib/pipeline/clip.ts";
-import { labelNumber } from "../lib/pipeline/labels.ts";
-import { chooseDcae, chooseFar, requireWeights } from "../lib/pipeline/models.ts";
-import { modelChoice } from "./model_flags.ts";
+import { chooseDcae, chooseFar } from "../lib/pipeline/models.ts";
+import { generationTask } from "../lib/pipeline/task.ts";
+import { type Call, type Flags, integer, type Values, verb } from "./args.ts";
 import { withCard } from "./card.ts";
+import { resultFlags } from "./flags.ts";
 import { predictFlags } from "./predict.ts";
-import { type Job, runJob } from "./job.ts";
-import { runPrediction } from "./run_prediction.ts";
+import { predictionJob } from "./prediction.ts";
 import { readSettings } from "./settings.ts";
 
 const {
@@ -23,66 +20,22 @@ const {
   take: _take,
   fit: _fit,
   "from-fps": _fps,
+  "decode-context": _decode,
   ...shared
 } = predictFlags;
-const { "decode-context": _decode, ...kept } = shared;
 
 const flags = {
   frames: integer("frames to generate", { default: 16, min: 1, max: 100_000 }),
-  ...kept,
-  out: path("folder for the result: new, empty, or an earlier result of this verb, which is replaced", {
-    default: "out/generate",
-    presentation: true,
-  }),
+  ...shared,
+  ...resultFlags("out/generate"),
 };
 
 async function generate(call: Call<Flags>): Promise<void> {
   const f = readSettings("generate", flags, withCard("generate", call)).flags as Values<typeof flags>;
-  requireWeights(modelChoice(f));
-  await runJob({
-    verb: "generate",
-    declared: flags,
-    flags: f,
-    operands: [],
-    out: { path: f.out, flag: "--out" },
-    stopping: "stopping after this frame",
-  }, (job) => generateClip(job, f));
-}
-
-async function generateClip(job: Job, f: Values<typeof flags>): Promise<void> {
-  const chosen = modelChoice(f),
-    vae = chooseDcae(chosen),
-    far = chooseFar(chosen),
-    { condition } = far.config;
-  const side = f.size ?? vae.side;
-  if (condition?.type !== "label" && f.label !== undefined) {
-    throw new UsageError(
-      `--label: ${far.name} has no labels${condition ? `, its condition is ${condition.type}` : ""}`,
-    );
-  }
-  if (condition?.type === "action" && f.actions === undefined) {
-    throw new UsageError(
-      `far.ts generate: ${far.name} needs one action per frame: give --actions FILE or a pattern such as --actions 0`,
-    );
-  }
-  const actions = condition?.type === "action"
-    ? checkActions(readActions(f.actions!, f.frames), f.frames, condition.classes, `--actions ${f.actions}`)
-    : undefined;
-  await runPrediction(job, {
-    verb: "generate",
-    flags: {
-      ...f,
-      pred: f.frames,
-      "decode-context": "no",
-    },
-    settings: f,
-    clip: null,
-    context: makeFrames(0, side, side),
-    truth: makeFrames(0, side, side),
-    far,
-    vae,
-    actions,
-    label: f.label === undefined ? undefined : labelNumber(f.label, condition!.classes),
+  const verb = { verb: "generate", declared: flags, operands: [] };
+  await predictionJob(verb, f, (chosen) => {
+    const vae = chooseDcae(chosen), far = chooseFar(chosen);
+    return { far, vae, task: generationTask(far, f.size ?? vae.side, { ...f, predict: f.frames }) };
   });
 }
 

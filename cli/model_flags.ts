@@ -7,7 +7,7 @@ import { DCAE_MODELS } from "../lib/dcae/config.ts";
 import { FAR_MODELS } from "../lib/far/config.ts";
 import { BUNDLED, FIRST_BUNDLED } from "../lib/pipeline/bundled.ts";
 import type { ModelChoice } from "../lib/pipeline/models.ts";
-import { choice, integer, path, text, toggle } from "./args.ts";
+import { choice, integer, path, real, text, toggle, type Values } from "./args.ts";
 
 const NAMES = Object.keys(BUNDLED);
 
@@ -17,13 +17,13 @@ export const modelFlags = {
     `${NAMES.join(", ")} (bundled, with weights), ${
       Object.keys(FAR_MODELS).join(", ")
     }, a JSON file with the authors' ` +
-      "keys (type and config), or a training run: its folder or its option file, with its newest averaged weights",
+      "keys (type and config), or a training run: its folder or its option file, with the weights of its newest checkpoint",
     { default: FIRST_BUNDLED, value: "NAME|FILE|RUN", file: true },
   ),
   weights: path(
-    "checkpoint of the model (safetensors or pth), or the name of a pulled one; of a training run give " +
-      "checkpoints/step-N/ema.safetensors: weights averaged over the steps (EMA), which predict better than the raw " +
-      "ones of the last step in model.safetensors",
+    "checkpoint of the model (safetensors or pth), or the name of a pulled one; of a training run ema (default: weights " +
+      "averaged over the steps, which predict better) or raw (those of the last step)",
+    { value: "FILE|NAME|ema|raw" },
   ),
   vae: text(
     `autoencoder: ${NAMES.join(", ")} (bundled), ${
@@ -33,8 +33,9 @@ export const modelFlags = {
     { value: "NAME|FILE|RUN", file: true },
   ),
   "vae-weights": path(
-    "checkpoint of the autoencoder (safetensors or pth), or the name of a pulled one; of a run of train-vae give " +
-      "checkpoints/step-N/ema.safetensors",
+    "checkpoint of the autoencoder (safetensors or pth), or the name of a pulled one; of a run of train-vae ema " +
+      "(default) or raw",
+    { value: "FILE|NAME|ema|raw" },
   ),
   entry: text("dictionary to take from a nested checkpoint of the model, such as params_ema"),
   "random-weights": toggle("use random weights where no checkpoint is given; stamped on every output"),
@@ -43,21 +44,27 @@ export const modelFlags = {
   window: integer("frames of the short-term window (FAR-Long)", { min: 1, max: 4096 }),
 };
 
-/** Values of {@linkcode modelFlags}. */
-export interface ModelFlags {
-  readonly model: string;
-  readonly weights?: string;
-  readonly vae?: string;
-  readonly "vae-weights"?: string;
-  readonly entry?: string;
-  readonly "random-weights": boolean;
-  readonly dtype: "f32" | "f16";
-  readonly "action-classes"?: number;
-  readonly window?: number;
-}
+/** Flags that choose an autoencoder alone. */
+export const vaeFlags = {
+  vae: modelFlags.vae,
+  "vae-weights": modelFlags["vae-weights"],
+  "random-weights": modelFlags["random-weights"],
+  dtype: modelFlags.dtype,
+};
+
+/** Flags of the sampler. */
+export const samplerFlags = {
+  steps: integer("Euler steps per frame", { default: 50, min: 1, max: 1000 }),
+  guidance: real("classifier-free guidance: above 1 guides, -1 drops every condition", {
+    default: 1,
+    min: -1,
+    max: 100,
+  }),
+  seed: integer("seed of the noise", { default: 0, min: 0 }),
+};
 
 /** The models that flags mean. */
-export const modelChoice = (flags: Partial<ModelFlags>): ModelChoice => ({
+export const modelChoice = (flags: Partial<Values<typeof modelFlags>>): ModelChoice => ({
   model: flags.model,
   weights: flags.weights,
   vae: flags.vae,

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Device } from "../kernels/device.ts";
+import { type Device, deviceOf } from "../kernels/device.ts";
 import type { DataSet } from "../lib/data/clip.ts";
 import { stampOf } from "../lib/data/stamp.ts";
 import { isFile } from "../lib/io/paths.ts";
@@ -11,7 +11,6 @@ import type { Fingerprint } from "../lib/train/checkpoint.ts";
 import { optionsFingerprint, type TrainOptions } from "../lib/train/options.ts";
 import type { Flags } from "./args.ts";
 import { fileHash } from "../lib/io/hash.ts";
-import { deviceOf } from "./job.ts";
 
 /** Inputs of a fingerprint. */
 export interface RunParts {

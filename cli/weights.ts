@@ -15,7 +15,7 @@ import { didYouMean } from "../lib/nearest.ts";
 import { choice, path, text, toggle, UsageError, type Values, verb } from "./args.ts";
 import { download } from "./download.ts";
 import { progressFlags } from "./flags.ts";
-import { inspectCheckpoint } from "./inspect.ts";
+import { inspectCheckpoint } from "../lib/pipeline/inspect.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { environment } from "../lib/io/environment.ts";
 import { bytes } from "../lib/units.ts";

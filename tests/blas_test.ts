@@ -2,7 +2,7 @@
  * What holds where a BLAS of the system computes the products of the cpu device. kernels_test.ts checks every kernel there.
  */
 import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
-import { deviceOf } from "../cli/job.ts";
+import { deviceOf } from "../kernels/device.ts";
 import { attention } from "../kernels/attention.ts";
 import { CASES } from "../kernels/cases.ts";
 import { loadBlas, usualPlaces } from "../kernels/cpu/blas.ts";

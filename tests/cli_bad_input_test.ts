@@ -33,7 +33,7 @@ Deno.test("a clip that is too short, absent or no clip is refused", async () => 
       out,
       [...flags, "--ctx", "9", "--pred", "1"],
       1,
-      /has 8 frames to give, expected at least --ctx 9/,
+      /has 8 frames to give, expected at least 9 of context/,
     );
     await refused(out, [`${folder}/none.npz`, ...models], 1, /none\.npz: .*no such file/);
     await refused(out, [`${folder}/none.mp4`, ...models], 1, /none\.mp4: .*no such file/);

@@ -3,7 +3,7 @@ import * as far from "../mod.ts";
 
 Deno.test("mod.ts has the paper's names and a namespace for everything else", () => {
   const names = Object.keys(far),
-    spaces = ["data", "dcae", "io", "metrics", "model", "ops", "train", "world"];
+    spaces = ["data", "dcae", "io", "jobs", "metrics", "model", "ops", "train", "world"];
   assertEquals(names.filter((n) => typeof far[n as keyof typeof far] === "object"), spaces);
   const paper = [
     ...["drawNoise", "eulerSchedule", "far", "farConfig", "farShapes", "flowMatchingLoss", "frameCausalMask"],

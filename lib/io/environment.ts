@@ -1,5 +1,5 @@
 /**
- * Variables of the environment.
+ * What the program knows of its surroundings: variables of the environment, free memory.
  *
  * @module
  */
@@ -8,4 +8,13 @@
 export function environment(name: string): string | undefined {
   const { state } = Deno.permissions.querySync({ name: "env", variable: name });
   return state === "granted" ? Deno.env.get(name) : undefined;
+}
+
+/** Free memory of the machine in bytes, where the system says. */
+export function availableMemory(): number | undefined {
+  try {
+    return Deno.systemMemoryInfo().available;
+  } catch {
+    return undefined;
+  }
 }

@@ -26,7 +26,8 @@ export interface Clip {
   readonly fps?: number;
 }
 
-const TENSOR_ENDING = /\.(npz|npy|safetensors)$/i;
+/** Endings of files with tensors. */
+export const TENSOR_ENDING = /\.(npz|npy|safetensors)$/i;
 
 /** Selection and size of the frames to read. */
 export interface ClipOptions {
@@ -77,8 +78,8 @@ function readWorldClip(path: string, options: ClipOptions): Clip {
   return { path, frames: makeFrames(frames, size, size, walk.frames), actions: walk.actions };
 }
 
-/** Side of frames where nothing says another. */
-const SIDE = 64;
+/** Rows and columns of frames where nothing says another. */
+export const SIDE = 64;
 
 /**
  * Reads a clip.

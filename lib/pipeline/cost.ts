@@ -10,6 +10,7 @@ import { decode, encode } from "../dcae/autoencoder.ts";
 import { type DcaeConfig, dcaeShapes, downsampling } from "../dcae/config.ts";
 import { type FarConfig, farShapes } from "../far/config.ts";
 import { rememberedFrom, Sampler } from "../far/sample.ts";
+import { availableMemory } from "../io/environment.ts";
 import { isMatrix } from "../params.ts";
 import { scope, type Shape, Tensor, unscoped } from "../tensor.ts";
 import { bytes } from "../units.ts";
@@ -217,18 +218,16 @@ export function totalCost(frames: readonly FrameCost[], steps: number): Cost {
  * Refuses work that does not fit, before it starts.
  *
  * @param needed Bytes on the device at once, by stage.
- * @param available Bytes that the machine has free, where it says so.
  * @param advice What to do about it, for the message.
  * @throws {RangeError} If a stage needs more than the device or the machine has: bytes needed and available.
  */
 export function refuseTooLarge(
   device: Device,
   needed: Readonly<Record<string, number>>,
-  available: number | undefined,
   advice = "take a smaller model, fewer frames, a smaller --size, or --dtype f16",
 ): void {
   // The pool rounds sizes up and packed weights have padding.
-  const limit = device.info.limits.maxBytes;
+  const limit = device.info.limits.maxBytes, available = availableMemory();
   for (const [stage, need] of Object.entries(needed)) {
     if (limit !== undefined && need > limit) {
       throw new RangeError(

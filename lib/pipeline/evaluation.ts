@@ -219,23 +219,22 @@ export interface Expected {
 export async function expectedCost(
   { device, far, vae }: Pick<Loaded, "device" | "far" | "vae">,
   { ctx, pred, short, steps, guidance }: Protocol,
-  { clips, batch, side, dtype }: {
+  { clips, batch, side }: {
     readonly clips: number;
     readonly batch: number;
     readonly side: number;
-    readonly dtype: "f32" | "f16";
   },
 ): Promise<Expected> {
   const together = Math.min(clips, batch), times = clips / together, size = [side, side] as const;
-  const encode = dcaeCost(vae.config, "encode", clips * (ctx + pred), size, dtype);
-  const decode = dcaeCost(vae.config, "decode", clips * 3 * pred, size, dtype); // two predictions, and the truth
+  const encode = dcaeCost(vae.config, "encode", clips * (ctx + pred), size, vae.weights.dtype);
+  const decode = dcaeCost(vae.config, "decode", clips * 3 * pred, size, vae.weights.dtype); // two predictions, and the truth
   const shape = {
     ...{ clips: together, predict: pred, steps, guidance, cache: true },
     height: side / downsampling(vae.config),
     width: side / downsampling(vae.config),
   };
-  const long = await sampleCost(far.config, { ...shape, context: ctx }, dtype);
-  const near = await sampleCost(far.config, { ...shape, context: short }, dtype);
+  const long = await sampleCost(far.config, { ...shape, context: ctx }, far.weights.dtype);
+  const near = await sampleCost(far.config, { ...shape, context: short }, far.weights.dtype);
   const rates = await measureRates(device, [encode, decode, ...costsOf([...long, ...near])]);
   const frame = new Float32Array(3 * side * side);
   pixelScores(frame, frame, [3, side, side]);

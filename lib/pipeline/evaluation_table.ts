@@ -5,7 +5,8 @@
  */
 import type { Memory } from "../data/world/seen.ts";
 import { type MeanError, meanError, pairedDifference } from "../metrics/paired.ts";
-import { type ClipScores, type Method, methodName, METHODS } from "./evaluation.ts";
+import { type ClipScores, type Method, methodName, METHODS, type Protocol } from "./evaluation.ts";
+import { RANDOM_STAMP } from "./weights.ts";
 
 /** Scores that are reported. */
 export const METRICS = ["psnr", "ssim"] as const;
@@ -158,5 +159,37 @@ export function memoryTable(
     "|---|---|---|---|---|---|",
     ...lines,
     "",
+  ].join("\n");
+}
+
+/** Facts and rows that {@linkcode evaluationTables} shows: a part of result.json. */
+export interface TableContent extends Protocol {
+  /** Whether weights were random. */
+  readonly random_weights: boolean;
+  /** Name of the data set. */
+  readonly data: string;
+  /** Number of clips. */
+  readonly clips: number;
+  readonly models: { readonly far: { readonly name: string } };
+  /** Scores over all predicted frames. */
+  readonly methods: readonly Row[];
+  /** Scores by distance from the context. */
+  readonly by_frame: readonly Span[];
+  /** Scores by where the context has shown the place. */
+  readonly memory?: readonly MemoryRow[];
+}
+
+/** All tables under one line of protocol, as Markdown: the content of table.md. */
+export function evaluationTables(content: TableContent): string {
+  const { random_weights, data, clips, ctx, pred, steps, guidance, seed, models, memory } = content;
+  return [
+    `${random_weights ? `${RANDOM_STAMP}. ` : ""}${data}, ${clips} clips, frames ${ctx} to ${
+      ctx + pred - 1
+    }; ` +
+    `${models.far.name}, ${steps} Euler step${steps === 1 ? "" : "s"}, guidance ${guidance}, seed ${seed}; ` +
+    "mean ± standard error over clips.\n",
+    methodTable(content.methods, content),
+    spanTable(content.by_frame, content),
+    ...(memory ? [memoryTable(memory, content)] : []),
   ].join("\n");
 }

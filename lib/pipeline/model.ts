@@ -9,41 +9,29 @@ import { framesBundle, framesText } from "../display/frames.ts";
 import { type MediaBundle, showing } from "../display/showing.ts";
 import { tableBundle, type TableRow } from "../display/tables.ts";
 import { type FarConfig, farShapes } from "../far/config.ts";
-import { type Frames, sliceFrames } from "../io/frames.ts";
+import type { Frames } from "../io/frames.ts";
 import { sideBySide } from "../io/sheet.ts";
 import { type FrameScore, meanScore, scoreFrames } from "../metrics/frames.ts";
 import { disposeAll } from "../tensor.ts";
 import { BUNDLED, type Card, FIRST_BUNDLED } from "./bundled.ts";
-import { ChoiceError } from "./choice.ts";
-import { checkActions, type Clip, readActions, readClip } from "./clip.ts";
+import { type Clip, readClip } from "./clip.ts";
 import { type Decoded, decodeFrames, encodeFrames, type Latents, makeLatents } from "./codec.ts";
-import { labelNumber } from "./labels.ts";
-import { type Autoencoder, chooseDcae, chooseFar, type ModelChoice } from "./models.ts";
+import {
+  type Autoencoder,
+  chooseDcae,
+  chooseFar,
+  type ModelChoice,
+  type OpenModels,
+  verifyModels,
+} from "./models.ts";
 import { Rollout, type RolloutOptions } from "./rollout.ts";
+import { framesNeeded, predictionTask, type PredictOptions, rolloutConditions } from "./task.ts";
 import type { Part } from "./weights.ts";
 
 /** Choice of models and device. */
 export interface LoadOptions extends ModelChoice {
   /** A device, or the name of one to open; chosen as on the command line unless given. */
   readonly device?: Device | DeviceName | "auto";
-}
-
-/** Options of a prediction. */
-export interface PredictOptions {
-  /** Context frames that the model is given, the first ones of the clip; as on the model's card, else 16. */
-  readonly context?: number;
-  /** Frames to predict; as on the card, else 16. */
-  readonly predict?: number;
-  /** Euler steps per frame; as on the card, else 50. */
-  readonly steps?: number;
-  /** Classifier-free guidance: above 1 guides, -1 drops every condition. Default 1. */
-  readonly guidance?: number;
-  /** Seed of the noise. Default 0. */
-  readonly seed?: number;
-  /** One action per frame of context and prediction, or a file or a pattern such as `0*36,2*12,1`; the clip's own unless given. */
-  readonly actions?: ArrayLike<number> | string;
-  /** Class of the clip by number or UCF-101 name, for a model with labels. */
-  readonly label?: number | string;
 }
 
 /** A prediction. A notebook shows it beside the truth. */
@@ -63,9 +51,11 @@ export interface Prediction {
 }
 
 /** A transformer and the autoencoder that it was trained on, on a device. */
-export class Model implements Disposable {
+export class Model implements OpenModels, Disposable {
   /** Where it computes. */
   readonly device: Device;
+  /** Why this device was chosen. */
+  readonly reason: string;
   /** The transformer. Its weights are on the device only while they are needed. */
   readonly far: Part<FarConfig>;
   /** The autoencoder, likewise. */
@@ -75,8 +65,8 @@ export class Model implements Disposable {
   readonly #ownsDevice: boolean;
 
   /** Made by {@linkcode loadModel}. */
-  constructor(device: Device, far: Part<FarConfig>, vae: Autoencoder, ownsDevice: boolean) {
-    [this.device, this.far, this.vae, this.#ownsDevice] = [device, far, vae, ownsDevice];
+  constructor({ device, reason, far, vae }: OpenModels, ownsDevice: boolean) {
+    [this.device, this.reason, this.far, this.vae, this.#ownsDevice] = [device, reason, far, vae, ownsDevice];
     this.card = BUNDLED[far.name];
   }
 
@@ -95,29 +85,21 @@ export class Model implements Disposable {
    * ```
    */
   async predict(clip: Clip | string, options: PredictOptions = {}): Promise<Prediction> {
-    const { defaults: { predict: card = {} } = {} } = this.card ?? {};
-    const { context = Number(card.ctx ?? 16), predict = Number(card.pred ?? 16) } = options;
-    const { steps = Number(card.steps ?? 50), guidance, seed } = options;
     const whole = typeof clip === "string"
-      ? await readClip(clip, { frames: context + predict, side: this.vae.side })
+      ? await readClip(clip, { frames: framesNeeded(this.far, options), side: this.vae.side })
       : clip;
-    if (whole.frames.frames < context) {
-      throw new RangeError(
-        `${whole.path}: has ${whole.frames.frames} frames, expected at least ${context} of context`,
-      );
-    }
-    const given = await encodeClip(this, sliceFrames(whole.frames, 0, context));
-    const conditions = this.#conditions(whole, context + predict, options);
+    const task = predictionTask(this.far, whole, options), { context, truth } = task, first = context.frames;
+    const given = await encodeClip(this, context), { predict, steps, guidance, seed } = task;
+    const conditions = rolloutConditions(this.far, task);
     using walk = rollout(this, given, { predict, steps, guidance, seed, ...conditions });
     for await (const _ of walk);
     const latents = makeLatents({ ...given, values: walk.made }),
       { frames, values } = await decodeClip(this, latents);
-    const truth = sliceFrames(whole.frames, context, context + predict),
-      scores = showing(
-        scoreFrames(values, truth, context),
-        (s) => tableBundle(s as readonly unknown[] as TableRow[]),
-      );
-    return showing({ first: context, frames, values, latents, truth, scores }, predictionBundle);
+    const scores = showing(
+      scoreFrames(values, truth, first),
+      (s) => tableBundle(s as readonly unknown[] as TableRow[]),
+    );
+    return showing({ first, frames, values, latents, truth, scores }, predictionBundle);
   }
 
   /**
@@ -149,27 +131,7 @@ export class Model implements Disposable {
           `${this.far.name}: such a change needs training`,
       );
     }
-    return new Model(this.device, { ...this.far, config }, this.vae, false);
-  }
-
-  #conditions(
-    clip: Clip,
-    frames: number,
-    { actions, label }: PredictOptions,
-  ): Pick<RolloutOptions, "actions" | "label"> {
-    const { condition } = this.far.config;
-    if (condition?.type === "label") {
-      const number = label === undefined ? condition.classes : labelNumber(String(label), condition.classes);
-      return { label: [number] };
-    }
-    if (condition?.type !== "action") return {};
-    const found = typeof actions === "string" ? readActions(actions, frames) : actions ?? clip.actions;
-    if (found === undefined) {
-      throw new ChoiceError(
-        `${clip.path}: has no actions and ${this.far.name} needs one per frame: give {actions}, e.g. a pattern such as 0*8,1`,
-      );
-    }
-    return { actions: checkActions(Int32Array.from(found), frames, condition.classes, clip.path) };
+    return new Model({ ...this, far: { ...this.far, config } }, false);
   }
 
   /** Closes the device, if {@linkcode loadModel} opened it. */
@@ -195,7 +157,7 @@ function predictionBundle({ first, frames, truth, scores }: Prediction): MediaBu
  * Loads a model: a bundled one, one of the authors' with its checkpoint, one of your own training runs.
  *
  * @param chosen A name, or which transformer, autoencoder and weights; the bundled model unless given.
- * @throws {ChoiceError} If a model is unknown or has no weights.
+ * @throws {ChoiceError} If a model is unknown or has no weights, or the two do not go together.
  * @throws {FileFormatError} If a checkpoint does not fit; all that does not is named.
  *
  * @example
@@ -209,17 +171,11 @@ export async function loadModel(chosen: string | LoadOptions = FIRST_BUNDLED): P
   const { device: where, ...choice } = typeof chosen === "string"
     ? { model: chosen, device: undefined }
     : chosen;
-  const far = chooseFar(choice), vae = chooseDcae(choice);
-  if (far.config.inChannels !== vae.config.latentChannels) {
-    throw new ChoiceError(
-      `${far.name} takes latents of ${far.config.inChannels} channels, ${vae.name} makes ${vae.config.latentChannels}: ` +
-        "choose another {vae}",
-    );
-  }
-  far.weights.verify();
-  vae.weights.verify();
+  const models = { far: chooseFar(choice), vae: chooseDcae(choice) };
+  verifyModels(models);
   const own = where === undefined || typeof where === "string";
-  return new Model(own ? (await openDevice({ device: where })).device : where, far, vae, own);
+  const opened = own ? await openDevice({ device: where }) : { device: where, reason: "the caller gave it" };
+  return new Model({ ...opened, ...models }, own);
 }
 
 /**

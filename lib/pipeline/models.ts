@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Device } from "../../kernels/device.ts";
 import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes, downsampling } from "../dcae/config.ts";
 import { FAR_MODELS, type FarConfig, farConfig, farShapes } from "../far/config.ts";
 import { FileFormatError } from "../io/errors.ts";
@@ -213,4 +214,33 @@ export function chooseDcae(chosen: ModelChoice): Autoencoder {
     card: file !== undefined && file === checkpoint ? card : undefined,
     weights: weightsOf(name, "vaeWeights", file, chosen, dcaeShapes(config)),
   };
+}
+
+/** A transformer and the autoencoder that it was trained on, on a device. */
+export interface OpenModels {
+  /** Where they compute. */
+  readonly device: Device;
+  /** Why this device was chosen. */
+  readonly reason: string;
+  /** The transformer. Its weights are on the device only while they are needed. */
+  readonly far: Part<FarConfig>;
+  /** The autoencoder, likewise. */
+  readonly vae: Autoencoder;
+}
+
+/**
+ * Checks that two models go together, and every name, shape and value of their weights, before long work starts.
+ *
+ * @throws {ChoiceError} If they do not go together.
+ * @throws {FileFormatError} If a checkpoint does not fit; all that does not is named.
+ */
+export function verifyModels({ far, vae }: Pick<OpenModels, "far" | "vae">): void {
+  if (far.config.inChannels !== vae.config.latentChannels) {
+    throw new ChoiceError(
+      `${far.name} takes latents of ${far.config.inChannels} channels, ${vae.name} makes ${vae.config.latentChannels}: ` +
+        "choose another {vae}",
+    );
+  }
+  far.weights.verify();
+  vae.weights.verify();
 }

@@ -17,6 +17,9 @@ export const RESULT_FILE = "result.json";
 export const videoEnding = (wanted: "auto" | "mp4" | "gif" | "webm"): string =>
   wanted === "auto" ? "mp4" : wanted;
 
+/** Frames per second of videos where nothing says another. */
+export const FPS = 10;
+
 /** Pixels that the shorter side of a video for viewing has at least. */
 export const VIEWED = 256;
 

@@ -14,7 +14,7 @@ import type { Validation } from "../train/run.ts";
 import type { TrainerConfig } from "../train/trainer.ts";
 import { readPng } from "../io/image.ts";
 import { isFolder } from "../io/paths.ts";
-import { PICTURE_FILE, writePictures } from "./pictures.ts";
+import { FPS, PICTURE_FILE, writePictures } from "./pictures.ts";
 
 /** Names of samples of a step: a folder of the transformer's, a sheet of the autoencoder's. */
 const SAMPLES = /^step-(\d{8,})(\.png)?$/;
@@ -46,9 +46,6 @@ export interface SamplerOptions {
   /** Kind of video. */
   readonly ending: string;
 }
-
-/** Frames per second of sample videos. */
-const FPS = 10;
 
 /** Continues the first held-out clip and writes video, side-by-side with the truth and contact sheet under `samples/`. */
 export function sampler(o: SamplerOptions): Validation["sample"] {

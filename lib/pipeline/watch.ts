@@ -15,12 +15,20 @@ export interface Stage extends Disposable {
   update(done: number, share?: number): void;
 }
 
-/** Who watches. */
+/** The observer of a run: the command line shows what it is told, a notebook may ignore it. */
 export interface Watch {
   /** Seconds by stage and by loading, filled by the stages. */
   readonly seconds: Record<string, number>;
+  /** Warnings so far, filled by {@linkcode Watch.warn}. */
+  readonly warnings: readonly string[];
+  /** Whether the user wants to stop, so that the next {@linkcode Watch.pause} throws. */
+  readonly interrupted: boolean;
   /** One line for a person. */
   say(line: string): void;
+  /** One line on something that is allowed and probably not meant. */
+  warn(line: string): void;
+  /** One event for programs. */
+  event(kind: string, values: Readonly<Record<string, unknown>>): void;
   /**
    * A stage begins.
    *
@@ -34,11 +42,16 @@ export interface Watch {
   pause(): Promise<void>;
 }
 
-/** Watches nothing but the time; work lets timers run between its batches. */
+/** An observer that keeps times and warnings and shows nothing; work lets timers run between its batches. */
 export function unwatched(): Watch {
+  const warnings: string[] = [];
   return {
     seconds: {},
+    warnings,
+    interrupted: false,
     say() {},
+    warn: (line) => void warnings.push(line),
+    event() {},
     stage: () => ({ update() {}, [Symbol.dispose]() {} }),
     pause: () => new Promise((resolve) => setTimeout(resolve)),
   };

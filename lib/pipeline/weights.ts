@@ -15,12 +15,17 @@ import type { Shape } from "../tensor.ts";
 /** Storage of weights on a device; arithmetic is f32. */
 export type WeightType = "f32" | "f16";
 
+/** Words on every output that was made with random weights. */
+export const RANDOM_STAMP = "RANDOM WEIGHTS";
+
 /** Source of a model's parameters. */
 export interface Weights {
   /** Every name and shape of the model. */
   readonly shapes: Readonly<Record<string, Shape>>;
   /** The checkpoint's path, or null for random weights. */
   readonly path: string | null;
+  /** Storage on a device. */
+  readonly dtype: WeightType;
   /**
    * Checks every name, shape and value, before long work starts.
    *
@@ -67,6 +72,7 @@ export function fileWeights(
   return {
     shapes,
     path,
+    dtype,
     verify() {
       using file = openTensorFile(path);
       const tensors = tensorsOf(file);
@@ -99,6 +105,7 @@ export function randomWeights(shapes: Readonly<Record<string, Shape>>, dtype: We
   return {
     shapes,
     path: null,
+    dtype,
     verify() {},
     load: (device, prefix = "") => {
       const own = Object.fromEntries(starting(Object.entries(shapes), prefix));

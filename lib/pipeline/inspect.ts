@@ -1,17 +1,17 @@
 /**
- * What is inside a checkpoint, and which of our models it fits.
+ * The content of a checkpoint, and which of our models it fits.
  *
  * @module
  */
-import { DCAE_MODELS, dcaeShapes } from "../lib/dcae/config.ts";
-import { countParameters, FAR_MODELS, farConfig, farShapes } from "../lib/far/config.ts";
-import { toFloat32 } from "../lib/io/host.ts";
-import { openTensorFile } from "../lib/io/open.ts";
-import { stateDict } from "../lib/io/state_dict.ts";
-import type { FileTensor } from "../lib/io/tensor_file.ts";
-import type { Shape } from "../lib/tensor.ts";
-import { BUNDLED } from "../lib/pipeline/bundled.ts";
-import { resolveDcae, resolveFar } from "../lib/pipeline/models.ts";
+import { DCAE_MODELS, dcaeShapes } from "../dcae/config.ts";
+import { countParameters, FAR_MODELS, farConfig, farShapes } from "../far/config.ts";
+import { toFloat32 } from "../io/host.ts";
+import { openTensorFile } from "../io/open.ts";
+import { stateDict } from "../io/state_dict.ts";
+import type { FileTensor } from "../io/tensor_file.ts";
+import type { Shape } from "../tensor.ts";
+import { BUNDLED } from "./bundled.ts";
+import { resolveDcae, resolveFar } from "./models.ts";
 
 /** One tensor of a checkpoint. */
 export interface TensorReport {
