@@ -57,12 +57,8 @@ function checkVerb(who: string, set: string, [name, ...args]: readonly string[])
   const verb = verbOf(name);
   if (verb === undefined) throw new Error(`${who}: there is no verb ${name}`);
   parseCall(verb, args); // throws on unknown flags and wrong values
-  assert(
-    set === "default" || set === "blas" || set === name,
-    `${who}: expected -P or -P=${name}, found ${set}`,
-  );
   assert(set in permissions, `${who}: there is no permission set ${set}`);
-  if (name === "weights") assertEquals(set, "weights", `${who}: only -P=weights has the network`);
+  if (name === "weights") assertEquals(set, "net", `${who}: only -P=net has the network`);
 }
 
 Deno.test("every block is of a kind that a test looks at, and none is ignored", () => {
