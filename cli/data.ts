@@ -4,34 +4,26 @@
  * @module
  */
 import { join } from "node:path";
-import { checkSet, statsOf } from "../lib/data/check.ts";
-import type { DataSet } from "../lib/data/clip.ts";
-import { folderSet } from "../lib/data/folder.ts";
-import { findSet, howToGet, KNOWN_SETS } from "../lib/data/known.ts";
-import { type Block, dataSetOf } from "../lib/data/options.ts";
-import { worldSet } from "../lib/data/world_set.ts";
+import { checkSet, type SetStats, statsOf } from "../lib/data/check.ts";
 import { SPLITS } from "../lib/data/world/world.ts";
 import { worldFileNames, writeWorld } from "../lib/data/world/write.ts";
 import { printable } from "../lib/io/errors.ts";
-import { isFile, isFolder } from "../lib/io/paths.ts";
-import { readYaml } from "../lib/io/yaml.ts";
+import {
+  LIST_TYPES,
+  namedSets,
+  presentLines,
+  presentSets,
+  type SetOptions,
+} from "../lib/pipeline/named_sets.ts";
 import { choice, integer, path, toggle, UsageError, type Values, verb } from "./args.ts";
 import { progressFlags, restartFlag } from "./flags.ts";
 import { runJob } from "./job.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { printJson } from "./report.ts";
 
-const TYPES = ["ucf101", "bair", "minecraft", "dmlab"] as const;
-const READERS = {
-  ucf101: "UCFDataset",
-  bair: "BairDataset",
-  minecraft: "MinecraftDataset",
-  dmlab: "DMLabDataset",
-} as const;
-
 const flags = {
   root: path("list: folder that holds the data sets", { default: "datasets" }),
-  type: choice(TYPES, "check, stats: kind of a list, where its path does not say"),
+  type: choice(LIST_TYPES, "check, stats: kind of a list, where its path does not say"),
   latents: toggle("check, stats: a list names latents instead of videos"),
   split: choice(SPLITS, "make: part of the world; check, stats: part of a folder or of the world", {
     default: "train",
@@ -51,8 +43,7 @@ const flags = {
   ...restartFlag,
   ...progressFlags,
 };
-/** A folder is taken whole unless --split was given. */
-type DataFlags = Values<typeof flags> & { readonly splitGiven: boolean };
+type DataFlags = Values<typeof flags>;
 
 /** Work on clips as a stage that has ended when the result is there. */
 async function staged<T>(
@@ -94,59 +85,16 @@ async function make(what: string | undefined, f: DataFlags): Promise<void> {
 }
 
 function list(f: DataFlags): void {
-  const rows = KNOWN_SETS.map((known) => ({
-    name: known.folder,
-    what: known.what,
-    lists: findSet(known, f.root),
-    get: howToGet(known, f.root),
-  }));
-  if (f.json) return printJson(rows, 2);
+  const sets = presentSets(f.root);
+  if (f.json) return printJson(sets, 2);
   console.log("world: endless walks through mazes, made on the spot; nothing to download");
-  for (const { name, what, lists, get } of rows) {
-    const there = lists.filter(({ clips }) => clips !== undefined);
-    console.log(`${name}: ${what}${there.length === 0 ? "; not here" : ""}`);
-    for (const { list, clips } of there) console.log(`  ${list}: ${clips} clips`);
-    for (const { list, problem } of lists) {
-      if (problem !== undefined && (there.length > 0 || !/no such file/.test(problem))) {
-        console.log(`  ${printable(problem.startsWith(list) ? problem : `${list}: ${problem}`)}`);
-      }
-    }
-    if (there.length < lists.length) console.log(`  to get it: ${get}`);
-  }
+  for (const line of presentLines(sets)) console.log(printable(line));
 }
 
-/** The reader of a list, by its path. */
-function typeOf(what: string, f: DataFlags): string {
-  const name = f.type ?? TYPES.find((type) => what.toLowerCase().includes(type.replace("101", "")));
-  if (name !== undefined) return READERS[name];
-  if (/world_\w+\.json$/.test(what)) return READERS.dmlab;
-  throw new UsageError(`far.ts data: the path ${what} does not tell what kind of list it is: give --type`);
-}
-
-/** The data sets that an operand means: the world, a folder, a list, or all of an option file. */
-function setsOf(what: string, f: DataFlags): DataSet[] {
-  if (what === "world") {
-    const cells = [f.cells, f.cells] as const, clips = f.clips ?? (f.split === "train" ? 256 : undefined);
-    return [worldSet({ seed: f.seed, split: f.split, size: f.size, frames: f.frames, cells, clips })];
-  }
-  if (/\.ya?ml$/i.test(what)) {
-    const options = readYaml(what) as { datasets?: Record<string, Block> };
-    const blocks = Object.entries(options?.datasets ?? {});
-    if (blocks.length === 0) throw new Error(`${what}: expected data sets under "datasets", found none`);
-    return blocks.map(([name, block]) => dataSetOf(block, `${what}: datasets.${name}`).set);
-  }
-  const block = { data_list: what, split: "training", data_cfg: { num_frames: 1 } };
-  if (isFolder(what)) {
-    if (isFile(`${what}/index.json`)) return [dataSetOf({ ...block, type: "LatentDataset" }, what).set];
-    return [folderSet({ folder: what, split: f.splitGiven ? f.split : undefined })];
-  }
-  return [dataSetOf({ ...block, type: typeOf(what, f), use_latent: f.latents }, what).set];
-}
-
-async function check(what: string, f: DataFlags): Promise<number> {
+async function check(what: string, f: DataFlags, options: SetOptions): Promise<number> {
   const progress = new Progress(progressMode(f));
   let broken = 0;
-  for (const set of setsOf(what, f)) {
+  for (const set of namedSets(what, options)) {
     const problems = await staged(progress, "check", set.length, (update) => checkSet(set, update));
     broken += problems.length;
     for (const { message } of problems) console.error(`far: ${printable(message)}`);
@@ -157,27 +105,31 @@ async function check(what: string, f: DataFlags): Promise<number> {
   return broken === 0 ? 0 : 1;
 }
 
-async function stats(what: string, f: DataFlags): Promise<void> {
+async function stats(what: string, f: DataFlags, options: SetOptions): Promise<void> {
   const progress = new Progress(progressMode(f));
-  for (const set of setsOf(what, f)) {
+  for (const set of namedSets(what, options)) {
     const clips = Math.min(f.clips ?? set.length, set.length);
     const found = await staged(progress, "count", clips, (update) => statsOf(set, clips, update));
     if (f.json) {
       progress.event("stats", { name: set.name, ...found });
       continue;
     }
-    const three = (values: readonly number[]) => values.map((v) => v.toFixed(3)).join(" ");
-    const counts = (record: Readonly<Record<string, number>>) =>
-      Object.entries(record).map(([key, count]) => `${key} (${count})`).join(", ");
-    const { least, all, most } = found.frames;
-    console.log(
-      `${set.name}: ${found.clips} of ${found.of} clips, ${all} frames, ${least} to ${most} per clip`,
-    );
-    console.log(`  sizes: ${counts(found.sizes)}`);
-    if (found.actions) console.log(`  actions: ${counts(found.actions)}`);
-    if (found.labels) console.log(`  classes: ${counts(found.labels)}`);
-    console.log(`  mean ${three(found.mean)}, deviation ${three(found.deviation)}`);
+    for (const line of statsLines(set.name, found)) console.log(printable(line));
   }
+}
+
+function statsLines(name: string, found: SetStats): string[] {
+  const { clips, of, frames, sizes, actions, labels, mean, deviation } = found;
+  const three = (values: readonly number[]) => values.map((v) => v.toFixed(3)).join(" ");
+  const counts = (record: Readonly<Record<string, number>>) =>
+    Object.entries(record).map(([key, count]) => `${key} (${count})`).join(", ");
+  return [
+    `${name}: ${clips} of ${of} clips, ${frames.all} frames, ${frames.least} to ${frames.most} per clip`,
+    `  sizes: ${counts(sizes)}`,
+    ...(actions ? [`  actions: ${counts(actions)}`] : []),
+    ...(labels ? [`  classes: ${counts(labels)}`] : []),
+    `  mean ${three(mean)}, deviation ${three(deviation)}`,
+  ];
 }
 
 /** `far.ts data`. */
@@ -206,16 +158,15 @@ export const dataVerb = verb({
     { does: "find broken files before training", line: "data check datasets/dmlab/dmlab_train.json" },
     { does: "count frames, sizes and classes in a folder of videos", line: "data stats holidays --json" },
   ],
-  run: async ({ flags: raw, operands: [action, what], given }) => {
-    const f: DataFlags = { ...raw, splitGiven: given.has("split") };
+  run: async ({ flags: f, operands: [action, what], given }) => {
     if (action === "make") return await make(what, f);
     if (action === "list") {
-      if (what !== undefined) {
-        throw new UsageError(`far.ts data list: expected only flags, found also ${what}`);
-      }
-      return list(f);
+      if (what === undefined) return list(f);
+      throw new UsageError(`far.ts data list: expected only flags, found also ${what}`);
     }
     if (what === undefined) throw new UsageError(`far.ts data ${action}: expected WHAT, found nothing`);
-    return action === "check" ? await check(what, f) : await stats(what, f);
+    // A folder is taken whole unless --split was given.
+    const options = { ...f, split: given.has("split") ? f.split : undefined, world: f };
+    return action === "check" ? await check(what, f, options) : await stats(what, f, options);
   },
 });

@@ -3,121 +3,14 @@
  *
  * @module
  */
-import { checkKernel, generator, toleranceOf } from "../kernels/check.ts";
-import { KERNELS } from "../kernels/all.ts";
-import type { Device } from "../kernels/device.ts";
-import { findAdapter, openDevice } from "../kernels/open.ts";
-import { linear } from "../kernels/linear.ts";
-import { availableMemory } from "../lib/io/environment.ts";
-import { findFfmpeg } from "../lib/io/ffmpeg.ts";
-import { toggle, verb } from "./args.ts";
-import { deviceFlags, openChosen, quietly } from "./flags.ts";
+import { findAdapter } from "../kernels/open.ts";
+import { printable } from "../lib/io/errors.ts";
+import { checkKernels, ffmpegHere, linearRate, MEASURED, rateWithoutBlas } from "../lib/pipeline/health.ts";
 import { bytes } from "../lib/units.ts";
-import { oneLine } from "./report.ts";
-
-/** Result of checking one kernel. */
-interface KernelReport {
-  readonly kernel: string;
-  readonly cases: number;
-  /** Worst error against the f64 reference, relative to max(1, largest expected value); null when a case failed. */
-  readonly worst: number | null;
-  readonly bound: number;
-  readonly error?: string;
-}
-
-/** Checks every case of every kernel against its double-precision reference. */
-async function checkKernels(device: Device): Promise<KernelReport[]> {
-  const reports: KernelReport[] = [];
-  for (const kernel of KERNELS) {
-    const { cases } = kernel, { bound } = toleranceOf(kernel);
-    let worst = 0;
-    try {
-      for (const c of cases) worst = Math.max(worst, await checkKernel(device, { kernel, ...c }));
-      reports.push({ kernel: kernel.name, cases: cases.length, worst, bound });
-    } catch (error) {
-      reports.push({ kernel: kernel.name, cases: cases.length, worst: null, bound, error: oneLine(error) });
-    }
-  }
-  return reports;
-}
-
-/** Rows, outputs and inputs of the measured product: FAR-B's attention projection over a window of 16 frames. */
-const MEASURED = { M: 1024, N: 768, K: 768 } as const;
-
-/**
- * Median rate of the linear kernel with a packed weight.
- *
- * @param shape Rows, outputs and inputs.
- * @param repeats Runs whose median counts.
- * @returns GFLOP/s.
- */
-export async function linearRate(
-  device: Device,
-  shape: { readonly M: number; readonly N: number; readonly K: number } = MEASURED,
-  repeats = 7,
-): Promise<number> {
-  const { M, N, K } = shape, random = generator(1);
-  const made = [M * K, N * K, M * N].map((count, i) => {
-    const storage = device.alloc(4 * count);
-    if (i < 2) device.write(storage, Float32Array.from({ length: count }, () => random() * 2 - 1));
-    return storage;
-  });
-  device.pack(made[1], { kind: "linear", shape: [N, K], dtype: "f32" });
-  const flags = { act: 0, hasBias: 0, hasGate: 0, hasResidual: 0, half: 0 };
-  const params = { M, N, K, G: 1, xRow: 0, yRow: 0, gateCol: 0, ...flags };
-  const buffers = [made[0], made[1], null, null, null, null, made[2]];
-  const times: number[] = [];
-  // One wait costs about 11 ms on WebGPU: enough launches between two waits to make that small.
-  let launches = 1;
-  try {
-    for (let run = -1; run < repeats; run++) {
-      const start = performance.now();
-      for (let i = 0; i < launches; i++) device.run({ kernel: linear, buffers, params });
-      await device.sync();
-      const seconds = (performance.now() - start) / 1000;
-      if (run < 0) {
-        launches = device.info.name === "webgpu" ? Math.max(1, Math.min(200, Math.round(0.2 / seconds))) : 1;
-      } else times.push(seconds / launches);
-    }
-  } finally {
-    made.forEach((storage) => device.free(storage));
-  }
-  const median = times.sort((a, b) => a - b)[Math.floor(times.length / 2)];
-  return linear.flops({ M, N, K }) / median / 1e9;
-}
-
-/** The rate that the cpu device has without a BLAS, with as many threads. */
-async function rateWithoutBlas(threads: number): Promise<number> {
-  const { device } = await openDevice({ device: "cpu", threads, blas: "off" });
-  try {
-    return await linearRate(device);
-  } finally {
-    device.close();
-  }
-}
-
-/** Path of ffmpeg, or the reason why there is none. */
-async function ffmpegHere(): Promise<{ path?: string; version?: string; error?: string }> {
-  try {
-    return await findFfmpeg() ?? { error: "none that may be run; videos are read and written in-process" };
-  } catch (error) {
-    return { error: oneLine(error) };
-  }
-}
-
-/** Prints rows in columns that are as wide as their longest cell; the last one, which may be a sentence, is left as it is. */
-export function table(
-  rows: readonly (readonly string[])[],
-  print: (line: string) => void = console.log,
-): void {
-  const widths: number[] = [];
-  for (const row of rows) {
-    row.slice(0, -1).forEach((cell, i) => widths[i] = Math.max(widths[i] ?? 0, cell.length));
-  }
-  for (const row of rows) {
-    print(`  ${row.map((cell, i) => i < row.length - 1 ? cell.padEnd(widths[i]) : cell).join("  ")}`);
-  }
-}
+import { toggle, verb } from "./args.ts";
+import { availableMemory } from "../lib/io/environment.ts";
+import { deviceFlags, openChosen, quietly } from "./flags.ts";
+import { columnLines, printJson } from "./report.ts";
 
 /** `far.ts doctor`. */
 export const doctor = verb({
@@ -148,23 +41,13 @@ export const doctor = verb({
       const memory = availableMemory();
       const failed = kernels.filter((k) => k.worst === null);
       if (flags.json) {
-        console.log(JSON.stringify(
-          {
-            deno: Deno.version.deno,
-            adapter,
-            reason,
-            device: info,
-            memory,
-            kernels,
-            linear: { ...MEASURED, gflops, withoutBlas },
-            ffmpeg,
-          },
-          null,
-          2,
-        ));
+        const rate = { ...MEASURED, gflops, withoutBlas }, deno = Deno.version.deno;
+        printJson({ deno, adapter, reason, device: info, memory, kernels, linear: rate, ffmpeg }, 2);
         return failed.length === 0 ? 0 : 1;
       }
-      const row = (name: string, value: string) => console.log(`${name.padEnd(10)}${value}`);
+      const row = (name: string, value: string) => console.log(printable(`${name.padEnd(10)}${value}`));
+      const table = (rows: readonly (readonly string[])[]) =>
+        columnLines(rows).forEach((line) => console.log(printable(`  ${line}`)));
       row("deno", `${Deno.version.deno}, ${Deno.build.target}`);
       row(
         "adapter",

@@ -10,9 +10,12 @@ import { type Paint, plain } from "./colour.ts";
 /** Start of every command line of far.ts in help and examples. */
 export const COMMAND = "deno run -P far.ts";
 
-/** Start of a verb's command line: `weights` alone may use the network, so it has a permission set of its own. */
+/** Permission sets of verbs that the default one does not suffice for: a download, and a look for ffmpeg. */
+const SETS: Readonly<Record<string, string>> = { weights: "net", doctor: "ffmpeg" };
+
+/** Start of a verb's command line, with its permission set. */
 export const commandOf = (verb: string): string =>
-  verb === "weights" ? COMMAND.replace("-P", "-P=weights") : COMMAND;
+  verb in SETS ? COMMAND.replace("-P", `-P=${SETS[verb]}`) : COMMAND;
 
 /** Exit codes of every verb. */
 export const EXIT_CODES: Readonly<Record<number, string>> = {

@@ -4,9 +4,6 @@
  *
  * @module
  */
-// @ts-types="./cli_progress.d.ts"
-import cliProgress from "cli-progress";
-import nodeProcess from "node:process";
 import { printable } from "../lib/io/errors.ts";
 import { paintFor } from "./colour.ts";
 import { duration } from "../lib/units.ts";
@@ -15,8 +12,8 @@ import { printJson } from "./report.ts";
 /** Way of showing progress. */
 export type ProgressMode = "bar" | "lines" | "json" | "quiet";
 
-/** Seconds between two plain lines. */
-const EVERY = 10;
+/** Seconds between two plain lines, and between two drawings of a bar. */
+const EVERY = { lines: 10, bar: 0.1 };
 
 /**
  * Picks the way: `--quiet` and `--json` win, else a bar when stderr is a terminal that can move its cursor.
@@ -40,7 +37,27 @@ export class Progress {
   }
 
   #print(line: string): void {
-    if (this.mode === "bar" || this.mode === "lines") console.error(line);
+    if (this.mode === "lines") console.error(line);
+    if (this.mode !== "bar") return;
+    const bar = this.#bar;
+    this.draw("");
+    console.error(line);
+    if (bar !== "") this.draw(bar);
+  }
+
+  /** The bar at the end of the terminal; lines go above it. */
+  #bar = "";
+
+  /** Draws a bar over the one that is there, or wipes it out. */
+  draw(bar: string): void {
+    if (bar !== "" || this.#bar !== "") Deno.stderr.writeSync(new TextEncoder().encode(`\r${bar}\x1b[K`));
+    this.#bar = bar;
+  }
+
+  /** Leaves the bar where it is and starts a new line. */
+  keep(): void {
+    Deno.stderr.writeSync(new TextEncoder().encode("\n"));
+    this.#bar = "";
   }
 
   /** Warnings so far, for the result file. */
@@ -75,10 +92,11 @@ export class Progress {
 export class Stage {
   readonly #progress: Progress;
   readonly #start: number;
-  readonly #bar?: InstanceType<typeof cliProgress.SingleBar>;
-  #shown = 0;
-  #done = 0;
+  #shown: number;
+  #done: number;
   #ended = false;
+  #rate = "";
+  #left = Infinity;
 
   /** See {@linkcode Progress.stage}. */
   constructor(
@@ -91,23 +109,19 @@ export class Stage {
     this.#progress = progress;
     this.#done = from;
     this.#start = this.#shown = progress.now();
-    if (progress.mode === "bar") {
-      this.#bar = new cliProgress.SingleBar({
-        format: (_, { value, total }, { rate, left }) =>
-          barLine({ what, value, total, unit, rate, left }, terminalColumns()),
-        stream: nodeProcess.stderr,
-        hideCursor: false, // a kill could not bring it back
-        gracefulExit: false, // Ctrl-C is ours
-        fps: 10,
-      });
-      this.#bar.start(Math.ceil(total), Math.floor(from), { rate: "", left: "unknown" });
-    }
+    if (progress.mode === "bar") this.#draw();
     progress.event("start", { stage: what, total, unit });
   }
 
   /** Seconds since the stage began. */
   get seconds(): number {
     return this.#progress.now() - this.#start;
+  }
+
+  #draw(): void {
+    const { what, unit } = this, value = Math.floor(this.#done), total = Math.ceil(this.total) || value;
+    const state = { what, value, total, unit, rate: this.#rate, left: duration(this.#left) };
+    this.#progress.draw(barLine(state, terminalColumns()));
   }
 
   /**
@@ -118,48 +132,40 @@ export class Stage {
    */
   update(done: number, share: number = (done - this.from) / (this.total - this.from)): void {
     this.#done = done;
-    const seconds = this.seconds;
-    const known = this.total > 0;
-    const rate = seconds <= 0
-      ? 0
-      : known
-      ? share * (this.total - this.from) / seconds
-      : (done - this.from) / seconds;
-    const left = known && seconds > 0 && share > 0 ? seconds * (1 - share) / share : Infinity;
-    if (!known) this.#bar?.setTotal(Math.ceil(done));
-    this.#bar?.update(Math.floor(done), { rate: showRate(rate, this.unit), left: duration(left) });
+    const { what, total, unit, from, seconds } = this, known = total > 0, { mode } = this.#progress;
+    const steps = known ? share * (total - from) : done - from;
+    this.#rate = showRate(seconds > 0 ? steps / seconds : 0, unit);
+    const left = this.#left = known && seconds > 0 && share > 0 ? seconds * (1 - share) / share : Infinity;
     this.#progress.event("progress", {
-      stage: this.what,
+      stage: what,
       done: round(done),
-      total: known ? this.total : null,
+      total: known ? total : null,
       seconds: round(seconds),
       left: left === Infinity ? null : round(left),
     });
-    if (this.#progress.mode !== "lines") return;
+    if (mode !== "lines" && mode !== "bar") return;
     const now = this.#progress.now();
-    if ((known && done >= this.total) || now - this.#shown < EVERY) return;
+    if (now - this.#shown < EVERY[mode] || (mode === "lines" && known && done >= total)) return;
     this.#shown = now;
-    const so = known ? `${Math.floor(done)} of ${Math.ceil(this.total)}` : `${Math.floor(done)}`;
+    if (mode === "bar") return this.#draw();
+    const so = known ? `${Math.floor(done)} of ${Math.ceil(total)}` : `${Math.floor(done)}`;
     const rest = known ? `, left ${duration(left)}` : "";
-    this.#progress.say(`${this.what}: ${so} ${plural(this.unit)}, ${showRate(rate, this.unit)}${rest}`);
+    this.#progress.say(`${what}: ${so} ${plural(unit)}, ${this.#rate}${rest}`);
   }
 
   /** Ends the stage. */
   [Symbol.dispose](): void {
     if (this.#ended) return;
     this.#ended = true;
-    this.#bar?.stop();
-    const seconds = this.seconds;
-    this.#progress.event("end", {
-      stage: this.what,
-      done: round(this.#done),
-      total: this.total,
-      seconds: round(seconds),
-    });
-    if (this.#progress.mode === "lines" && this.#done >= this.total) {
-      this.#progress.say(
-        `${this.what}: ${Math.floor(this.#done)} ${plural(this.unit)} in ${duration(seconds)}`,
-      );
+    const { what, total, unit, seconds } = this, done = this.#done, { mode } = this.#progress;
+    if (mode === "bar") {
+      // The last state stays, above what comes next.
+      this.#draw();
+      this.#progress.keep();
+    }
+    this.#progress.event("end", { stage: what, done: round(done), total, seconds: round(seconds) });
+    if (mode === "lines" && done >= total) {
+      this.#progress.say(`${what}: ${Math.floor(done)} ${plural(unit)} in ${duration(seconds)}`);
     }
   }
 }

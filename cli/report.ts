@@ -33,6 +33,17 @@ export function printJson(value: unknown, indent?: number): void {
   console.log(JSON.stringify(value, null, indent).split("\n").map(printable).join("\n"));
 }
 
+/** Lines of rows in columns as wide as their longest cell; the last one, which may be a sentence, is left as it is. */
+export function columnLines(rows: readonly (readonly string[])[]): string[] {
+  const widths: number[] = [];
+  for (const row of rows) {
+    row.slice(0, -1).forEach((cell, i) => widths[i] = Math.max(widths[i] ?? 0, cell.length));
+  }
+  const padded = (row: readonly string[]) =>
+    row.map((cell, i) => i < row.length - 1 ? cell.padEnd(widths[i]) : cell);
+  return rows.map((row) => padded(row).join("  ").trimEnd());
+}
+
 function reasonOf(error: unknown): string {
   if (error instanceof Deno.errors.NotCapable) {
     const asked = /Requires (\w+) access(?: to (.+?))?, run again/.exec(error.message);

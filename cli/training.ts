@@ -14,7 +14,7 @@ import { checkSameRun, latestState } from "../lib/train/checkpoint.ts";
 import type { LoopOptions, RunEnd } from "../lib/train/loop.ts";
 import { optionFiles, readOptions, type TrainOptions } from "../lib/train/options.ts";
 import { choice, type Flags, path, texts, UsageError, type Values } from "./args.ts";
-import { linearRate } from "./doctor.ts";
+import { linearRate } from "../lib/pipeline/health.ts";
 import { availableMemory } from "../lib/io/environment.ts";
 import { deviceFlags, openChosen, progressFlags } from "./flags.ts";
 import { InterruptListener } from "./interrupt.ts";

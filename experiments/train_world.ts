@@ -114,7 +114,7 @@ export const STEPS: readonly Step[] = [
 ];
 
 /** The arguments of `deno` for a command. */
-export const denoArguments = ({ words }: Step): string[] => ["run", `-P=${words[0]}`, "far.ts", ...words];
+export const denoArguments = ({ words }: Step): string[] => ["run", "-P", "far.ts", ...words];
 
 /** What {@linkcode trainWorld} does to the world outside. */
 export interface Effects {

@@ -18,7 +18,7 @@ Deno.test(
     await inFolder(async (folder) => {
       const [clip] = await tinyWorld(folder, 11),
         vae = ["--vae", `${folder}/dcae.json`, "--random-weights", "--device", "cpu"];
-      const encoded = await far(["encode", clip, ...vae, "--to", `${folder}/z.safetensors`], {}, "-P=encode");
+      const encoded = await far(["encode", clip, ...vae, "--to", `${folder}/z.safetensors`], {}, "-P");
       assertEquals(encoded.code, 0, encoded.stderr);
       using file = openTensorFile(`${folder}/z.safetensors`);
       assertEquals([file.tensors.get("latents")!.shape, file.metadata.weights], [
@@ -43,7 +43,7 @@ Deno.test(
         const decoded = await far(
           ["decode", `${folder}/z.safetensors`, ...vae, "--to", `${folder}/y.${to}`],
           {},
-          "-P=decode",
+          "-P",
         );
         assertEquals(decoded.code, 0, decoded.stderr);
         assertEquals((await probeVideo(`${folder}/y.${to}`)).frames, 11);

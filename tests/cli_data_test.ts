@@ -8,7 +8,7 @@ Deno.test("data make writes clips in DMLab's layout, and check, stats and list r
   await inFolder(async (folder) => {
     const out = join(folder, "world"),
       make = ["data", "make", "world", "--clips", "2", "--frames", "10", "--size", "16"];
-    const made = await far([...make, "--split", "test", "--out", out, "--json"], {}, "-P=data");
+    const made = await far([...make, "--split", "test", "--out", out, "--json"], {}, "-P");
     assertEquals(made.code, 0, made.stderr);
     const list = join(out, "world_test.json");
     assertEquals(JSON.parse(made.stdout.trim().split("\n").at(-1)!), { event: "done", list, clips: 2 });
@@ -18,16 +18,16 @@ Deno.test("data make writes clips in DMLab's layout, and check, stats and list r
       "actions I64 10",
       "poses I64 10,3",
     ]);
-    const stats = await far(["data", "stats", list], {}, "-P=data");
+    const stats = await far(["data", "stats", list], {}, "-P");
     assertEquals(stats.code, 0, stats.stderr);
     assert(stats.stdout.includes("2 of 2 clips, 20 frames, 10 to 10 per clip"), stats.stdout);
-    assertEquals((await far(["data", "check", out], {}, "-P=data")).code, 0);
+    assertEquals((await far(["data", "check", out], {}, "-P")).code, 0);
     Deno.truncateSync(join(out, "test/1.npz"), 200);
-    const check = await far(["data", "check", list], {}, "-P=data");
+    const check = await far(["data", "check", list], {}, "-P");
     assertEquals(check.code, 1);
     assert(/far: .*1\.npz: .*truncated/.test(check.stderr), check.stderr);
     assert(check.stderr.includes("2 clips, 1 cannot be used"), check.stderr);
-    const sets = await far(["data", "list", "--root", folder, "--json"], {}, "-P=data");
+    const sets = await far(["data", "list", "--root", folder, "--json"], {}, "-P");
     const names = (JSON.parse(sets.stdout) as { name: string; get: string }[]).map(({ name }) => name);
     assertEquals(names, ["ucf101", "bair", "minecraft", "minecraft_latent", "dmlab", "dmlab_latent"]);
   });
@@ -43,7 +43,7 @@ Deno.test("data says in one line what it does not understand", async () => {
       [["make", "world", "--size", "8"], "--size: expected a whole number from 16 to 512"],
     ] as const
   ) {
-    const { code, stderr } = await far(["data", ...args], {}, "-P=data");
+    const { code, stderr } = await far(["data", ...args], {}, "-P");
     assertEquals(code, 2, stderr);
     assert(stderr.includes(message) && !stderr.includes("\n"), stderr);
   }

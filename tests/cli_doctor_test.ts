@@ -6,7 +6,7 @@ import { needs } from "./tools.ts";
 
 for (const device of DEVICES) {
   Deno.test(`doctor checks every kernel on ${device} and measures it`, async () => {
-    const { code, stdout, stderr } = await far(["doctor", "--device", device, "--json"], {}, "-P=doctor");
+    const { code, stdout, stderr } = await far(["doctor", "--device", device, "--json"], {}, "-P=ffmpeg");
     assertEquals(code, 0, stderr);
     const found = JSON.parse(stdout);
     assertEquals(found.device.name, device);

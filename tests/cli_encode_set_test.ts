@@ -49,7 +49,7 @@ Deno.test("encode turns a data set into shards; killed, it resumes and writes th
     const whole = await far([...args, "--to", `${folder}/whole`]);
     assertEquals(whole.code, 0, whole.stderr);
 
-    await killedEarly([...args, "--to", `${folder}/killed`], "-P=encode");
+    await killedEarly([...args, "--to", `${folder}/killed`], "-P");
     const again = await far([...args, "--to", `${folder}/killed`]);
     assertEquals(again.code, 0, again.stderr);
     assertEquals(bytesOf(`${folder}/killed`), bytesOf(`${folder}/whole`));

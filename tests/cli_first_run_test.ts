@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import config from "../deno.json" with { type: "json" };
-import { table } from "../cli/doctor.ts";
+import { columnLines } from "../cli/report.ts";
 import { far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
 
 // deno-lint-ignore no-explicit-any -- the file as it was written
@@ -122,10 +122,9 @@ Deno.test("a terminal gets colours unless NO_COLOR is set", async () => {
 });
 
 Deno.test("columns are as wide as their longest cell", () => {
-  const lines: string[] = [];
-  table(
-    [["a", "1e-5", "ok"], ["attentionGradQuery", "2e-6", "a longer sentence"]],
-    (line) => lines.push(line),
-  );
-  assertEquals(lines, ["  a                   1e-5  ok", "  attentionGradQuery  2e-6  a longer sentence"]);
+  const rows = [["a", "1e-5", "ok"], ["attentionGradQuery", "2e-6", "a longer sentence"]];
+  assertEquals(columnLines(rows), [
+    "a                   1e-5  ok",
+    "attentionGradQuery  2e-6  a longer sentence",
+  ]);
 });

@@ -9,7 +9,7 @@ Deno.test("info counts parameters as the paper does, and the published FLOP of a
   const { code, stdout, stderr } = await far(
     ["info", "FAR_B_Long", "--ctx", "143", "--action-classes", "4", "--json"],
     {},
-    "-P=info",
+    "-P",
   );
   assertEquals(code, 0, stderr);
   const info = JSON.parse(stdout);

@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import { ENVIRONMENT } from "../cli/help.ts";
+import { commandOf, ENVIRONMENT } from "../cli/help.ts";
 import { VERBS } from "../cli/main.ts";
+import { ZOO_URL } from "../lib/pipeline/zoo.ts";
 import { writeLatents } from "../lib/data/latents.ts";
 import { far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
 import { toolTest } from "./tools.ts";
@@ -19,29 +20,18 @@ const listOf = (value: Value | undefined): string[] =>
     ? value
     : value.allow ?? [];
 
-Deno.test("every verb has a permission set of its own name", () => {
-  assertEquals(
-    Object.keys(sets).filter((n) => n !== "default" && n !== "blas").sort(),
-    VERBS.map((v) => v.name).sort(),
-  );
-});
-
-Deno.test("the default permission set covers every verb but the network, which weights alone has", () => {
-  const { default: all, blas: _, ...others } = sets;
-  for (const kind of new Set(Object.values(others).flatMap(Object.keys))) {
-    const wanted = new Set(Object.values(others).flatMap((set) => listOf(set[kind])));
-    if (kind === "net") {
-      assertEquals(all.net, undefined);
-      assertEquals(Object.keys(others).filter((name) => others[name].net !== undefined), ["weights"]);
-    } else assertEquals(new Set(listOf(all[kind])), wanted, kind);
-  }
-  for (const name of ["info", "doctor", "completion"]) assertEquals(others[name].write, undefined, name);
-});
-
-Deno.test("the set for a BLAS is the default one and calls of libraries, which no other set allows", () => {
-  const { default: all, blas, ...verbs } = sets;
-  assertEquals(blas, { ...all, ffi: true });
-  for (const [name, set] of Object.entries({ all, ...verbs })) assertEquals(set.ffi, undefined, name);
+Deno.test("the default permission set starts nothing, and each other one adds what its name says", () => {
+  const { default: base, ...others } = sets;
+  assertEquals(Object.keys(base).sort(), ["env", "read", "sys", "write"]);
+  const { net } = others.net, own = listOf(net);
+  assert(own.length > 0 && own.every((host) => /^(\*\.)?(huggingface\.co|hf\.co)$/.test(host)), `${own}`);
+  const run = ["ffmpeg"];
+  assertEquals(others, {
+    ffmpeg: { ...base, run },
+    blas: { ...base, run, ffi: true },
+    net: { ...base, net },
+  });
+  assertEquals(new URL(ZOO_URL).host, own[0]);
 });
 
 Deno.test("permission sets allow the variables that help lists, and ignore the rest", () => {
@@ -73,7 +63,7 @@ const ASKS = /Deno requests|Allow\? \[y\/n/;
 
 toolTest(
   ["script"],
-  "no command asks for permission on a terminal, neither with -P nor with its own set",
+  "no command asks for permission on a terminal with the set that its help names",
   async () => {
     await inFolder(async (folder) => {
       const flags = await tinyWorld(folder);
@@ -137,7 +127,7 @@ toolTest(
       };
       assertEquals(Object.keys(commands), VERBS.map((v) => v.name));
       for (const [name, args] of Object.entries(commands)) {
-        for (const set of ["-P", `-P=${name}`]) {
+        for (const set of new Set(["-P", /-P\S*/.exec(commandOf(name))![0]])) {
           const { code, output } = await onTerminal(args, set);
           assert(!ASKS.test(output), `${name} ${set}: ${output}`);
           assertEquals(code, 0, `${name} ${set}: ${output}`);
@@ -200,7 +190,7 @@ Deno.test("unknown verbs and flags end with code 2, one line and the nearest mat
 
 Deno.test("help of every verb prints with code 0 and nothing on stderr", async () => {
   for (const { name } of VERBS) {
-    const { code, stdout, stderr } = await far([name, "--help"], {}, `-P=${name}`);
+    const { code, stdout, stderr } = await far([name, "--help"]);
     assertEquals([code, stderr], [0, ""], name);
     assert(stdout.includes(`far.ts ${name}`));
   }

@@ -13,6 +13,7 @@ import {
   toFloat32,
   toInt32,
 } from "../lib/io/host.ts";
+import { firstNotFinite } from "../lib/io/finite.ts";
 import { pick, randomTensor } from "./io_helpers.ts";
 
 /** The value of a half, by definition. */
@@ -148,4 +149,20 @@ Deno.test("fromFloat32() and toFloat32() are inverse for values that the type ho
     assertEquals(toFloat32(tensor), values);
   }
   assertThrows(() => fromFloat32(values, [4]), RangeError, "shape [4] has 4 elements, found 5 values");
+});
+
+Deno.test("firstNotFinite() finds the first infinity or NaN of every float type, at both signs", () => {
+  for (const dtype of ["F32", "F16", "BF16"] as const) {
+    const of = (values: number[]) =>
+      firstNotFinite(fromFloat32(new Float32Array(values), [values.length], dtype));
+    const largest = dtype === "F16" ? 65504 : 3e38;
+    assertEquals(of([0, -0, 1, -largest, largest, 1e-7]), -1, dtype);
+    for (const bad of [Infinity, -Infinity, NaN]) assertEquals(of([1, 2, bad, 3, NaN]), 2, `${dtype} ${bad}`);
+  }
+  const double = new Uint8Array(new Float64Array([1e300, NaN]).buffer);
+  assertEquals(firstNotFinite({ shape: [2], dtype: "F64", data: double }), 1);
+  assertEquals(firstNotFinite({ shape: [2], dtype: "I16", data: new Uint8Array(4).fill(255) }), -1);
+  // Bit patterns of integers are no exponents, and 8-bit floats have a NaN too.
+  assertEquals(firstNotFinite({ shape: [2], dtype: "U16", data: new Uint8Array(4).fill(255) }), -1);
+  assertEquals(firstNotFinite({ shape: [2], dtype: "F8_E4M3", data: new Uint8Array([1, 127]) }), 1);
 });

@@ -1,62 +1,14 @@
-import { assert, assertAlmostEquals, assertEquals, assertMatch, assertRejects } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertRejects } from "@std/assert";
 // @ts-types="../lib/io/gifenc.d.ts"
 // deno-lint-ignore no-import-prefix -- as lib/ imports it
 import gifenc from "npm:gifenc@1.0.3";
 import { generator } from "../kernels/check.ts";
 import { type Frames, makeFrames, sliceFrames } from "../lib/io/frames.ts";
-import { writePng } from "../lib/io/image.ts";
 import { collectFrames, probeVideo, readFrames, type ReadOptions } from "../lib/io/video.ts";
 import { writeFrames, writeVideo } from "../lib/io/video_write.ts";
 import { openNpz } from "../lib/io/npz.ts";
-import { isThere } from "../lib/io/paths.ts";
-import { assertOneLine, inFolder, mutate, ownMemory, pick, withFfmpeg, withoutFfmpeg } from "./io_helpers.ts";
-import { needs, toolTest } from "./tools.ts";
-
-/** A test of what does not depend on who reads and writes: runs in-process, and with the system's ffmpeg where it is. */
-function videoTest(name: string, body: (folder: string) => Promise<void>): void {
-  Deno.test(`${name}, in-process`, () => withoutFfmpeg(() => inFolder(body)));
-  toolTest(["ffmpeg"], `${name}, with ffmpeg`, () => inFolder(body));
-}
-
-/** Every frame is of one gray, 5 levels from the one before it. */
-function grays(count: number, height = 32, width = 48): Frames {
-  const size = height * width * 3;
-  return makeFrames(
-    count,
-    height,
-    width,
-    new Uint8Array(count * size).map((_, i) => 10 + 5 * Math.floor(i / size)),
-  );
-}
-
-/** Smooth moving colours, which codecs hold well. */
-function colours(count: number, height: number, width: number): Frames {
-  const out = makeFrames(count, height, width);
-  for (let i = 0; i < out.data.length; i++) {
-    const [c, x, y, f] = [
-      i % 3,
-      Math.floor(i / 3) % width,
-      Math.floor(i / 3 / width) % height,
-      Math.floor(i / 3 / width / height),
-    ];
-    out.data[i] = 128 + 100 * Math.sin((x * (c + 1) + y * 2 + f * 3) / 24 + c);
-  }
-  return out;
-}
-
-function meanError(a: Frames, b: Frames): number {
-  assertEquals([a.frames, a.height, a.width], [b.frames, b.height, b.width]);
-  return a.data.reduce((sum, value, i) => sum + Math.abs(value - b.data[i]), 0) / a.data.length;
-}
-
-/** Which frames of {@linkcode grays} came back. */
-async function which(path: string, options: ReadOptions): Promise<number[]> {
-  const numbers: number[] = [];
-  for await (const { data } of readFrames(path, options)) {
-    numbers.push(Math.round((data.reduce((a, b) => a + b, 0) / data.length - 10) / 5));
-  }
-  return numbers;
-}
+import { assertOneLine, inFolder, mutate, ownMemory, pick, withoutFfmpeg } from "./io_helpers.ts";
+import { colours, grays, meanError, videoTest, which } from "./video_clips.ts";
 
 videoTest("mp4, mov, webm and gif come back with every frame and the codec's error", async (folder) => {
   const clip = colours(20, 48, 64);
@@ -164,58 +116,6 @@ videoTest("ending the loop early ends ffmpeg", async (folder) => {
   }
   // The test runner fails on a process or pipe that is left open.
 });
-
-Deno.test("a folder of PNG images is read in natural order without ffmpeg", async () => {
-  await inFolder(async (folder) => {
-    const clip = grays(12, 4, 4);
-    for (let f = 0; f < 12; f++) await writePng(`${folder}/frame${f}.png`, sliceFrames(clip, f, f + 1));
-    await Deno.writeTextFile(`${folder}/.frame99.png`, "hidden");
-    await Deno.writeTextFile(`${folder}/notes.txt`, "no image");
-    assertEquals(await which(folder, {}), Array.from({ length: 12 }, (_, i) => i));
-    assertEquals(await which(folder, { start: 1, every: 3, last: 2 }), [7, 10]);
-    await writePng(`${folder}/frame12.png`, makeFrames(1, 5, 4));
-    assertOneLine(
-      await assertRejects(() => which(folder, {})),
-      "frames of 4x4 throughout, found 5x4: give a size",
-    );
-    await Deno.mkdir(`${folder}/empty`);
-    assertOneLine(await assertRejects(() => which(`${folder}/empty`, {})), "expected images", "found none");
-    assertOneLine(
-      await assertRejects(() => which(folder, { start: 13 })),
-      "expected an image number 13, found 13",
-    );
-  });
-});
-
-toolTest(
-  ["ffmpeg"],
-  "folders of JPEG, WebP, BMP and TIFF are read in-process as by ffmpeg",
-  () =>
-    inFolder(async (folder) => {
-      const clip = colours(3, 32, 48);
-      for (const ending of ["jpg", "webp", "bmp", "tiff"]) {
-        const inside = `${folder}/${ending}`;
-        await Deno.mkdir(inside);
-        for (let f = 0; f < 3; f++) {
-          await writePng(`${folder}/x.png`, sliceFrames(clip, f, f + 1));
-          const quality = ending === "jpg" ? ["-q:v", "1"] : [];
-          const args = [
-            "-v",
-            "error",
-            "-y",
-            "-i",
-            `${folder}/x.png`,
-            ...quality,
-            `${inside}/frame${f}.${ending}`,
-          ];
-          assert((await new Deno.Command("ffmpeg", { args }).output()).success);
-        }
-        const outside = await collectFrames(readFrames(inside));
-        await withoutFfmpeg(async () => assertEquals(await collectFrames(readFrames(inside)), outside));
-        assert(meanError(outside, clip) < 4, ending);
-      }
-    }),
-);
 
 videoTest("files that are no videos, or break off, are refused in one line", async (folder) => {
   const good = `${folder}/good.mp4`;
@@ -385,109 +285,4 @@ videoTest("50 mutated videos neither hang nor crash the reader", async (folder) 
     }
   }
   assert(refused > 10, `${refused} of 50 refused`);
-});
-
-/** Runs the body with a shell script as ffmpeg. */
-async function withScript(folder: string, script: string, body: () => Promise<void>): Promise<void> {
-  const path = `${folder}/fake-ffmpeg`;
-  const text = `#!/bin/sh\nif [ "$1" = "-version" ]; then echo "ffmpeg version 6.0"; exit 0; fi\n${script}\n`;
-  await Deno.writeTextFile(path, text, { mode: 0o755 });
-  await withFfmpeg(path, body);
-}
-
-Deno.test({
-  ...needs(["sleep"], "an ffmpeg that fails half-way or falls silent is quoted, ended, and leaves no file"),
-  fn: () =>
-    inFolder(async (folder) => {
-      const video = `${folder}/in.mp4`;
-      await writeVideo(video, grays(2, 16, 16), { fps: 8 });
-      const frame = "printf 'P6\\n2 1\\n255\\nabcdef'";
-      await withScript(folder, `${frame}; echo first >&2; echo "disk on fire" >&2; exit 1`, async () => {
-        let count = 0;
-        const error = await assertRejects(async () => {
-          for await (const _ of readFrames(video)) count++;
-        });
-        assertEquals(count, 1);
-        assertOneLine(
-          error,
-          'in.mp4: truncated or damaged: expected every packet to decode, decoded 1 frames: ffmpeg says "first; disk on fire"',
-        );
-      });
-      await withScript(folder, `${frame}; printf 'P6\\n2 1\\n255\\nabc'; exit 0`, async () => {
-        const error = await assertRejects(() => collectFrames(readFrames(video)));
-        assertOneLine(error, "decoded 1 frames");
-      });
-      await withScript(folder, `printf 'garbage%.0s' 1 2 3 4 5 6 7 8 9 10 11 12; exit 0`, async () => {
-        assertOneLine(
-          await assertRejects(() => collectFrames(readFrames(video))),
-          "expected frames from ffmpeg",
-        );
-      });
-      await withScript(folder, `echo $$ > "${folder}/pid"; ${frame}; exec sleep 600`, async () => {
-        const error = await assertRejects(() => collectFrames(readFrames(video, { stallSeconds: 0.3 })));
-        assertOneLine(error, "ffmpeg brought nothing for 0.3 seconds");
-        const pid = Number(Deno.readTextFileSync(`${folder}/pid`));
-        // A process that was killed is there until the system has taken it away.
-        for (let i = 0; Deno.build.os === "linux" && isThere(`/proc/${pid}`); i++) {
-          assert(i < 100, `process ${pid} still runs`);
-          await new Promise((resolve) => setTimeout(resolve, 50));
-        }
-      });
-      await withScript(
-        folder,
-        `head -c 100 > /dev/null; echo "[libx264 @ 0x5] no space" >&2; exit 1`,
-        async () => {
-          const error = await assertRejects(() =>
-            writeVideo(`${folder}/out.mov`, grays(200, 64, 64), { fps: 8 })
-          );
-          assertOneLine(error, 'out.mov: ffmpeg failed: "libx264: no space"');
-        },
-      );
-      assertEquals([...Deno.readDirSync(folder)].map((entry) => entry.name).sort(), [
-        "fake-ffmpeg",
-        "in.mp4",
-        "pid",
-      ]);
-    }),
-});
-
-Deno.test("an ffmpeg is used where it may be run, and nothing asks for a permission", async () => {
-  await inFolder(async (folder) => {
-    const module = (name: string) => JSON.stringify(new URL(`../lib/io/${name}.ts`, import.meta.url).href);
-    const script = `${folder}/look.ts`, video = `${folder}/x.webm`;
-    await withoutFfmpeg(() => writeVideo(video, grays(3), { fps: 8 }));
-    await Deno.writeTextFile(
-      script,
-      `import { findFfmpeg } from ${module("ffmpeg")};
-       import { probeVideo } from ${module("video")};
-       try {
-         console.log((await findFfmpeg())?.path ?? "none", (await probeVideo(${
-        JSON.stringify(video)
-      })).frames);
-       } catch (error) {
-         console.log(error.name, error.message);
-       }`,
-    );
-    const look = async (flags: string[], env: Record<string, string>) => {
-      const config = new URL("../deno.json", import.meta.url).pathname;
-      const args = ["run", "--no-prompt", "--config", config, ...flags, script];
-      const { stdout, stderr } = await new Deno.Command(Deno.execPath(), { args, env }).output();
-      return new TextDecoder().decode(stdout).trim() || new TextDecoder().decode(stderr);
-    };
-    const nowhere = { FAR_FFMPEG: `${folder}/none`, FFMPEG_BIN: "" };
-    const named = `FileAccessError ${folder}/none: named by FAR_FFMPEG or FFMPEG_BIN, but`;
-    assertEquals(await look(["-A"], nowhere), `${named} no ffmpeg runs there`);
-    assertEquals(
-      await look(["--allow-read", "--allow-env"], nowhere),
-      `${named} not permitted by Deno to run it, add --allow-run=${folder}/none`,
-    );
-    const bare = { FAR_FFMPEG: "", FFMPEG_BIN: "", PATH: folder };
-    assertEquals(await look(["-A"], bare), "none 3");
-    assertEquals(await look(["--allow-read"], {}), "none 3");
-    assertEquals(await look(["--allow-read", "--allow-env"], { ...bare, FAR_FFMPEG: "none" }), "none 3");
-    if (Deno.build.os === "windows") return;
-    await Deno.writeTextFile(`${folder}/ffmpeg`, "#!/bin/sh\necho ffmpeg version 6.0\n", { mode: 0o755 });
-    assertEquals(await look(["--allow-read", "--allow-env"], bare), "none 3");
-    assertMatch(await look(["-A"], bare), /^ffmpeg /);
-  });
 });

@@ -154,7 +154,7 @@ Deno.test("rollout predicts a set's clips after some true frames; killed, it res
     assert(contexts.size > 1);
     device.close();
 
-    await killedEarly([...args, "--to", `${folder}/killed`], "-P=rollout");
+    await killedEarly([...args, "--to", `${folder}/killed`], "-P");
     const again = await far([...args, "--to", `${folder}/killed`]);
     assertEquals(again.code, 0, again.stderr);
     const shard = (name: string) => Deno.readFileSync(`${folder}/${name}/latents-00000.safetensors`);

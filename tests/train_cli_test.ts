@@ -93,7 +93,7 @@ Deno.test("mixed precision says in one line what it is, and a run keeps it", asy
     const said = async (...more: string[]) => {
       const sets = [`datasets.train.data_list=${CLIPS}`, ...more].flatMap((s) => ["--set", s]);
       const args = ["train", "--config", CONFIG, "--out", folder, "--device", "cpu", ...sets];
-      const { code, stderr } = await far(args, {}, "-P=train");
+      const { code, stderr } = await far(args, {}, "-P");
       return { code, lines: stderr.split("\n") };
     };
     const first = await said("mixed_precision=bf16", "train.total_iter=2");

@@ -16,7 +16,7 @@ const file = (path: string) => new URL(path, import.meta.url).pathname;
 const CONFIG = file("data/train_vae_clip.yml");
 
 const train = (out: string, ...more: string[]): Promise<Ran> =>
-  far(["train-vae", "--config", CONFIG, "--out", out, "--device", "cpu", ...more], {}, "-P=train");
+  far(["train-vae", "--config", CONFIG, "--out", out, "--device", "cpu", ...more], {}, "-P");
 
 const CLIPS = Deno.makeTempDirSync();
 Deno.copyFileSync(file("../assets/dmlab_24.npz"), `${CLIPS}/dmlab_24.npz`);

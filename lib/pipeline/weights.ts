@@ -5,6 +5,7 @@
  */
 import type { Device } from "../../kernels/device.ts";
 import { FileFormatError } from "../io/errors.ts";
+import { firstNotFinite } from "../io/finite.ts";
 import { toFloat32 } from "../io/host.ts";
 import { openTensorFile } from "../io/open.ts";
 import { stateDict } from "../io/state_dict.ts";
@@ -78,12 +79,11 @@ export function fileWeights(
       const tensors = tensorsOf(file);
       checkShapes(view(file, tensors), shapes);
       for (const [name, tensor] of tensors) {
-        const values = toFloat32(tensor.read());
-        const bad = values.findIndex((v) => !Number.isFinite(v));
+        const host = tensor.read(), bad = firstNotFinite(host);
         if (bad >= 0) {
           throw new FileFormatError(
             path,
-            `${name} holds ${values[bad]} at element ${bad}, expected finite numbers`,
+            `${name} holds ${toFloat32(host)[bad]} at element ${bad}, expected finite numbers`,
           );
         }
       }

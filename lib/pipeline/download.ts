@@ -3,11 +3,10 @@
  *
  * @module
  */
-import { accessError, FileAccessError } from "../lib/io/errors.ts";
-import { UsageError } from "./args.ts";
-import type { Progress } from "./progress.ts";
-import type { ServerToken } from "../lib/pipeline/zoo.ts";
-import { bytes } from "../lib/units.ts";
+import { accessError, FileAccessError } from "../io/errors.ts";
+import { bytes } from "../units.ts";
+import type { Watch } from "./watch.ts";
+import type { ServerToken } from "./zoo.ts";
 
 /** Options of a download. */
 export interface Download {
@@ -21,7 +20,7 @@ export interface Download {
   readonly tokens?: readonly ServerToken[];
   /** Bytes that the whole file can have; the connection is closed as soon as it turns out to be outside. */
   readonly size?: { readonly least: number; readonly most: number };
-  readonly progress: Progress;
+  readonly watch: Pick<Watch, "say" | "stage">;
   /** Seconds without a byte after which a connection counts as dead. Default 60. */
   readonly stallSeconds?: number;
   /** Connections in a row that bring nothing before it gives up. Default 5. */
@@ -124,7 +123,7 @@ function sayWithheld(d: Download): void {
   const url = new URL(d.url), sent = tokenFor(url, d.tokens ?? []);
   for (const { variable, origin } of sent ? [] : d.tokens ?? []) {
     const reason = origin === url.origin ? "the way there is not encrypted" : `it belongs to ${origin}`;
-    d.progress.say(`${variable} is not sent to ${url.origin}: ${reason}`);
+    d.watch.say(`${variable} is not sent to ${url.origin}: ${reason}`);
   }
 }
 
@@ -160,7 +159,7 @@ export async function download(d: Download): Promise<void> {
         remove(infoPath);
         throw new FileAccessError(d.url, error.message);
       }
-      if (error instanceof UsageError || error instanceof Deno.errors.NotCapable) throw error;
+      if (error instanceof Deno.errors.NotCapable) throw error;
       if (isDiskError(error)) throw accessError(partial, "cannot write", error);
       reason = error instanceof Error ? error.message : String(error);
       info = readInfo(infoPath, d.url);
@@ -174,7 +173,7 @@ export async function download(d: Download): Promise<void> {
         }`,
       );
     }
-    d.progress.say(`connection lost (${reason}), trying again`);
+    d.watch.say(`connection lost (${reason}), trying again`);
     const wait = (d.waitSeconds ?? 1) * 2 ** failures;
     await new Promise((resolve) => setTimeout(resolve, wait * 1000));
   }
@@ -250,7 +249,7 @@ async function connection(
       truncate: start === 0,
       append: start > 0,
     });
-    using stage = d.progress.stage("pull", total === undefined ? 0 : total / 2 ** 20, "MiB", start / 2 ** 20);
+    using stage = d.watch.stage("pull", total === undefined ? 0 : total / 2 ** 20, "MiB", start / 2 ** 20);
     let at = start;
     for await (const piece of response.body!) {
       alive();
