@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { TrainBatch } from "./objective.ts";
+import type { TrainBatch } from "./far_loss.ts";
 
 /** Clips whose latents are measured. */
 export const MEASURED_CLIPS = 4;

@@ -29,8 +29,8 @@ import {
   whole,
   word,
 } from "./schema.ts";
-import type { TrainerConfig } from "./trainer.ts";
-import type { VaeTrainerConfig } from "./vae_trainer.ts";
+import type { FarTrainingConfig } from "./far_objective.ts";
+import type { VaeTrainingConfig } from "./vae_objective.ts";
 
 const dataset = (batch: number) =>
   group({
@@ -270,7 +270,7 @@ function rateOf({ lr_scheduler, warmup_iter, total_iter }: TrainOptions["train"]
 }
 
 /** The run that the options describe. */
-export function optionsTrainer(options: TrainOptions): TrainerConfig {
+export function optionsTrainer(options: TrainOptions): FarTrainingConfig {
   const { models, train } = options, { optim_g } = train;
   const model = optionsFarConfig(options);
   if (models.training_type === "long_context" && models.video_dit) {
@@ -305,7 +305,7 @@ export function optionsTrainer(options: TrainOptions): TrainerConfig {
  *
  * @param perceptual Whether LPIPS is part of the loss where the options give it a weight.
  */
-export function optionsVaeTrainer(options: TrainOptions, perceptual: boolean): VaeTrainerConfig {
+export function optionsVaeTrainer(options: TrainOptions, perceptual: boolean): VaeTrainingConfig {
   const { models, train } = options, { optim_g, optim_d } = train;
   const rates = ({ lr, weight_decay, betas: [first, second] }: typeof optim_g) => ({
     lr,
@@ -316,7 +316,7 @@ export function optionsVaeTrainer(options: TrainOptions, perceptual: boolean): V
     model: optionsDcaeConfig(options)!,
     ...storage(options),
     ...rates(optim_g),
-    critic: rates(optim_d ?? optim_g),
+    discriminator: rates(optim_d ?? optim_g),
     perceptualWeight: perceptual && models.perceptual_weight > 0 ? models.perceptual_weight : null,
     discriminatorWeight: models.disc_weight,
     discriminatorStart: models.disc_start_iter,
