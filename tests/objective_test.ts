@@ -9,7 +9,7 @@ import { FileFormatError } from "../lib/io/errors.ts";
 import { openSafetensors } from "../lib/io/safetensors.ts";
 import { StepLog } from "../lib/io/run_folder.ts";
 import { add, mean, mul, sub } from "../lib/ops.ts";
-import type { Params } from "../lib/params.ts";
+import { defaultValues, type Params } from "../lib/params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
 import { latestCheckpoint, saveCheckpoint } from "../lib/train/checkpoint.ts";
 import { lossObjective, type Objective } from "../lib/train/objective.ts";
@@ -256,6 +256,21 @@ testOnDevices(
       "gradients of other, a network that it does not declare",
     );
     trainer.dispose();
+  },
+);
+
+testOnDevices(
+  "networks start as in PyTorch unless the objective says otherwise, from the seed of the run",
+  async (device) => {
+    const shapes = { "layer.weight": [3, 4], "layer.bias": [3], "norm.weight": [4] };
+    const objective = () => lossObjective({ shapes, batch: numbers, loss: (p) => mean(p["layer.bias"]) });
+    for (const seed of [0, 1]) {
+      const trainer = await Trainer.start(device, objective(), { ...CONFIG, seed });
+      for (const [name, shape] of Object.entries(shapes)) {
+        assertEquals(await trainer.params[name].read(), defaultValues(name, shape, seed, shapes), name);
+      }
+      trainer.dispose();
+    }
   },
 );
 

@@ -26,24 +26,24 @@ import { averaged, type SavedTrainer, type Trainer, type TrainerState } from "./
 
 const FORMAT = "far training checkpoint 2", STATE = "state.json";
 
-/** All settings that decide what a run computes, by name: JSON values, possibly nested. */
+/** All settings that decide the bits of a run, by name: JSON values, possibly nested. */
 export type Fingerprint = Readonly<Record<string, unknown>>;
 
 /** A checkpoint's record of the run around its trainer. */
 export interface RunRecord {
   /** Fingerprint of the run. */
   readonly fingerprint: Fingerprint;
-  /** Losses of the steps since the last line of the log, whose next line is their mean too. */
+  /** Losses of the steps since the last line of the log; the next line includes them in its mean. */
   readonly losses: readonly number[];
 }
 
-/** A checkpoint that is whole: its state file was read, and the other files have the sizes and checksums that it says. */
+/** A whole checkpoint: its state file was read, and the other files have the sizes and checksums noted there. */
 export interface SavedState extends RunRecord {
   /** Its folder. */
   readonly path: string;
   /** The run's counters. */
   readonly state: TrainerState;
-  /** Checksums of its files when they were written, by name. */
+  /** Sizes and checksums of its files, by name. */
   readonly files: Readonly<Record<string, FileSum>>;
 }
 
@@ -55,7 +55,7 @@ export interface SavedRun extends SavedState, SavedTrainer {
 
 /** Options of saving a checkpoint. */
 export interface SaveOptions extends Partial<RunRecord> {
-  /** Number of checkpoints that stay, 3 unless given. */
+  /** Number of checkpoints to keep, 3 unless given. */
   readonly keep?: number;
 }
 
@@ -127,7 +127,7 @@ export async function saveCheckpoint<Input extends TrainInput>(
   return path;
 }
 
-/** Removes all checkpoints but the last ones, of each the files that it says it has. */
+/** Removes all checkpoints but the last ones: of each, the files that its state file names. */
 export function pruneCheckpoints(folder: string, keep: number): void {
   keepLast(folder, keep, (path) => {
     try {
@@ -199,13 +199,13 @@ function readState(path: string, step: number): SavedState {
   return { path, state, fingerprint, losses, files } as SavedState;
 }
 
-/** A path as a shell takes it. */
+/** A path quoted for a shell. */
 const shellWord = (path: string): string =>
   /^[\w./+@:-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`;
 
 /**
- * The newest checkpoint of a run, or null where there is none. A damaged one is never passed over: the message names it and
- * the newest one that is whole.
+ * The newest checkpoint of a run, or null where there is none. A damaged one is an error, which names it and the newest one
+ * that is whole.
  *
  * @throws {FileFormatError} If it is damaged: what is wrong, and what to remove.
  * @throws {FileAccessError} If the system refuses to read it.
@@ -231,7 +231,7 @@ export function latestState(folder: string): SavedState | null {
   throw new FileFormatError(damaged[0], `damaged checkpoint (${reason}); ${advice}`);
 }
 
-/** The state of a checkpoint, or what is damaged about it. */
+/** The state of a checkpoint, or its damage in words. */
 function wholeState(path: string, step: number): SavedState | string {
   try {
     return readState(path, step);
@@ -247,8 +247,8 @@ function wholeState(path: string, step: number): SavedState | string {
  * Refuses to resume a run as another one.
  *
  * @param saved Its newest checkpoint.
- * @param fingerprint What is to be computed now.
- * @param steps Steps of the whole run now.
+ * @param fingerprint Fingerprint of the run to be computed.
+ * @param steps Its number of steps.
  * @throws {FileFormatError} If anything differs: the first difference, and what to do.
  */
 export function checkSameRun(saved: SavedState, fingerprint: Fingerprint, steps: number): void {

@@ -30,23 +30,23 @@ const emptyParams = (
 
 const flopsOf = (device: DryDevice): number => Object.values(device.cost.flops).reduce((a, b) => a + b, 0);
 
-/** Cost of the loss and gradients of one batch; the optimiser's share is some ten operations a parameter. */
+/** Cost of the loss and gradients of one batch; the optimizer adds some ten operations per parameter. */
 export interface StepCost {
   /** Floating-point operations, recomputed blocks included. */
   readonly flops: number;
   /** Largest amount of device memory at once, parameters and gradients included. */
   readonly peakBytes: number;
-  /** Parameters, as they are stored. */
+  /** Bytes of the parameters as stored. */
   readonly parameterBytes: number;
-  /** The part of it that is neither parameters nor their gradients. */
+  /** Bytes of the peak that are neither parameters nor their gradients. */
   readonly activationBytes: number;
 }
 
 /**
- * Counts a step.
+ * Counts a step of FAR.
  *
  * @param shape B, F, C, H, W of the batch.
- * @param options `checkpoint`: blocks are computed again on the way back. `full`: full attention (Video DiT). `dtype`: storage
+ * @param options `checkpoint`: blocks are recomputed in the backward pass. `full`: full attention (Video DiT). `dtype`: storage
  * of the matrices.
  *
  * @example

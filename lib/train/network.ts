@@ -68,7 +68,7 @@ export class Network implements NetworkWeights {
   readonly optimizer: AdamW;
   /** Learning rate after the warm-up. */
   readonly lr: number;
-  /** Put before names in messages, where there are several networks. */
+  /** Prefix of names in messages: `NETWORK.` unless it is the model. */
   readonly #prefix: string;
 
   private constructor(weights: NetworkWeights, optimizer: AdamW, lr: number, prefix: string) {

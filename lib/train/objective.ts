@@ -1,7 +1,7 @@
 /**
- * What a trainer trains: networks, batches, losses and their gradients. {@linkcode lossObjective} makes an objective of one
- * loss function; a class or record with the members of {@linkcode Objective} can do more, e.g. train two networks against
- * each other.
+ * Objectives of training: networks, batches, losses and their gradients. {@linkcode lossObjective} makes an objective of one
+ * loss function; any object with the members of {@linkcode Objective} can do more, e.g. train two networks against each
+ * other.
  *
  * @module
  */
@@ -38,14 +38,14 @@ export interface Gradients {
   readonly loss: Tensor | number;
   /** Terms of the loss by name, for the log. */
   readonly terms?: Readonly<Record<string, number>>;
-  /** Gradients by network and parameter. What has none is not updated. */
+  /** Gradients by network and parameter. Parameters without gradients are not updated. */
   readonly grads: Readonly<Record<string, Params>>;
   /** Batch-norm statistics after the batch, by network. */
   readonly buffers?: Readonly<Record<string, Params>>;
 }
 
 /**
- * What a run trains: the networks, how a batch is drawn, and the gradients of its loss.
+ * The subject of a training run: the networks, how a batch is drawn, and the gradients of its loss.
  *
  * {@linkcode lossObjective} makes one from a loss function; `farObjective` and `vaeObjective` are those of the paper.
  */

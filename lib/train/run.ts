@@ -30,7 +30,7 @@ import { Meter, type RunProgress } from "./meter.ts";
 import type { Objective, TrainInput } from "./objective.ts";
 import { Trainer, type TrainerConfig } from "./trainer.ts";
 
-/** Where and how long a run trains, what it keeps, and who is told. */
+/** Settings of the training loop: folder, length, logging, checkpoints, callbacks. */
 export interface LoopOptions {
   /** The device to compute on. */
   readonly device: Device;
@@ -86,7 +86,7 @@ export interface Validation {
 
 /** A run. */
 export interface RunOptions<Input extends TrainInput> extends LoopOptions {
-  /** What to train; the run disposes of it. */
+  /** Networks, batches and loss; the run disposes of it. */
   readonly objective: Objective<Input>;
   /** Configuration of the trainer. */
   readonly config: TrainerConfig;

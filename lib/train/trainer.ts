@@ -52,7 +52,7 @@ export interface StepReport {
   readonly frames: number;
   /** Shape of each batch. */
   readonly shapes: readonly BatchShape[];
-  /** What was not finite, if the step was skipped. */
+  /** Names what was not finite, if the step was skipped. */
   readonly skipped?: string;
 }
 
@@ -124,7 +124,7 @@ export class Trainer<Input extends TrainInput = TrainInput> {
   readonly device: Device;
   /** Its configuration. */
   readonly config: TrainerConfig;
-  /** What it trains. */
+  /** Its objective. */
   readonly objective: Objective<Input>;
   /** Networks with their optimizers. */
   readonly networks: ByNetwork<Network>;
@@ -155,7 +155,7 @@ export class Trainer<Input extends TrainInput = TrainInput> {
   /**
    * Starts a run, or resumes a saved one.
    *
-   * @param objective What to train; the trainer disposes of it.
+   * @param objective Networks, batches and loss; the trainer disposes of it.
    * @param from Weights or a checkpoint to start from. Default: fresh weights from the seed.
    * @throws {RangeError} If given weights have other names or shapes; if a matrix to be stored as f16 exceeds 65504.
    */

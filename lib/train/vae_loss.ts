@@ -1,5 +1,5 @@
 /**
- * Losses of the autoencoder's training and one step's gradients: L1 and LPIPS, later a PatchGAN with an adaptive weight
+ * Losses of the autoencoder and the gradients of one batch: L1 and LPIPS, later a PatchGAN with an adaptive weight
  * (Esser et al. 2021, as the authors' DC-AE trainer has it).
  *
  * @module
@@ -27,7 +27,7 @@ export interface VaeLossOptions {
   readonly checkpoint?: boolean;
 }
 
-/** Mean of all values, `[1]`; rows first, so that no thread adds up more than a row. */
+/** Mean of all values, `[1]`: first over rows, so that no thread adds up more than one. */
 function meanOf(x: Tensor): Tensor {
   const columns = x.shape.at(-1)!, rows = x.size / columns;
   return groupMean(groupMean(x.reshape([rows, columns]), 1).reshape([1, rows]), 1).reshape([1]);
@@ -50,7 +50,7 @@ function hingeLoss(real: Tensor, fake: Tensor): Tensor {
   return concat(terms.map((t) => scaled(meanOf(activation(t, "relu")), 0.5)), 0);
 }
 
-/** Values of a step's loss terms. */
+/** Loss terms of a batch. */
 export interface VaeLosses extends Readonly<Record<string, number>> {
   /** L1. */
   readonly reconstruction: number;
