@@ -19,7 +19,7 @@ import { sliceFrames } from "../lib/io/frames.ts";
 import { randomParams } from "../lib/params.ts";
 import { encodeClip, loadModel, rollout } from "../lib/pipeline/model.ts";
 import { normal, streamOf } from "../lib/random.ts";
-import { prepareBatch } from "../lib/train/objective.ts";
+import { prepareBatch } from "../lib/train/far_loss.ts";
 import { readClip } from "../lib/pipeline/clip.ts";
 import { config as farLong, ours } from "./denoise.ts";
 import { environment, option } from "./environment.ts";

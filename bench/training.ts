@@ -23,7 +23,7 @@ import { normal, streamOf } from "../lib/random.ts";
 import { disposeAll, unscoped } from "../lib/tensor.ts";
 import { AdamW, clipFactor, Ema, gradientNorm } from "../lib/train/adamw.ts";
 import { stepCost } from "../lib/train/cost.ts";
-import { farLoss, type LossInput, prepareBatch, type TrainBatch } from "../lib/train/objective.ts";
+import { farLoss, type LossInput, prepareBatch, type TrainBatch } from "../lib/train/far_loss.ts";
 import { environment, numberList, option } from "./environment.ts";
 import { median, peerEnvironment, PeerProcess, saveResults } from "./peer_process.ts";
 

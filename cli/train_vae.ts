@@ -3,24 +3,9 @@
  *
  * @module
  */
-import { countParameters } from "../lib/far/config.ts";
-import { dcaeShapes, downsampling } from "../lib/dcae/config.ts";
-import { encodePng } from "../lib/io/image.ts";
-import { openTensorFile } from "../lib/io/open.ts";
-import { writeAtomic } from "../lib/io/atomic.ts";
-import { fromPlanes } from "../lib/io/planes.ts";
-import { contactSheet } from "../lib/io/sheet.ts";
-import { loadPerceptual } from "../lib/metrics/perceptual.ts";
-import { isBuffer } from "../lib/params.ts";
-import type { Shape } from "../lib/tensor.ts";
-import { optionsVaeTrainer, type TrainOptions } from "../lib/train/options.ts";
-import { stateBytes } from "../lib/train/half.ts";
-import { OptionError } from "../lib/train/schema.ts";
-import { DataSource, finishPixels } from "../lib/train/source.ts";
-import { trainVaeRun, vaeStepCost, type VaeValidation } from "../lib/train/vae_run.ts";
-import { type Call, type Flags, texts, toggle, UsageError, type Values, verb } from "./args.ts";
-import { type OpenData, openData, openHeldOut } from "./train_data.ts";
-import { checkMemory, openRun, runTraining, trainingFlags } from "./training.ts";
+import { planVae } from "../lib/pipeline/training_plan.ts";
+import { texts, toggle, UsageError, type Values, verb } from "./args.ts";
+import { train, trainingFlags } from "./training.ts";
 
 const flags = {
   ...trainingFlags,
@@ -31,35 +16,12 @@ const flags = {
   "without-perceptual": toggle("train with L1 alone where there are no weights of LPIPS"),
 };
 
-/** Frames in a sheet of originals and what became of them. */
-const SHOWN = 8;
-
-/** Writes a sheet of originals above their reconstructions under `samples/`. */
-const sheets = (folder: string): VaeValidation["show"] => async (x, y, [N, C, H, W]: Shape, step) => {
-  const count = Math.min(N, SHOWN),
-    first = (v: Float32Array) => fromPlanes(v.subarray(0, count * C * H * W), H, W);
-  const sheet = contactSheet([
-    { label: "frames", frames: first(x) },
-    { label: "decoded", frames: first(y) },
-  ], { columns: count });
-  const encoded = encodePng(sheet);
-  await writeAtomic(`${folder}/samples/step-${String(step).padStart(8, "0")}.png`, encoded);
-  return { "samples/sheet": { width: sheet.width, height: sheet.height, encoded } };
-};
-
-async function validationOf(
-  { val }: TrainOptions,
-  data: OpenData | null,
-  folder: string,
-): Promise<VaeValidation | undefined> {
-  if (data === null || val.val_freq === null) return undefined;
-  const source = new DataSource(data.set, data.options, finishPixels);
-  const there = Math.ceil(data.set.length / data.options.batch), batches = [];
-  for (let i = 0; i < Math.min(val.val_batches, there); i++) batches.push(await source.batch(i));
-  return { every: val.val_freq, batches, show: sheets(folder) };
-}
-
-/** Says what is missing, unless it was told to do without. */
+/**
+ * Files with the weights of LPIPS, or null to train without.
+ *
+ * @param weight Factor of LPIPS in the option file.
+ * @throws {UsageError} If the factor needs weights and neither flag is given, or both are.
+ */
 function perceptualFiles(
   weight: number,
   { perceptual, "without-perceptual": without }: Values<typeof flags>,
@@ -75,57 +37,6 @@ function perceptualFiles(
     `far.ts train-vae: models.perceptual_weight is ${weight} and there are no weights of LPIPS: give --perceptual FILE ` +
       "(VGG16 and its heads; nothing is downloaded), or --without-perceptual to train with L1 alone",
   );
-}
-
-async function trainVae(call: Call<Flags>): Promise<void> {
-  const f = call.flags as Values<typeof flags>;
-  using opened = await openRun("train-vae", f, "DCAETrainer", f.perceptual);
-  const { options, folder } = opened, files = perceptualFiles(options.models.perceptual_weight, f);
-  const config = optionsVaeTrainer(options, files !== null);
-  if (options.datasets.train.use_latent) {
-    throw new OptionError(
-      "datasets.train.use_latent: expected false (the autoencoder is trained on frames), found true",
-    );
-  }
-  const data = openData(options.datasets.train, "datasets.train", config.seed),
-    heldOut = openHeldOut(options);
-  const initFile = f.init ?? options.models.model_cfg.vae!.from_config_pretrained ??
-    options.path.pretrain_network;
-  const inputs = { declared: flags, initFile, data: { train: data, sample: heldOut } };
-  await runTraining(f, opened, inputs, async ({ device, progress }) => {
-    const source = new DataSource(data.set, data.options, finishPixels);
-    const { shape } = await source.batch(0), [, , , H, W] = shape, r = downsampling(config.model);
-    if (H % r !== 0 || W % r !== 0) {
-      throw new OptionError(
-        `datasets.train.data_cfg.resolution: expected a multiple of ${r}, found ${H}x${W}`,
-      );
-    }
-    const trained = Object.fromEntries(
-      Object.entries(dcaeShapes(config.model)).filter(([name]) => !isBuffer(name)),
-    );
-    const parameters = countParameters(trained);
-    const { discriminatorStart } = config,
-      kinds = [
-        ...(discriminatorStart > 0 ? [false] : []),
-        ...(discriminatorStart < options.train.total_iter ? [true] : []),
-      ];
-    const costs = await Promise.all(kinds.map((adversarial) => vaeStepCost(config, shape, adversarial)));
-    const peakBytes = Math.max(...costs.map((c) => c.peakBytes));
-    checkMemory(device, peakBytes, stateBytes(trained, config));
-    if (files === null) progress.say("loss: L1 without LPIPS, as told");
-    const weights = (files ?? []).map(openTensorFile);
-    try {
-      const perceptual = files && loadPerceptual(device, "vgg", weights);
-      const validation = await validationOf(options, heldOut, folder);
-      return {
-        parameters,
-        shape,
-        run: (loop) => trainVaeRun({ ...loop, config, source, perceptual, validation }),
-      };
-    } finally {
-      weights.forEach((file) => file.close());
-    }
-  });
 }
 
 /** `far.ts train-vae`. */
@@ -150,5 +61,14 @@ export const trainVaeVerb = verb({
       line: "train-vae --config experiments/configs/world_vae_tiny.yml --without-perceptual",
     },
   ],
-  run: trainVae,
+  run(call) {
+    const given = call.flags as Values<typeof flags>;
+    const kind = { name: "train-vae", pipeline: "DCAETrainer", flags } as const;
+    return train(
+      kind,
+      call,
+      (options) => planVae(options, perceptualFiles(options.models.perceptual_weight, given)),
+      given.perceptual,
+    );
+  },
 });

@@ -6,7 +6,7 @@ import { assert, assertAlmostEquals, assertEquals, assertLess } from "@std/asser
 import { drawNoise, flowMatchingLoss, mixNoise, type NoiseDraw, noiseDraw } from "../lib/far/flow.ts";
 import { streamOf } from "../lib/random.ts";
 import { Tensor } from "../lib/tensor.ts";
-import { drawStretch } from "../lib/train/objective.ts";
+import { drawStretch } from "../lib/train/far_loss.ts";
 import { testOnDevices } from "./helpers.ts";
 
 /** Standard errors that a correct draw may be off: one of 150,000 draws is further away by chance. */

@@ -77,10 +77,11 @@ export const autoencoderLosses: Runner = {
   recognises: (c) => c.config.model === "MyAutoencoderDC" && has(c, "lpips_vgg", "step.total_loss_g"),
   async run(c, device, differences) {
     const weights = formulaParams(device, "lpips.", perceptualShapes("vgg"));
-    const [x, y] = ["x", "y"].map((name) => upload(device, c, name)), critic = recordedDiscriminator(device);
+    const [x, y] = ["x", "y"].map((name) => upload(device, c, name)),
+      discriminator = recordedDiscriminator(device);
     await checkPerceptual(c, weights, x, y, differences);
 
-    const updated: Running = {}, all = { ...critic.params, ...critic.buffers };
+    const updated: Running = {}, all = { ...discriminator.params, ...discriminator.buffers };
     const logits = scope(() => discriminate(all, x, updated)), evaluated = scope(() => discriminate(all, x));
     differences.check("disc.logits", await logits.read(), floats(c, "disc.logits"), "forward");
     differences.check("disc.logits_eval", await evaluated.read(), floats(c, "disc.logits_eval"), "forward");
@@ -89,7 +90,7 @@ export const autoencoderLosses: Runner = {
     const config = dcaeConfig(c.config.config);
     const autoencoder = splitBuffers(paramsOf(device, c, dcaeShapes(config), { pack: false }));
     const objective = { config, perceptual: { weights, weight: 1 }, discriminatorWeight: 0.5 };
-    const step = await adversarialStep(objective, autoencoder, critic, x);
+    const step = await adversarialStep(objective, autoencoder, discriminator, x);
     const { losses: l } = step, generator = l.reconstruction + l.perceptual + l.generator;
     const terms = {
       rec_loss: l.reconstruction,
@@ -105,7 +106,7 @@ export const autoencoderLosses: Runner = {
     await checkGradients(c, step.grads, differences, "step.grad");
     await checkHeads(c, step.discriminator!.grads, differences);
     disposeAll([step.grads, step.running, step.discriminator]);
-    disposeAll([weights, x, y, autoencoder, critic]);
+    disposeAll([weights, x, y, autoencoder, discriminator]);
   },
 };
 

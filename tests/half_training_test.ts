@@ -14,8 +14,9 @@ import { disposeAll, Tensor } from "../lib/tensor.ts";
 import { checkSameRun, latestCheckpoint, saveCheckpoint } from "../lib/train/checkpoint.ts";
 import { stepCost } from "../lib/train/cost.ts";
 import { stateBytes, storeWeights } from "../lib/train/half.ts";
-import { farLoss, prepareBatch } from "../lib/train/objective.ts";
-import { DivergedError, Trainer, type TrainerConfig } from "../lib/train/trainer.ts";
+import { farLoss, type LossInput, prepareBatch } from "../lib/train/far_loss.ts";
+import type { FarTrainingConfig } from "../lib/train/far_objective.ts";
+import { DivergedError, type Trainer } from "../lib/train/trainer.ts";
 import { testOnDevices, testOnEverySetting } from "./helpers.ts";
 import { madeUp, TINY, tinyConfig, tinyTrainer, valuesOf } from "./train_setup.ts";
 
@@ -27,12 +28,12 @@ const LONG = farConfig("FAR_Long", {
 const SHAPE = [2, 6, 2, 4, 4] as const, SHAPES = farShapes(LONG);
 
 /** The long-context model, matrices as f16. */
-function configured(more: Partial<TrainerConfig> = {}): TrainerConfig {
+function configured(more: Partial<FarTrainingConfig> = {}): FarTrainingConfig {
   const objective = { ...tinyConfig().objective, trainingType: "long_context" as const };
   return tinyConfig(LONG, { objective, dtype: "f16", ...more });
 }
 
-async function lossesOf(trainer: Trainer, steps: number): Promise<number[]> {
+async function lossesOf(trainer: Trainer<LossInput>, steps: number): Promise<number[]> {
   const losses: number[] = [];
   for (let i = 0; i < steps; i++) losses.push((await trainer.step()).loss);
   return losses;
@@ -141,13 +142,10 @@ testOnEverySetting("a run in f16 that resumes from its masters ends with the sam
     assert(saved32.some((v) => v !== Math.f16round(v)), "masters have more digits than f16");
     assert((await part.ema!.shadow.read(name)).some((v) => v !== Math.f16round(v)), "and so have averages");
     part.dispose();
-    // Going on in f16 as before, or in f32 by hand; a run is not resumed so.
+    // Resumed in f16 as before, or in f32 by hand, which a run refuses.
     for (const dtype of ["f16", "f32"] as const) {
-      const saved = latestCheckpoint(folder, SHAPES, true)!;
-      const params = Object.fromEntries(
-        Object.entries(saved.params).map(([n, values]) => [n, Tensor.from(device, values, SHAPES[n])]),
-      );
-      const resumed = await Trainer.start(device, params, { ...config, dtype }, source, saved);
+      const saved = latestCheckpoint(folder, whole.objective.networks, true)!;
+      const resumed = await tinyTrainer(device, { ...config, dtype }, source, { saved });
       const again = await lossesOf(resumed, 3);
       if (dtype === "f16") {
         assertEquals(again, losses.slice(3));
@@ -188,12 +186,12 @@ testOnDevices("a weight that outgrows f16 ends the run by name, and cannot start
     await saveCheckpoint(trainer, folder);
     trainer.dispose();
     assertEquals(device.stats.liveBytes, live);
-    const { params: values } = latestCheckpoint(folder, SHAPES, true)!;
+    const { networks: { model } } = latestCheckpoint(folder, { model: { shapes: SHAPES } }, true)!;
     const params = Object.fromEntries(
-      Object.entries(values).map(([n, v]) => [n, Tensor.from(device, v, SHAPES[n])]),
+      Object.entries(model.params).map(([n, v]) => [n, Tensor.from(device, v, SHAPES[n])]),
     );
     await assertRejects(
-      () => Trainer.start(device, params, config, source),
+      () => tinyTrainer(device, config, source, { weights: { model: params } }),
       RangeError,
       "at most 65504 for weights stored as f16",
     );

@@ -50,6 +50,8 @@ const MEANING: Readonly<Record<string, (shown: readonly Shown[]) => void>> = {
     assertLess(after, 0.75 * before, "the training loss falls");
     assertLess(trained, 0.85 * untrained, "so does that of walks that were not trained on");
     assertLess(trained, 0.9 * Number(rowsOf(shown[3])[0][1]), "and it is below that of no prediction at all");
+    const [start, end] = ends(shown[4], "training");
+    assertLess(end, 0.9 * start, "a trainer trains the same model");
   },
   "3_change_something.ipynb": (shown) => {
     assertEquals(rowsOf(shown[0]).map((row) => row.slice(0, 2).join(" ")), [

@@ -3,7 +3,7 @@
  */
 import { assert } from "@std/assert";
 import type { Device } from "../kernels/device.ts";
-import { farConfig, farShapes } from "../lib/far/config.ts";
+import { farConfig } from "../lib/far/config.ts";
 import { sample } from "../lib/far/sample.ts";
 import { frameArray } from "../lib/io/frame_array.ts";
 import { fitFrames, sliceFrames } from "../lib/io/frames.ts";
@@ -11,7 +11,7 @@ import { toInt32 } from "../lib/io/host.ts";
 import { openNpz } from "../lib/io/npz.ts";
 import { toPlanes } from "../lib/io/planes.ts";
 import { Tensor } from "../lib/tensor.ts";
-import { initialParams } from "../lib/train/init.ts";
+import { farObjective } from "../lib/train/far_objective.ts";
 import { Trainer } from "../lib/train/trainer.ts";
 import { testOnDevices } from "./helpers.ts";
 
@@ -63,8 +63,7 @@ function psnr(got: Float32Array, want: Float32Array): number {
 async function learnsTheClip(device: Device, dtype: "f32" | "f16"): Promise<void> {
   const { latents, actions } = clip();
   const goal = GOALS[device.info.name === "webgpu" && device.info.software ? "software" : "real"];
-  const { params } = initialParams(device, farShapes(MODEL), 0);
-  const trainer = await Trainer.start(device, params, {
+  const config = {
     model: MODEL,
     objective: {
       cleanContextRatio: 0.1,
@@ -81,7 +80,9 @@ async function learnsTheClip(device: Device, dtype: "f32" | "f16"): Promise<void
     seed: 0,
     nonFiniteLimit: 1,
     dtype,
-  }, { batch: () => Promise.resolve({ latents, shape: [1, F, 3, SIDE, SIDE], actions }) });
+  } as const;
+  const shape = [1, F, 3, SIDE, SIDE] as const, batch = () => Promise.resolve({ latents, shape, actions });
+  const trainer = await Trainer.start(device, farObjective(device, config, { batch }), config);
   const losses: number[] = [];
   for (let i = 0; i < goal.steps; i++) losses.push((await trainer.step()).loss);
   const last = losses.slice(-50).reduce((a, b) => a + b, 0) / 50;

@@ -9,7 +9,7 @@ import { farConfig, farShapes } from "../lib/far/config.ts";
 import { clipNoise, sample } from "../lib/far/sample.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { randomParams } from "../lib/params.ts";
-import { prepareBatch } from "../lib/train/objective.ts";
+import { prepareBatch } from "../lib/train/far_loss.ts";
 import { far, inFolder, killedEarly, TINY_DCAE, TINY_FAR, tinyWorld } from "./cli_helpers.ts";
 import { madeUp, TINY, tinyConfig } from "./train_setup.ts";
 

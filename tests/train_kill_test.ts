@@ -4,6 +4,8 @@
  */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { farConfig } from "../lib/far/config.ts";
+import type { Params } from "../lib/params.ts";
+import { farObjective, farValidationLoss } from "../lib/train/far_objective.ts";
 import { trainRun } from "../lib/train/run.ts";
 import { far, inFolder } from "./cli_helpers.ts";
 import { type Killable, killedAfter, killedAt, killPoints, tellingPoints } from "./kill_helpers.ts";
@@ -22,13 +24,19 @@ Deno.test("a run killed at any file operation, or in the middle of a write, is r
   inFolder(async (folder) => {
     const device = openReferenceDevice(), config = tinyConfig(farConfig("FAR", { ...TINY, num_layers: 1 }));
     const source = madeUp(config.model, [1, 1, 2, 2, 2]);
-    const validation = { every: 2, batches: [await source.batch(9)] };
+    const batches = [await source.batch(9)];
+    const validation = {
+      every: 2,
+      measure: async (params: Params) => ({
+        validation_loss: await farValidationLoss(device, params, config, batches),
+      }),
+    };
     const run = (name: string) =>
       trainRun({
         device,
         folder: `${folder}/${name}`,
         config,
-        source,
+        objective: farObjective(device, config, source),
         validation,
         ...{ name: "killed", steps: 4, logEvery: 3, saveEvery: 2, keep: 1 },
       });

@@ -4,8 +4,9 @@
  */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { parseCall } from "../cli/args.ts";
-import { openData } from "../cli/train_data.ts";
-import { runFingerprint } from "../cli/train_fingerprint.ts";
+import { deviceOf } from "../kernels/device.ts";
+import { openData } from "../lib/pipeline/training_data.ts";
+import { runFingerprint } from "../lib/pipeline/training_fingerprint.ts";
 import { trainVerb } from "../cli/train.ts";
 import { trainVaeVerb } from "../cli/train_vae.ts";
 import type { Device } from "../kernels/device.ts";
@@ -47,7 +48,7 @@ function printOf(verb: TrainingVerb, args: readonly string[], device: object = {
     flags,
     options,
     sets: { "datasets.train.data_list": openData(options.datasets.train, "datasets.train", 0).set },
-    device: { info: { ...info, ...device } } as unknown as Device,
+    device: deviceOf({ info: { ...info, ...device } } as unknown as Device),
     decoder: null,
   });
 }
@@ -325,7 +326,7 @@ for (const verb of TRAINING_VERBS) {
       assertEquals(names.length, verb === "train" ? 4 : 6);
       for (const name of names) {
         const path = `${newest}/${name}`, bytes = original.get(name)!;
-        if (verb === "train" || name === "critic.safetensors") {
+        if (verb === "train" || name === "discriminator.safetensors") {
           Deno.writeFileSync(path, bytes.subarray(0, bytes.length - 1)); // cut off
           await refused(run, args, ...expected, `(${name}: `);
         }

@@ -13,7 +13,7 @@ import { full } from "../lib/ops.ts";
 import { type Params } from "../lib/params.ts";
 import { disposeAll, unscoped } from "../lib/tensor.ts";
 import { initialParams } from "../lib/train/init.ts";
-import { farLoss, prepareBatch } from "../lib/train/objective.ts";
+import { farLoss, prepareBatch } from "../lib/train/far_loss.ts";
 
 Deno.test("long short-term context needs a fifth of the activation memory at 256 frames (paper, Figure 6)", () => {
   const sizes = { num_layers: 6, num_attention_heads: 4 }, shape = [1, 256, 32, 8, 8] as const;

@@ -4,11 +4,13 @@
  * @module
  */
 import type { Device } from "../kernels/device.ts";
-import { type FarConfig, farConfig, farShapes } from "../lib/far/config.ts";
+import { type FarConfig, farConfig } from "../lib/far/config.ts";
 import { normal, streamOf } from "../lib/random.ts";
-import { initialParams } from "../lib/train/init.ts";
-import type { TrainBatch } from "../lib/train/objective.ts";
-import { type BatchSource, Trainer, type TrainerConfig } from "../lib/train/trainer.ts";
+import type { LossInput, TrainBatch } from "../lib/train/far_loss.ts";
+import { farObjective, type FarTrainingConfig } from "../lib/train/far_objective.ts";
+import type { TrainInput } from "../lib/train/objective.ts";
+import type { BatchSource } from "../lib/train/source.ts";
+import { Trainer, type TrainerStart } from "../lib/train/trainer.ts";
 
 /** Two blocks of 16 channels on 4x4 latents. */
 export const TINY = {
@@ -23,8 +25,8 @@ export const TINY = {
 /** A trainer's configuration around a model; everything small and on. */
 export function tinyConfig(
   model: FarConfig = farConfig("FAR", TINY),
-  more: Partial<TrainerConfig> = {},
-): TrainerConfig {
+  more: Partial<FarTrainingConfig> = {},
+): FarTrainingConfig {
   return {
     model,
     objective: {
@@ -61,18 +63,20 @@ export function madeUp(config: FarConfig, shape: TrainBatch["shape"]): BatchSour
   };
 }
 
-/** A trainer from fresh weights. */
+/** A trainer of FAR, from fresh weights unless others are given. */
 export async function tinyTrainer(
   device: Device,
-  config: TrainerConfig,
+  config: FarTrainingConfig,
   source: BatchSource,
-): Promise<Trainer> {
-  const { params } = initialParams(device, farShapes(config.model), config.seed);
-  return await Trainer.start(device, params, config, source);
+  from: TrainerStart = {},
+): Promise<Trainer<LossInput>> {
+  return await Trainer.start(device, farObjective(device, config, source), config, from);
 }
 
 /** All values of a parameter record, to compare bits. */
-export async function valuesOf(trainer: Trainer): Promise<Record<string, number[]>> {
+export async function valuesOf<Input extends TrainInput>(
+  trainer: Trainer<Input>,
+): Promise<Record<string, number[]>> {
   const out: Record<string, number[]> = {};
   for (const [name, t] of Object.entries(trainer.params)) {
     out[name] = [...await t.read()];

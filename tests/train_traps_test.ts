@@ -4,7 +4,7 @@
  */
 import { assert, assertEquals } from "@std/assert";
 import { scaleAdvice, weightsAdvice } from "../lib/train/advice.ts";
-import { openData } from "../cli/train_data.ts";
+import { openData } from "../lib/pipeline/training_data.ts";
 import { writeLatents } from "../lib/data/latents.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import type { DatasetOptions } from "../lib/train/options.ts";

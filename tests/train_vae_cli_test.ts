@@ -45,7 +45,7 @@ Deno.test("train-vae: the discriminator comes in, and two halves end with the sa
     const rest = await train(`${folder}/parts`, ...SETS, "--without-perceptual");
     assert(rest.stderr.includes("step 4"), rest.stderr);
     const last = "checkpoints/step-00000006";
-    for (const name of ["model", "ema", "optimizer", "critic", "critic_optimizer"]) {
+    for (const name of ["model", "ema", "optimizer", "discriminator", "discriminator_optimizer"]) {
       const [a, b] = ["whole", "parts"].map((run) =>
         Deno.readFileSync(`${folder}/${run}/${last}/${name}.safetensors`)
       );
@@ -73,7 +73,7 @@ Deno.test("train-vae: the discriminator comes in, and two halves end with the sa
   }
 });
 
-Deno.test("train-vae: without the weights of LPIPS it stops, unless it is told to go on", async () => {
+Deno.test("train-vae: without the weights of LPIPS it stops, unless --without-perceptual is given", async () => {
   const folder = await Deno.makeTempDir();
   try {
     const missing = await train(`${folder}/x`, ...SETS);
@@ -101,10 +101,10 @@ Deno.test("the authors' options of the autoencoder are read as they are", () => 
   const options = readOptions(file("data/options/train_DCAE_dmlab.yml"));
   const config = optionsVaeTrainer(options, true);
   assertEquals(config.model.encoder.map((s) => s.channels), [128, 256, 512, 512]);
-  const { lr, betas, weightDecay, critic, perceptualWeight, discriminatorWeight, discriminatorStart } =
+  const { lr, betas, weightDecay, discriminator, perceptualWeight, discriminatorWeight, discriminatorStart } =
     config;
   assertEquals({ lr, betas, weightDecay }, { lr: 1e-4, betas: [0.5, 0.9], weightDecay: 0 });
-  assertEquals(critic, { lr: 1e-4, betas: [0.5, 0.9], weightDecay: 0 });
+  assertEquals(discriminator, { lr: 1e-4, betas: [0.5, 0.9], weightDecay: 0 });
   assertEquals([perceptualWeight, discriminatorWeight, discriminatorStart], [1, 0.5, 100000]);
   assertEquals([config.emaDecay, config.maxGradNorm, config.warmup, options.train.total_iter], [
     0.9999,

@@ -7,9 +7,9 @@ import { streamOf } from "../lib/random.ts";
 import { Tensor } from "../lib/tensor.ts";
 import { latestCheckpoint, saveCheckpoint } from "../lib/train/checkpoint.ts";
 import { freshValues, initialParams } from "../lib/train/init.ts";
-import { cutFrames, drawStretch, dropConditions, prepareBatch } from "../lib/train/objective.ts";
+import { cutFrames, drawStretch, dropConditions, prepareBatch } from "../lib/train/far_loss.ts";
 import { rateFactor } from "../lib/train/rate.ts";
-import { DivergedError, Trainer } from "../lib/train/trainer.ts";
+import { DivergedError } from "../lib/train/trainer.ts";
 import { testOnDevices, testOnEverySetting } from "./helpers.ts";
 import { openReferenceDevice } from "./reference_device.ts";
 import { madeUp, TINY, tinyConfig, tinyTrainer, valuesOf } from "./train_setup.ts";
@@ -237,7 +237,8 @@ testOnDevices("a gradient that is not finite is named by its parameter", async (
   const huge = Float32Array.from({ length: 32 }, (_, i) => i < 16 ? 0 : 1e30);
   const bias = Tensor.from(device, huge);
   const params = { ...trainer.params, "norm_out.linear.bias": bias };
-  const broken = await Trainer.start(device, params, config, madeUp(config.model, [1, 2, 2, 4, 4]));
+  const source = madeUp(config.model, [1, 2, 2, 4, 4]);
+  const broken = await tinyTrainer(device, config, source, { weights: { model: params } });
   const { skipped, loss } = await broken.step();
   assert(Number.isFinite(loss), `loss ${loss}`);
   assertEquals(skipped, "the gradient of proj_out.weight is not finite");
@@ -278,7 +279,7 @@ testOnDevices("steps free everything that they make, and wait for a GPU once eac
 testOnEverySetting("a run that resumes from a checkpoint ends with the same bits", async (device) => {
   const folder = Deno.makeTempDirSync();
   const config = tinyConfig(LONG, { objective: { ...tinyConfig().objective, trainingType: "long_context" } });
-  const source = madeUp(LONG, [2, 6, 2, 4, 4]), shapes = farShapes(LONG);
+  const source = madeUp(LONG, [2, 6, 2, 4, 4]);
   try {
     const whole = await tinyTrainer(device, config, source);
     const losses: number[] = [];
@@ -287,11 +288,8 @@ testOnEverySetting("a run that resumes from a checkpoint ends with the same bits
     for (let i = 0; i < 3; i++) await part.step();
     await saveCheckpoint(part, folder);
     part.dispose();
-    const saved = latestCheckpoint(folder, shapes, true)!;
-    const params = Object.fromEntries(
-      Object.entries(saved.params).map(([name, values]) => [name, Tensor.from(device, values, shapes[name])]),
-    );
-    const resumed = await Trainer.start(device, params, config, source, saved);
+    const saved = latestCheckpoint(folder, whole.objective.networks, true)!;
+    const resumed = await tinyTrainer(device, config, source, { saved });
     const again: number[] = [];
     for (let i = 0; i < 3; i++) again.push((await resumed.step()).loss);
     assertEquals(again, losses.slice(3));
@@ -322,9 +320,10 @@ Deno.test("only the last checkpoints are kept, and one of another model is refus
     assertEquals(names(), ["step-00000003", "step-00000006"]);
     assertEquals([...Deno.readDirSync(`${folder}/step-00000003`)].length, 5);
     const wide = farShapes(farConfig("FAR", { ...TINY, num_attention_heads: 2 }));
+    const networks = { model: { shapes: wide } };
     let message = "";
     try {
-      latestCheckpoint(folder, wide, true);
+      latestCheckpoint(folder, networks, true);
     } catch (error) {
       message = (error as Error).message;
     }

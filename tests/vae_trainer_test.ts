@@ -2,7 +2,7 @@
  * Training the autoencoder: one picture learnt by heart, the discriminator, what a resumed run computes, what a bad batch
  * leaves alone.
  */
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Device } from "../kernels/device.ts";
 import { valueAndGrad } from "../lib/autograd.ts";
 import { decode, encode } from "../lib/dcae/autoencoder.ts";
@@ -13,10 +13,13 @@ import { frameLoss, full } from "../lib/ops.ts";
 import { isMatrix, loadParams, type Params, randomParams, splitBuffers } from "../lib/params.ts";
 import { normal, streamOf } from "../lib/random.ts";
 import { disposeAll, scope, sizeOf, Tensor, unscoped } from "../lib/tensor.ts";
-import type { BatchSource } from "../lib/train/trainer.ts";
-import { latestVae, placed, VaeTrainer, type VaeTrainerConfig } from "../lib/train/vae_trainer.ts";
-import { vaeStepCost } from "../lib/train/vae_run.ts";
+import { latestCheckpoint, saveCheckpoint } from "../lib/train/checkpoint.ts";
+import { vaeStepCost } from "../lib/train/cost.ts";
+import type { BatchSource } from "../lib/train/source.ts";
+import { Trainer, type TrainerStart } from "../lib/train/trainer.ts";
+import { vaeObjective, type VaeTrainingConfig } from "../lib/train/vae_objective.ts";
 import { testOnDevices } from "./helpers.ts";
+import { openReferenceDevice } from "./reference_device.ts";
 
 const SIZE = 32;
 
@@ -46,12 +49,12 @@ function tiny(more: Record<string, unknown> = {}): DcaeConfig {
   });
 }
 
-function configured(more: Partial<VaeTrainerConfig> = {}): VaeTrainerConfig {
+function configured(more: Partial<VaeTrainingConfig> = {}): VaeTrainingConfig {
   return {
     model: TINY,
     lr: 3e-3,
     betas: [0.5, 0.9],
-    critic: { lr: 1e-3, betas: [0.5, 0.9] },
+    discriminator: { lr: 1e-3, betas: [0.5, 0.9] },
     perceptualWeight: null,
     discriminatorWeight: 0.5,
     discriminatorStart: 1000,
@@ -85,8 +88,12 @@ function pictures(varied: boolean): BatchSource {
 
 const fresh = (device: Device, config = TINY) => randomParams(device, dcaeShapes(config), 5, { pack: false });
 
-const start = (device: Device, config: VaeTrainerConfig, source = pictures(false)) =>
-  VaeTrainer.start(device, fresh(device, config.model), null, config, source);
+const start = (
+  device: Device,
+  config: VaeTrainingConfig,
+  source = pictures(false),
+  from: TrainerStart = { weights: { model: fresh(device, config.model) } },
+) => Trainer.start(device, vaeObjective(device, config, source, null), config, from);
 
 async function valuesOf(params: Params): Promise<Record<string, number[]>> {
   const values: Record<string, number[]> = {};
@@ -139,8 +146,8 @@ testOnDevices(
       const changed = Object.keys(before).filter((n) => before[n].join() !== after[n].join());
       assertEquals(changed.filter((n) => n.startsWith("encoder.")), []);
       assertEquals(changed.length, Object.keys(before).filter((n) => n.startsWith("decoder.")).length);
-      const { updates, criticUpdates } = trainer.state;
-      assertEquals([updates, criticUpdates], [4, 2]);
+      const { updates, networkUpdates } = trainer.state;
+      assertEquals([updates, networkUpdates], [4, { discriminator: 2 }]);
       trainer.dispose();
     }
   },
@@ -153,15 +160,14 @@ testOnDevices(
       const folder = await Deno.makeTempDir(), config = configured({ discriminatorStart: 2, dtype });
       const whole = await start(device, config, pictures(true));
       for (let i = 0; i < 3; i++) await whole.step();
-      await whole.save(folder);
+      await saveCheckpoint(whole, folder);
       const last = await whole.step(), expected = await valuesOf(whole.params);
-      const saved = latestVae(folder, TINY, true)!;
-      const params = placed(device, dcaeShapes(TINY), saved.params);
-      const again = await VaeTrainer.start(device, params, null, config, pictures(true), saved);
+      const saved = latestCheckpoint(folder, whole.objective.networks, true)!;
+      const again = await start(device, config, pictures(true), { saved });
       assertEquals((await again.step()).terms, last.terms);
       assertEquals(await valuesOf(again.params), expected);
       assertEquals(again.params["decoder.conv_in.weight"].dtype, dtype);
-      const master = saved.params["decoder.conv_in.weight"];
+      const master = saved.networks.model.params["decoder.conv_in.weight"];
       assert(master.some((v) => v !== Math.f16round(v)), "checkpoints hold f32");
       for (const name of ["decoder.conv_in.weight", "decoder.up_blocks.1.1.norm.running_var"]) {
         assertEquals([...await again.ema!.shadow.read(name)], [...await whole.ema!.shadow.read(name)]);
@@ -198,14 +204,13 @@ testOnDevices(
   },
 );
 
-testOnDevices("training with LPIPS and without the weights of VGG16 is refused", async (device) => {
-  const params = fresh(device);
-  await assertRejects(
-    () => VaeTrainer.start(device, params, null, configured({ perceptualWeight: 1 }), pictures(false)),
+Deno.test("training with LPIPS and without the weights of VGG16 is refused", () => {
+  const config = configured({ perceptualWeight: 1 });
+  assertThrows(
+    () => vaeObjective(openReferenceDevice(), config, pictures(false), null),
     Error,
     "weights of VGG16 are missing",
   );
-  disposeAll(params);
 });
 
 testOnDevices(

@@ -38,25 +38,35 @@ export function discriminatorShapes(): Record<string, Shape> {
 }
 
 /**
- * Fresh parameters: convolutions N(0, 0.02) with PyTorch's biases (uniform within 1/√fan_in), batch norm N(1, 0.02) with
- * bias 0, running mean 0 and variance 1.
+ * Fresh values of one parameter: convolutions N(0, 0.02) with PyTorch's biases (uniform within 1/√fan_in), batch norm
+ * N(1, 0.02) with bias 0, running mean 0 and variance 1.
  */
+export function discriminatorValues(
+  name: string,
+  shape: Shape,
+  seed: number,
+  shapes: Readonly<Record<string, Shape>>,
+): Float32Array {
+  const count = sizeOf(shape), key = streamOf(seed, name), draw = () => normal(key, count);
+  if (name.endsWith("running_var")) return new Float32Array(count).fill(1);
+  if (/running_mean|num_batches/.test(name)) return new Float32Array(count);
+  if (shape.length === 4) return draw().map((n) => 0.02 * n);
+  if (name.endsWith(".weight")) return draw().map((n) => 1 + 0.02 * n);
+  const weight = shapes[name.replace(/bias$/, "weight")];
+  if (weight.length < 4) return new Float32Array(count);
+  const bound = 1 / Math.sqrt(sizeOf(weight.slice(1)));
+  return Float32Array.from(uniform(key, count), (u) => (2 * u - 1) * bound);
+}
+
+/** Fresh parameters and statistics: {@linkcode discriminatorValues} of every tensor. */
 export function initialDiscriminator(device: Device, seed: number): Params {
   const shapes = discriminatorShapes();
-  const values = (name: string, shape: Shape): Float32Array => {
-    const count = sizeOf(shape), key = streamOf(seed, name), draw = () => normal(key, count);
-    if (name.endsWith("running_var")) return new Float32Array(count).fill(1);
-    if (/running_mean|num_batches/.test(name)) return new Float32Array(count);
-    if (shape.length === 4) return draw().map((n) => 0.02 * n);
-    if (name.endsWith(".weight")) return draw().map((n) => 1 + 0.02 * n);
-    const weight = shapes[name.replace(/bias$/, "weight")];
-    if (weight.length < 4) return new Float32Array(count);
-    const bound = 1 / Math.sqrt(sizeOf(weight.slice(1)));
-    return Float32Array.from(uniform(key, count), (u) => (2 * u - 1) * bound);
-  };
   return unscoped(() =>
     Object.fromEntries(
-      Object.entries(shapes).map(([name, shape]) => [name, Tensor.from(device, values(name, shape), shape)]),
+      Object.entries(shapes).map(([name, shape]) => [
+        name,
+        Tensor.from(device, discriminatorValues(name, shape, seed, shapes), shape),
+      ]),
     )
   );
 }

@@ -5,5 +5,10 @@
  */
 export { type DcaeOptions, decode, encode, type Tap } from "./autoencoder.ts";
 export { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes, type DcaeStage } from "./config.ts";
-export { discriminate, discriminatorShapes, initialDiscriminator } from "./discriminator.ts";
+export {
+  discriminate,
+  discriminatorShapes,
+  discriminatorValues,
+  initialDiscriminator,
+} from "./discriminator.ts";
 export type { Running } from "./running.ts";

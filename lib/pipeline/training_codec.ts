@@ -1,5 +1,5 @@
 /**
- * What lies between frames and what a model is trained on: nothing for pixels, the autoencoder otherwise.
+ * Conversion between frames and the input of a model under training: none for pixels, the autoencoder for latents.
  *
  * @module
  */
@@ -8,30 +8,30 @@ import { type DcaeConfig, downsampling } from "../dcae/config.ts";
 import type { Frames } from "../io/frames.ts";
 import { fromPlanes } from "../io/planes.ts";
 import type { Params } from "../params.ts";
-import { type Finish, finishLatents, finishPixels } from "../train/source.ts";
+import { latentsToInput, pixelsToInput, type ToModelInput } from "../train/source.ts";
 import { decodeImages, encodeImages } from "./codec.ts";
 import type { Part } from "./weights.ts";
 
-/** Both ways between frames and what a model is trained on. */
+/** Conversion between frames and the input of a model, both ways. */
 export interface TrainingCodec {
-  /** Frames or stored latents to what the model takes. */
-  readonly finish: Finish;
-  /** `[F, C, H, W]` as the model makes them, to frames. */
+  /** Frames or stored latents to the input of the model. */
+  readonly toModelInput: ToModelInput;
+  /** Output of the model, `[F, C, H, W]`, to frames. */
   readonly show: (latents: Float32Array, shape: readonly [number, number, number]) => Promise<Frames>;
 }
 
 /** Pixels from -1 to 1. */
 export const PIXELS: TrainingCodec = {
-  finish: finishPixels,
+  toModelInput: pixelsToInput,
   show: (latents, [, H, W]) => Promise.resolve(fromPlanes(latents, H, W)),
 };
 
 /** Latents of an autoencoder. Its weights are loaded when they are first needed, and stay. */
 export function latentCodec(device: Device, { config, weights }: Part<DcaeConfig>): TrainingCodec {
-  const r = downsampling(config), stored = finishLatents(config.scalingFactor);
+  const r = downsampling(config), stored = latentsToInput(config.scalingFactor);
   let encoder: Params | undefined, decoder: Params | undefined;
   return {
-    async finish(batch) {
+    async toModelInput(batch) {
       if (batch.holds === "latents") return await stored(batch);
       const [B, F, , H, W] = batch.shape, planes = batch.data.map((v) => v * 2 - 1);
       encoder ??= weights.load(device, "encoder.");

@@ -1,18 +1,18 @@
 /**
- * What a training run says about traps that cost a night: latents on the wrong scale, averages slower than the run.
+ * Warnings about mistakes that cost a night of training: latents on the wrong scale, averages slower than the run.
  *
  * @module
  */
-import type { TrainBatch } from "./objective.ts";
+import type { TrainBatch } from "./far_loss.ts";
 
 /** Clips whose latents are measured. */
 export const MEASURED_CLIPS = 4;
 
-/** Sizes of latents up to this factor away from 1 are left alone. */
+/** Root mean squares of latents within this factor of 1 give no warning. */
 const TOLERANCE = 2;
 
 /**
- * A line about latents whose root mean square is far from 1, which flow matching assumes (its loss starts near 1 plus the mean
+ * A warning about latents whose root mean square is far from 1, which flow matching assumes (its loss starts near 1 plus the mean
  * square); null where it is near.
  *
  * @param batches Scaled latents.
@@ -31,7 +31,7 @@ export function scaleAdvice(batches: readonly Pick<TrainBatch, "latents">[], fac
     `autoencoder's scaling_factor is ${factor}, these clips need ${fit}`;
 }
 
-/** Share of the initial weights in an average above which the weights themselves are the better choice. */
+/** Share of the initial weights in an average above which the raw weights are the better choice. */
 const INITIAL_SHARE = 0.01;
 
 /**

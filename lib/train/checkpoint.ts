@@ -1,11 +1,13 @@
 /**
- * Checkpoints of a training run: a folder with the weights, the averaged weights, the optimiser's moments and a small
- * state file. It appears whole or not at all, so a run killed at any moment resumes from the last one that stands.
+ * Checkpoints of a training run: a folder with the weights, the averaged weights, the optimizer's moments and a small
+ * state file. It appears whole or not at all, so a run killed at any moment resumes from its last whole one.
  *
- *     step-00001000/model.safetensors      the weights in f32, under the authors' names
- *                   ema.safetensors        averaged weights
+ *     step-00001000/model.safetensors      the weights in f32, under the authors' names, with batch-norm statistics
+ *                   ema.safetensors        the same, averaged
  *                   optimizer.safetensors  moments, `m.NAME` and `v.NAME`
- *                   state.json             steps, updates, what the run is, checksums of the other files
+ *                   state.json             steps, updates, the run's fingerprint, checksums of the other files
+ *
+ * Further networks of the objective have `NETWORK.safetensors` and `NETWORK_optimizer.safetensors` beside them.
  *
  * @module
  */
@@ -16,45 +18,44 @@ import { fromFloat32, type LazyTensor, toFloat32 } from "../io/host.ts";
 import { type FileSum, fileSum, keepLast, listSteps, stepFolder } from "../io/run_folder.ts";
 import { readJsonObject } from "../io/text.ts";
 import { openSafetensors, writeSafetensors } from "../io/safetensors.ts";
+import { isBuffer, type Params } from "../params.ts";
 import type { Shape } from "../tensor.ts";
-import type { Params } from "../params.ts";
-import type { AdamW } from "./adamw.ts";
-import type { SavedTensors, Trainer, TrainerState } from "./trainer.ts";
+import type { Network, NetworkSpec, SavedNetwork } from "./network.ts";
+import type { ByNetwork, TrainInput } from "./objective.ts";
+import { averaged, type SavedTrainer, type Trainer, type TrainerState } from "./trainer.ts";
 
 const FORMAT = "far training checkpoint 2", STATE = "state.json";
 
-/** All settings that decide what a run computes, by name: JSON values, possibly nested. */
+/** All settings that decide the bits of a run, by name: JSON values, possibly nested. */
 export type Fingerprint = Readonly<Record<string, unknown>>;
 
 /** A checkpoint's record of the run around its trainer. */
 export interface RunRecord {
   /** Fingerprint of the run. */
   readonly fingerprint: Fingerprint;
-  /** Losses of the steps since the last line of the log, whose next line is their mean too. */
+  /** Losses of the steps since the last line of the log; the next line includes them in its mean. */
   readonly losses: readonly number[];
 }
 
-/** A checkpoint that is whole: its state file was read, and the other files have the sizes and checksums that it says. */
+/** A whole checkpoint: its state file was read, and the other files have the sizes and checksums noted there. */
 export interface SavedState extends RunRecord {
   /** Its folder. */
   readonly path: string;
   /** The run's counters. */
   readonly state: TrainerState;
-  /** Checksums of its files when they were written, by name. */
+  /** Sizes and checksums of its files, by name. */
   readonly files: Readonly<Record<string, FileSum>>;
 }
 
 /** A checkpoint with its tensors. */
-export interface SavedRun extends SavedState {
-  /** The weights. */
-  readonly params: Readonly<Record<string, Float32Array>>;
-  /** Moments and averages. */
-  readonly tensors: SavedTensors;
+export interface SavedRun extends SavedState, SavedTrainer {
+  /** See {@linkcode SavedState}. */
+  readonly state: TrainerState;
 }
 
 /** Options of saving a checkpoint. */
 export interface SaveOptions extends Partial<RunRecord> {
-  /** Number of checkpoints that stay, 3 unless given. */
+  /** Number of checkpoints to keep, 3 unless given. */
   readonly keep?: number;
 }
 
@@ -65,39 +66,52 @@ const lazy = (shape: Shape, read: () => Promise<Float32Array>): LazyTensor => ({
 });
 
 /** Entries of one tensor file. */
-export type TensorEntries = readonly (readonly [string, LazyTensor])[];
+type TensorEntries = readonly (readonly [string, LazyTensor])[];
 
-/** Entries of `names`, each with a prefix, read when they are written. */
-export function entriesOf(
-  like: Params,
-  read: (name: string) => Promise<Float32Array>,
-  prefix = "",
-): TensorEntries {
+/** Entries of the tensors of a record under their names with a prefix, read when they are written. */
+function entriesOf(like: Params, read: (name: string) => Promise<Float32Array>, prefix = ""): TensorEntries {
   return Object.keys(like).map((name) => [prefix + name, lazy(like[name].shape, () => read(name))]);
 }
 
-/** The moments of an optimiser, `m.NAME` and `v.NAME`. */
-export const momentsOf = (like: Params, optimizer: AdamW): TensorEntries => [
-  ...entriesOf(like, (name) => optimizer.m.read(name), "m."),
-  ...entriesOf(like, (name) => optimizer.v.read(name), "v."),
-];
+/** Files of a network and its optimizer. */
+const fileNames = (network: string) =>
+  network === "model" ? ["model", "optimizer"] as const : [network, `${network}_optimizer`] as const;
+
+function weightsOf(network: Network): TensorEntries {
+  return entriesOf(network.all, (name) => network.values(name));
+}
+
+function momentsOf({ params, optimizer: { m, v } }: Network): TensorEntries {
+  return [
+    ...entriesOf(params, (name) => m.read(name), "m."),
+    ...entriesOf(params, (name) => v.read(name), "v."),
+  ];
+}
 
 /**
- * Writes a checkpoint and removes all but the last ones.
+ * Saves a run between two steps and removes all but the last checkpoints.
  *
- * @param folder Where the run's checkpoints are.
- * @param files Tensor files by name, without the ending.
- * @param config The trainer's configuration: the fingerprint, unless `options` has another.
- * @returns The folder of the new one.
+ * @param folder Folder of the run's checkpoints.
+ * @returns Folder of the new one.
  * @throws {FileAccessError} If the system refuses; earlier checkpoints are untouched then.
  */
-export async function writeCheckpoint(
+export async function saveCheckpoint<Input extends TrainInput>(
+  trainer: Trainer<Input>,
   folder: string,
-  files: Readonly<Record<string, TensorEntries>>,
-  state: TrainerState,
-  config: object,
-  { keep = 3, fingerprint = { ...config }, losses = [] }: SaveOptions = {},
+  { keep = 3, fingerprint = { ...trainer.config }, losses = [] }: SaveOptions = {},
 ): Promise<string> {
+  const { networks: { model, ...others }, ema, state } = trainer, averages = averaged(model.all);
+  const files: Record<string, TensorEntries> = {
+    model: weightsOf(model),
+    ...(ema
+      ? { ema: entriesOf(model.all, (name) => averages[name] ? ema.shadow.read(name) : model.values(name)) }
+      : {}),
+    optimizer: momentsOf(model),
+  };
+  for (const [name, network] of Object.entries(others)) {
+    const [weights, moments] = fileNames(name);
+    Object.assign(files, { [weights]: weightsOf(network), [moments]: momentsOf(network) });
+  }
   const path = stepFolder(folder, state.step);
   await writeFolderAtomic(path, async (temp) => {
     const sums: Record<string, FileSum> = {};
@@ -113,7 +127,7 @@ export async function writeCheckpoint(
   return path;
 }
 
-/** Removes all checkpoints but the last ones, of each the files that it says it has. */
+/** Removes all checkpoints but the last ones: of each, the files that its state file names. */
 export function pruneCheckpoints(folder: string, keep: number): void {
   keepLast(folder, keep, (path) => {
     try {
@@ -124,29 +138,8 @@ export function pruneCheckpoints(folder: string, keep: number): void {
   });
 }
 
-/**
- * Saves a run between two steps and removes all but the last checkpoints.
- *
- * @param folder Where the run's checkpoints are.
- * @returns The folder of the new one.
- * @throws {FileAccessError} If the system refuses; earlier checkpoints are untouched then.
- */
-export async function saveCheckpoint(
-  trainer: Trainer,
-  folder: string,
-  options: SaveOptions = {},
-): Promise<string> {
-  const { params, optimizer, ema, state, config } = trainer;
-  const files = {
-    model: entriesOf(params, (name) => optimizer.weight(params, name)),
-    ...(ema ? { ema: entriesOf(params, (name) => ema.shadow.read(name)) } : {}),
-    optimizer: momentsOf(params, optimizer),
-  };
-  return await writeCheckpoint(folder, files, state, config, options);
-}
-
-/** Reads tensors of one file of a checkpoint; shapes that differ are an error. */
-export function readTensors(
+/** Reads tensors of one file of a checkpoint; other shapes than expected are an error. */
+function readTensors(
   path: string,
   shapes: Readonly<Record<string, Shape>>,
   prefix = "",
@@ -172,7 +165,7 @@ export function readTensors(
 /** Reads the state of one checkpoint and checks its files. */
 function readState(path: string, step: number): SavedState {
   const file = `${path}/${STATE}`;
-  const { format, fingerprint, losses, files, ...counters } = readJsonObject(file);
+  const { format, fingerprint, losses, files, networkUpdates, ...counters } = readJsonObject(file);
   const refuse = (what: string, expected: string, found: unknown): never => {
     throw new FileFormatError(file, `${what}: expected ${expected}, found ${JSON.stringify(found)}`);
   };
@@ -181,16 +174,20 @@ function readState(path: string, step: number): SavedState {
   if (!isObject(fingerprint)) refuse("fingerprint", "an object", fingerprint);
   if (!isObject(files)) refuse("files", "an object", files);
   if (!Array.isArray(losses) || !losses.every(Number.isFinite)) refuse("losses", "a list of numbers", losses);
-  const count = (name: string): number => {
-    const value = counters[name];
+  const count = (name: string, value: unknown = counters[name]): number => {
     if (Number.isSafeInteger(value) && (value as number) >= 0) return value as number;
     return refuse(name, "a whole number", value);
+  };
+  const countsOf = (values: unknown) => {
+    if (!isObject(values)) refuse("networkUpdates", "an object", values);
+    const named = Object.entries(values as object);
+    return Object.fromEntries(named.map(([name, value]) => [name, count(`networkUpdates.${name}`, value)]));
   };
   const state = {
     step: count("step"),
     updates: count("updates"),
     skippedInRow: count("skippedInRow"),
-    ...("criticUpdates" in counters ? { criticUpdates: count("criticUpdates") } : {}),
+    ...(networkUpdates === undefined ? {} : { networkUpdates: countsOf(networkUpdates) }),
   };
   if (state.step !== step) refuse("step", `${step}, as the folder says`, state.step);
   for (const [name, sum] of Object.entries(files as SavedState["files"])) {
@@ -202,13 +199,13 @@ function readState(path: string, step: number): SavedState {
   return { path, state, fingerprint, losses, files } as SavedState;
 }
 
-/** A path as a shell takes it. */
+/** A path quoted for a shell. */
 const shellWord = (path: string): string =>
   /^[\w./+@:-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`;
 
 /**
- * The newest checkpoint of a run, or null where there is none. A damaged one is never passed over: the message names it and
- * the newest one that is whole.
+ * The newest checkpoint of a run, or null where there is none. A damaged one is an error, which names it and the newest one
+ * that is whole.
  *
  * @throws {FileFormatError} If it is damaged: what is wrong, and what to remove.
  * @throws {FileAccessError} If the system refuses to read it.
@@ -234,7 +231,7 @@ export function latestState(folder: string): SavedState | null {
   throw new FileFormatError(damaged[0], `damaged checkpoint (${reason}); ${advice}`);
 }
 
-/** The state of a checkpoint, or what is damaged about it. */
+/** The state of a checkpoint, or its damage in words. */
 function wholeState(path: string, step: number): SavedState | string {
   try {
     return readState(path, step);
@@ -250,8 +247,8 @@ function wholeState(path: string, step: number): SavedState | string {
  * Refuses to resume a run as another one.
  *
  * @param saved Its newest checkpoint.
- * @param fingerprint What is to be computed now.
- * @param steps Steps of the whole run now.
+ * @param fingerprint Fingerprint of the run to be computed.
+ * @param steps Its number of steps.
  * @throws {FileFormatError} If anything differs: the first difference, and what to do.
  */
 export function checkSameRun(saved: SavedState, fingerprint: Fingerprint, steps: number): void {
@@ -272,38 +269,53 @@ export function checkSameRun(saved: SavedState, fingerprint: Fingerprint, steps:
   }
 }
 
-/** Reads the tensors of a checkpoint. */
-export function readCheckpoint(
-  saved: SavedState,
-  shapes: Readonly<Record<string, Shape>>,
-  ema: boolean,
-): SavedRun {
-  const optimizer = `${saved.path}/optimizer.safetensors`;
+/**
+ * Reads the tensors of a checkpoint.
+ *
+ * @param networks The networks of the objective.
+ * @param ema Whether averaged weights are wanted; a run without starts them from its weights.
+ * @throws {FileFormatError} If it belongs to another model or objective: who, expected, found.
+ */
+export function readCheckpoint(saved: SavedState, networks: ByNetwork<NetworkSpec>, ema: boolean): SavedRun {
+  const read = (file: string, shapes: Readonly<Record<string, Shape>>, prefix = "") => {
+    const name = `${file}.safetensors`;
+    if (name in saved.files) return readTensors(`${saved.path}/${name}`, shapes, prefix);
+    throw new FileFormatError(
+      saved.path,
+      `expected ${name}, found ${
+        Object.keys(saved.files).join(", ")
+      }: it is of another objective or version, so start a ` +
+        "new run in another folder",
+    );
+  };
+  const found = Object.entries(networks).map(([name, { shapes }]): [string, SavedNetwork] => {
+    const [weights, moments] = fileNames(name);
+    const trained = Object.fromEntries(Object.entries(shapes).filter(([name]) => !isBuffer(name)));
+    return [name, {
+      params: read(weights, shapes),
+      m: read(moments, trained, "m."),
+      v: read(moments, trained, "v."),
+    }];
+  });
   return {
     ...saved,
-    params: readTensors(`${saved.path}/model.safetensors`, shapes),
-    tensors: {
-      m: readTensors(optimizer, shapes, "m."),
-      v: readTensors(optimizer, shapes, "v."),
-      ...(ema && "ema.safetensors" in saved.files
-        ? { ema: readTensors(`${saved.path}/ema.safetensors`, shapes) }
-        : {}),
-    },
+    networks: Object.fromEntries(found) as SavedTrainer["networks"],
+    ...(ema && "ema.safetensors" in saved.files ? { ema: read("ema", networks.model.shapes) } : {}),
   };
 }
 
 /**
  * Reads the newest checkpoint of a run, or null where there is none.
  *
- * @param shapes Names and shapes of the model.
- * @param ema Whether averaged weights are wanted; a run that had none starts them from its weights.
- * @throws {FileFormatError} If it is damaged or belongs to another model: who, expected, found.
+ * @param networks The networks of the objective.
+ * @param ema Whether averaged weights are wanted; a run without starts them from its weights.
+ * @throws {FileFormatError} If it is damaged, or belongs to another model or objective: who, expected, found.
  */
 export function latestCheckpoint(
   folder: string,
-  shapes: Readonly<Record<string, Shape>>,
+  networks: ByNetwork<NetworkSpec>,
   ema: boolean,
 ): SavedRun | null {
   const saved = latestState(folder);
-  return saved && readCheckpoint(saved, shapes, ema);
+  return saved && readCheckpoint(saved, networks, ema);
 }

@@ -1,33 +1,52 @@
 /**
- * What a training step costs, counted by running the very same code on a device that computes nothing.
+ * Cost of training steps, counted by running the same code on a device that computes nothing.
  *
  * @module
  */
-import { openDryDevice } from "../../kernels/dry.ts";
+import type { Device } from "../../kernels/device.ts";
+import { type DryDevice, openDryDevice } from "../../kernels/dry.ts";
 import { valueAndGrad } from "../autograd.ts";
 import { type FarConfig, farShapes } from "../far/config.ts";
 import { nullCondition } from "../far/conditioning.ts";
-import { dtypeOf, type Params, type WeightStorage } from "../params.ts";
-import { disposeAll, scope, sizeOf, Tensor, unscoped } from "../tensor.ts";
-import { farLoss, type TrainBatch } from "./objective.ts";
+import { type DcaeConfig, dcaeShapes } from "../dcae/config.ts";
+import { discriminatorShapes } from "../dcae/discriminator.ts";
+import { perceptualShapes } from "../metrics/perceptual.ts";
+import { dtypeOf, type Params, splitBuffers, type WeightStorage } from "../params.ts";
+import { disposeAll, scope, type Shape, sizeOf, Tensor, unscoped } from "../tensor.ts";
+import { farLoss, type TrainBatch } from "./far_loss.ts";
+import { adversarialStep, reconstructionStep, type VaeLossOptions } from "./vae_loss.ts";
 
-/** Cost of the loss and gradients of one batch; the optimiser's share is some ten operations a parameter. */
+/** Parameters without values. */
+const emptyParams = (
+  device: Device,
+  shapes: Readonly<Record<string, Shape>>,
+  storage: WeightStorage = {},
+): Params =>
+  unscoped(() =>
+    Object.fromEntries(
+      Object.entries(shapes).map(([name, s]) => [name, Tensor.empty(device, s, dtypeOf(name, s, storage))]),
+    )
+  );
+
+const flopsOf = (device: DryDevice): number => Object.values(device.cost.flops).reduce((a, b) => a + b, 0);
+
+/** Cost of the loss and gradients of one batch; the optimizer adds some ten operations per parameter. */
 export interface StepCost {
   /** Floating-point operations, recomputed blocks included. */
   readonly flops: number;
   /** Largest amount of device memory at once, parameters and gradients included. */
   readonly peakBytes: number;
-  /** Parameters, as they are stored. */
+  /** Bytes of the parameters as stored. */
   readonly parameterBytes: number;
-  /** The part of it that is neither parameters nor their gradients. */
+  /** Bytes of the peak that are neither parameters nor their gradients. */
   readonly activationBytes: number;
 }
 
 /**
- * Counts a step.
+ * Counts a step of FAR.
  *
  * @param shape B, F, C, H, W of the batch.
- * @param options `checkpoint`: blocks are computed again on the way back. `full`: full attention (Video DiT). `dtype`: storage
+ * @param options `checkpoint`: blocks are recomputed in the backward pass. `full`: full attention (Video DiT). `dtype`: storage
  * of the matrices.
  *
  * @example
@@ -45,16 +64,10 @@ export function stepCost(
   options: WeightStorage & { readonly checkpoint?: boolean; readonly full?: boolean } = {},
 ): StepCost {
   const device = openDryDevice(), [B, F] = shape, shapes = farShapes(model);
-  const params: Params = unscoped(() =>
-    Object.fromEntries(
-      Object.entries(shapes).map(([name, s]) => [name, Tensor.empty(device, s, dtypeOf(name, s, options))]),
-    )
-  );
+  const params = emptyParams(device, shapes, options);
   const parameterBytes = device.stats.liveBytes;
   // Gradients that exist from the start: otherwise those that come after the peak would count as missing activations.
-  const into = unscoped(() =>
-    Object.fromEntries(Object.entries(shapes).map(([name, s]) => [name, Tensor.empty(device, s)]))
-  );
+  const into = emptyParams(device, shapes);
   const gradientBytes = device.stats.liveBytes - parameterBytes;
   const none = nullCondition(model), empty = new Float32Array(sizeOf(shape));
   const input = {
@@ -80,9 +93,40 @@ export function stepCost(
   );
   disposeAll([value, grads, params]);
   return {
-    flops: Object.values(device.cost.flops).reduce((a, b) => a + b, 0),
+    flops: flopsOf(device),
     peakBytes: device.stats.peakBytes,
     parameterBytes,
     activationBytes: device.stats.peakBytes - parameterBytes - gradientBytes,
   };
+}
+
+/**
+ * Counts a step of the autoencoder.
+ *
+ * @param shape B, F, 3, H, W of the batch.
+ * @param adversarial Whether the discriminator has started.
+ * @returns Floating-point operations of loss and gradients, and the largest amount of device memory at once: weights,
+ * gradients and activations, the discriminator and VGG16 included.
+ */
+export async function vaeStepCost(
+  config: WeightStorage & Omit<VaeLossOptions, "config" | "perceptual"> & {
+    readonly model: DcaeConfig;
+    readonly perceptualWeight: number | null;
+  },
+  [B, F, C, H, W]: TrainBatch["shape"],
+  adversarial: boolean,
+): Promise<Pick<StepCost, "flops" | "peakBytes">> {
+  const { model, perceptualWeight: weight, discriminatorWeight, checkpoint } = config,
+    device = openDryDevice();
+  const autoencoder = splitBuffers(emptyParams(device, dcaeShapes(model), config));
+  const discriminator = splitBuffers(emptyParams(device, discriminatorShapes(), config));
+  const perceptual = weight === null
+    ? null
+    : { weights: emptyParams(device, perceptualShapes("vgg")), weight };
+  const loss: VaeLossOptions = { config: model, perceptual, discriminatorWeight, checkpoint };
+  using x = unscoped(() => Tensor.empty(device, [B * F, C, H, W])); // [B·F, 3, H, W]
+  await (adversarial
+    ? adversarialStep(loss, autoencoder, discriminator, x)
+    : reconstructionStep(loss, autoencoder.params, autoencoder.buffers, x));
+  return { flops: flopsOf(device), peakBytes: device.stats.peakBytes };
 }

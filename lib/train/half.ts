@@ -1,14 +1,13 @@
 /**
- * Training with weights stored as f16: the matrices that products read are halves, and the optimiser keeps what they are
- * rounded from, the masters, in f32 beside its moments. Activations, gradients and sums are f32, so that no gradient is too
- * small for its type and there is no loss to scale.
+ * Training with weights stored as f16: the matrices that products read are f16, and the optimizer keeps their f32 masters
+ * beside its moments. Activations, gradients and sums are f32, so no gradient underflows and the loss needs no scaling.
  *
  * @module
  */
 import { dtypeOf, halvesOf, type Params, type WeightStorage } from "../params.ts";
 import { type Shape, sizeOf, Tensor, unscoped } from "../tensor.ts";
 
-/** Weights whose matrices are halves, and what these were rounded from. */
+/** Weights with f16 matrices, and the f32 masters of these. */
 export interface HalfWeights {
   /** Matrices as f16, everything else as it was. */
   readonly params: Params;
@@ -17,10 +16,10 @@ export interface HalfWeights {
 }
 
 /**
- * Stores the matrices of a model as f16, where that is wanted; the f32 tensors of these are disposed of.
+ * Stores the matrices of a model as f16, where the storage asks for it, and disposes of their f32 tensors.
  *
  * @param params Weights in f32.
- * @throws {RangeError} If a matrix holds a number that f16 does not: the name, the number, what to do.
+ * @throws {RangeError} If a matrix exceeds the range of f16: the name, the number, what to do.
  */
 export async function storeWeights(params: Params, storage: WeightStorage): Promise<HalfWeights> {
   const masters: Record<string, Float32Array> = {}, halves = new Map<string, Float16Array<ArrayBuffer>>();
@@ -37,7 +36,7 @@ export async function storeWeights(params: Params, storage: WeightStorage): Prom
   return { params: Object.fromEntries(stored), masters };
 }
 
-/** Bytes of what the optimiser keeps: two moments, the averages if there are any, the masters of halves. */
+/** Bytes of optimizer state: two moments, the averages if there are any, the masters of f16 matrices. */
 export function stateBytes(
   shapes: Readonly<Record<string, Shape>>,
   config: WeightStorage & { readonly emaDecay: number | null },

@@ -1,12 +1,12 @@
 /**
- * The parameters that a training run starts from: fresh ones, or those of a checkpoint as far as they match.
+ * Initial parameters of a training run: fresh ones, or those of a checkpoint as far as they match.
  *
  * @module
  */
 import type { Device } from "../../kernels/device.ts";
 import { toFloat32 } from "../io/host.ts";
 import type { FileTensor } from "../io/tensor_file.ts";
-import type { Params } from "../params.ts";
+import { defaultValues, type Params } from "../params.ts";
 import { normal, streamOf, uniform } from "../random.ts";
 import { type Shape, sizeOf, Tensor, unscoped } from "../tensor.ts";
 
@@ -17,7 +17,7 @@ const NORMAL = /^timestep_embedder\..*weight$|embedding_table\.weight$/;
 const WIDTH = 0.02;
 
 /**
- * Fresh values of one parameter for training, DiT's scheme: Xavier-uniform matrices, biases at zero, timestep and
+ * Initial values of one parameter of FAR, DiT's scheme: Xavier-uniform matrices, biases at zero, timestep and
  * condition embeddings normal with deviation 0.02, modulations and output layers at zero, norms at one.
  *
  * @param name The authors' state-dict name.
@@ -34,7 +34,7 @@ export function freshValues(name: string, shape: Shape, seed: number): Float32Ar
   return Float32Array.from(uniform(key, count), (u) => (2 * u - 1) * bound);
 }
 
-/** Fresh values of one parameter of a model with these shapes. */
+/** Initial values of one parameter, given the shapes of all. */
 export type FreshValues = (
   name: string,
   shape: Shape,
@@ -48,25 +48,25 @@ export interface InitMatch {
   readonly taken: readonly string[];
   /** Parameters that start fresh, each with the reason: `missing`, or the shape that was found. */
   readonly fresh: readonly string[];
-  /** Tensors of the checkpoint that the model does not have. */
+  /** Tensors of the checkpoint that the model lacks. */
   readonly unused: readonly string[];
 }
 
-/** Parameters and where they come from. */
+/** Parameters and their origin. */
 export interface InitialParams {
   /** Every parameter of the model. */
   readonly params: Params;
-  /** Parameters from the checkpoint. */
+  /** Match with the checkpoint. */
   readonly match: InitMatch;
 }
 
 /**
  * Parameters to start a run from, f32 and row-major.
  *
- * @param shapes Names and shapes of the model, from `farShapes`.
- * @param seed Seed of what starts fresh.
+ * @param shapes Names and shapes of the model.
+ * @param seed Seed of the initial values.
  * @param from Tensors of a checkpoint by name: those with a parameter's name and shape are taken.
- * @param values Fresh values of one parameter; the transformer's scheme unless given.
+ * @param values Initial values of parameters that the checkpoint lacks. Default: PyTorch's initialization.
  * @throws {RangeError} If a tensor that is taken holds a value that is not finite.
  */
 export function initialParams(
@@ -74,7 +74,7 @@ export function initialParams(
   shapes: Readonly<Record<string, Shape>>,
   seed: number,
   from: ReadonlyMap<string, FileTensor> = new Map(),
-  values: FreshValues = freshValues,
+  values: FreshValues = defaultValues,
 ): InitialParams {
   const taken: string[] = [], fresh: string[] = [];
   const valuesOf = (name: string, shape: Shape): Float32Array => {

@@ -1,5 +1,5 @@
 /**
- * Training: trainers of FAR and of the autoencoder, their objectives, optimizer state, checkpoints, whole runs.
+ * Training: one trainer over an objective, the objectives of FAR and of the autoencoder, checkpoints, whole runs.
  *
  * @module
  */
@@ -7,26 +7,55 @@ export { AdamW, type AdamWOptions, clipFactor, Ema, gradientNorm, Slots } from "
 export {
   type Fingerprint,
   latestCheckpoint,
+  latestState,
+  readCheckpoint,
   type RunRecord,
   saveCheckpoint,
   type SavedRun,
   type SavedState,
   type SaveOptions,
 } from "./checkpoint.ts";
-export { type StepCost, stepCost } from "./cost.ts";
-export { type HalfWeights, stateBytes, storeWeights } from "./half.ts";
-export { type FreshValues, type InitialParams, initialParams, type InitMatch } from "./init.ts";
-export type { LoopOptions, Picture, RunEnd, RunProgress, RunStart } from "./loop.ts";
-export { farLoss, type LossInput, type ObjectiveConfig, prepareBatch, type TrainBatch } from "./objective.ts";
-export { rateFactor, type RateSchedule } from "./rate.ts";
-export { type RunOptions, trainRun, type Validation } from "./run.ts";
+export { type StepCost, stepCost, vaeStepCost } from "./cost.ts";
 export {
-  type BatchSource,
+  farLoss,
+  type FarObjectiveConfig,
+  type LossInput,
+  prepareBatch,
+  type TrainBatch,
+} from "./far_loss.ts";
+export { farObjective, type FarTrainingConfig, farValidationLoss } from "./far_objective.ts";
+export { type HalfWeights, stateBytes, storeWeights } from "./half.ts";
+export { type FreshValues, freshValues, type InitialParams, initialParams, type InitMatch } from "./init.ts";
+export type { RunProgress } from "./meter.ts";
+export type { Measurement, Network, NetworkSpec, NetworkWeights, SavedNetwork } from "./network.ts";
+export {
+  type BatchShape,
+  type ByNetwork,
+  type GradientOptions,
+  type Gradients,
+  lossObjective,
+  type LossOptions,
+  type Objective,
+  type TrainInput,
+} from "./objective.ts";
+export { rateFactor, type RateSchedule } from "./rate.ts";
+export {
+  type LoopOptions,
+  type Picture,
+  type RunEnd,
+  type RunOptions,
+  type RunStart,
+  trainRun,
+  type Validation,
+} from "./run.ts";
+export type { BatchSource } from "./source.ts";
+export {
   DivergedError,
-  type SavedTensors,
+  type SavedTrainer,
   type StepReport,
   Trainer,
   type TrainerConfig,
+  type TrainerStart,
   type TrainerState,
 } from "./trainer.ts";
 export {
@@ -34,13 +63,14 @@ export {
   reconstructionStep,
   type VaeAccumulation,
   type VaeLosses,
-  type VaeObjective,
+  type VaeLossOptions,
   type VaeStep,
 } from "./vae_loss.ts";
 export {
-  latestVae,
-  type SavedVae,
-  type VaeStepReport,
-  VaeTrainer,
-  type VaeTrainerConfig,
-} from "./vae_trainer.ts";
+  reconstruct,
+  type Reconstruction,
+  vaeLossOptions,
+  vaeObjective,
+  type VaeTrainingConfig,
+  vaeValidationLoss,
+} from "./vae_objective.ts";

@@ -29,12 +29,12 @@ import {
   whole,
   word,
 } from "./schema.ts";
-import type { TrainerConfig } from "./trainer.ts";
-import type { VaeTrainerConfig } from "./vae_trainer.ts";
+import type { FarTrainingConfig } from "./far_objective.ts";
+import type { VaeTrainingConfig } from "./vae_objective.ts";
 
 const dataset = (batch: number) =>
   group({
-    /** Which reader; `lib/data` checks it. */
+    /** Kind of data set; `lib/data` checks it. */
     type: text(),
     /** A list of clips, a folder or a file. */
     data_list: file(nullable(text())),
@@ -43,7 +43,7 @@ const dataset = (batch: number) =>
     use_latent: flag(false),
     /** Keys of the reader. */
     data_cfg: open,
-    /** Clips that are used; null is all. */
+    /** Number of clips to use; null is all. */
     num_sample: nullable(whole(undefined, { min: 1 })),
     batch_size_per_gpu: whole(batch, { min: 1 }),
   });
@@ -86,7 +86,7 @@ const SCHEMA = group({
     clean_context_ratio: number(0.1, { min: 0, max: 1 }),
     weighting_scheme: word(["logit_normal", "uniform"], "logit_normal"),
     training_type: word(["base", "long_context"], "base"),
-    /** Ours: the paper's baseline, one noise level a clip and full attention. */
+    /** Ours: the paper's baseline, one noise level per clip and full attention. */
     video_dit: flag(false),
     /** Ours: probability that a clip with a roll-out (far.ts rollout) takes its clean frames from it. */
     rollout_ratio: number(0, { min: 0, max: 1 }),
@@ -102,7 +102,7 @@ const SCHEMA = group({
     train_pipeline: word(["FARTrainer", "DCAETrainer"], "FARTrainer"),
     optim_g: optimizer,
     optim_d: nullable(optimizer),
-    /** Only null is taken: all parameters are trained. */
+    /** Must be null: all parameters are trained. */
     param_names_to_optimize: nullable(list(text())),
     ema_decay: nullable(number(undefined, { min: 0, max: 1 })),
     /** `linear` and `cosine` fall to 0 at `total_iter`, after the warm-up. */
@@ -112,9 +112,9 @@ const SCHEMA = group({
     max_grad_norm: nullable(number(undefined, { min: 0 })),
     /** Ours: batches per step. */
     gradient_accumulation: whole(1, { min: 1 }),
-    /** Ours: compute blocks again on the way back, which takes a third more time and far less memory. */
+    /** Ours: recompute blocks in the backward pass, which takes a third more time and far less memory. */
     gradient_checkpointing: flag(false),
-    /** Ours: steps in a row that may be skipped because something was not finite. */
+    /** Ours: consecutive steps with a loss or gradient that is not finite, after which the run ends. */
     non_finite_limit: whole(10, { min: 1 }),
   }),
   val: group({
@@ -139,7 +139,7 @@ const SCHEMA = group({
   logger: presentation(group({
     print_freq: whole(100, { min: 1 }),
     save_checkpoint_freq: whole(20000, { min: 1 }),
-    /** Ours: checkpoints that stay. */
+    /** Ours: number of checkpoints to keep. */
     keep_checkpoints: whole(3, { min: 1 }),
     /** Accepted and ignored: the run writes TensorBoard files. */
     use_wandb: flag(false),
@@ -153,7 +153,7 @@ export type TrainOptions = ValueOf<typeof SCHEMA>;
 export type DatasetOptions = TrainOptions["datasets"]["train"];
 
 /**
- * Options from what a YAML file holds.
+ * Checks the content of a YAML file and fills in defaults.
  *
  * @throws {OptionError} On an unknown key (with the nearest one), a missing one, or a value of the wrong type: its path.
  */
@@ -183,7 +183,7 @@ export function parseOptions(value: YamlValue): TrainOptions {
   return options;
 }
 
-/** Every option of the schema by its path, with how it is read and whether it is presentation only. */
+/** Every option of the schema by its path. */
 export const TRAIN_OPTIONS: readonly (readonly [path: string, option: Field<unknown>])[] = optionsOf(SCHEMA);
 
 /** Files and folders that options name, as they name them. */
@@ -194,11 +194,10 @@ export function optionFiles(options: TrainOptions): string[] {
 }
 
 /**
- * All that the options say about what a run computes, by path: what a resumed run must have in common with the one before.
- * Options that the schema declares as presentation are not in it, nor is `train.total_iter` where the learning rate does not
+ * The options that decide the bits of a run, by path; a resumed run must have the same. Options that the schema declares as presentation are not in it, nor is `train.total_iter` where the learning rate does not
  * depend on it: such a run may be made longer, and its steps are those of a run that was as long from the start.
  *
- * @param contentOf What stands for the file or folder that an option names.
+ * @param contentOf Identifies the content of a file or folder that an option names.
  */
 export function optionsFingerprint(
   options: TrainOptions,
@@ -269,8 +268,8 @@ function rateOf({ lr_scheduler, warmup_iter, total_iter }: TrainOptions["train"]
   return { warmup: warmup_iter, decay: { shape: lr_scheduler, until: total_iter } };
 }
 
-/** The run that the options describe. */
-export function optionsTrainer(options: TrainOptions): TrainerConfig {
+/** The training of FAR that the options describe. */
+export function optionsTrainer(options: TrainOptions): FarTrainingConfig {
   const { models, train } = options, { optim_g } = train;
   const model = optionsFarConfig(options);
   if (models.training_type === "long_context" && models.video_dit) {
@@ -301,11 +300,11 @@ export function optionsTrainer(options: TrainOptions): TrainerConfig {
 }
 
 /**
- * The run of an autoencoder that the options describe.
+ * The training of an autoencoder that the options describe.
  *
  * @param perceptual Whether LPIPS is part of the loss where the options give it a weight.
  */
-export function optionsVaeTrainer(options: TrainOptions, perceptual: boolean): VaeTrainerConfig {
+export function optionsVaeTrainer(options: TrainOptions, perceptual: boolean): VaeTrainingConfig {
   const { models, train } = options, { optim_g, optim_d } = train;
   const rates = ({ lr, weight_decay, betas: [first, second] }: typeof optim_g) => ({
     lr,
@@ -316,7 +315,7 @@ export function optionsVaeTrainer(options: TrainOptions, perceptual: boolean): V
     model: optionsDcaeConfig(options)!,
     ...storage(options),
     ...rates(optim_g),
-    critic: rates(optim_d ?? optim_g),
+    discriminator: rates(optim_d ?? optim_g),
     perceptualWeight: perceptual && models.perceptual_weight > 0 ? models.perceptual_weight : null,
     discriminatorWeight: models.disc_weight,
     discriminatorStart: models.disc_start_iter,

@@ -8,11 +8,11 @@
 export interface RateSchedule {
   /** Steps of linear warm-up: step s has lr · min(1, s/warmup), so that step 0 of a warm-up changes nothing. */
   readonly warmup: number;
-  /** Decay of the rate after the warm-up, to 0 at step `until`; constant unless given. */
+  /** Decay of the rate after the warm-up, to 0 at step `until`. Default: constant. */
   readonly decay?: { readonly shape: "linear" | "cosine"; readonly until: number };
 }
 
-/** Learning-rate factor of a step, 0 to 1: linear from 0 over the warm-up, then 1 or falling. */
+/** Learning-rate factor of a step, from 0 to 1: rises linearly over the warm-up, then stays or falls. */
 export function rateFactor(step: number, { warmup, decay }: RateSchedule): number {
   if (step < warmup) return step / warmup;
   if (decay === undefined) return 1;

@@ -20,7 +20,7 @@ export interface Field<T> {
   read(value: YamlValue | undefined, at: string): T;
   /** Expected value, in words. */
   readonly expects: string;
-  /** Changes what is shown or kept, not what is computed: see {@linkcode presentation}. */
+  /** Affects presentation only, no bit of the result: see {@linkcode presentation}. */
   readonly presentation?: true;
   /** Names a file or folder: see {@linkcode file}. */
   readonly file?: true;
@@ -132,15 +132,15 @@ export const nullable = <T>(inner: Field<T>): Field<T | null> => ({
 });
 
 /**
- * The same, declared to change what is shown or kept and no bit of what a run computes. Every other option belongs to the
+ * The same, declared to affect presentation only and no bit of the result. Every other option belongs to the
  * fingerprint of a run, {@linkcode fingerprintOf}.
  */
 export const presentation = <T>(inner: Field<T>): Field<T> => ({ ...inner, presentation: true });
 
-/** The same, declared to name a file or folder: its content belongs to the fingerprint of a run, and not where it lies. */
+/** The same, declared to name a file or folder: the content belongs to the fingerprint of a run, the path does not. */
 export const file = <T extends string | null>(inner: Field<T>): Field<T> => ({ ...inner, file: true });
 
-/** Keys that some other part checks. */
+/** A mapping whose keys are checked elsewhere. */
 export const open: Field<Readonly<Record<string, YamlValue>>> = field(
   "a mapping",
   (v) => v !== null && typeof v === "object" && !Array.isArray(v) ? v : undefined,
@@ -217,9 +217,9 @@ export function optionsOf(field: Field<unknown>, at = ""): [path: string, option
 }
 
 /**
- * Everything in some options that decides what a run computes, by path.
+ * The options that decide the bits of a run, by path.
  *
- * @param contentOf What stands for the file or folder that an option names.
+ * @param contentOf Identifies the content of a file or folder that an option names.
  */
 export function fingerprintOf(
   field: Field<unknown>,

@@ -5,8 +5,13 @@
  */
 import { type Batch, batches, type BatchOptions } from "../data/batches.ts";
 import type { DataSet } from "../data/clip.ts";
-import type { TrainBatch } from "./objective.ts";
-import type { BatchSource } from "./trainer.ts";
+import type { TrainBatch } from "./far_loss.ts";
+
+/** Source of batches. Batch number `position` is always the same one, so only a position is saved. */
+export interface BatchSource {
+  /** The batch at a position, 0 first. Called once ahead of the device's work. */
+  batch(position: number): Promise<TrainBatch>;
+}
 
 /** factor · v + add of every value: a loop, because `map` with a function takes three to six times as long (2026-11-21, Xeon). */
 function scaled(values: Float32Array, factor: number, add = 0): Float32Array {
@@ -15,20 +20,20 @@ function scaled(values: Float32Array, factor: number, add = 0): Float32Array {
   return out;
 }
 
-/** Brings a batch to what the model works on: scaled latents, or colours from -1 to 1. */
-export type Finish = (batch: Batch) => TrainBatch | Promise<TrainBatch>;
+/** Converts a batch to the input of a model: scaled latents, or colours from -1 to 1. */
+export type ToModelInput = (batch: Batch) => TrainBatch | Promise<TrainBatch>;
 
-/** For a model that works on pixels: colours from 0 … 1 to -1 … 1. */
-export const finishPixels: Finish = ({ data, shape, actions, label }) => ({
+/** For a model of pixels: colours from 0 … 1 to -1 … 1. */
+export const pixelsToInput: ToModelInput = ({ data, shape, actions, label }) => ({
   latents: scaled(data, 2, -1),
   shape,
   actions,
   label,
 });
 
-/** For latents that were encoded before: multiplied by the autoencoder's scaling factor. */
-export const finishLatents =
-  (scalingFactor: number): Finish => ({ data, history, shape, actions, label }) => ({
+/** For encoded latents: multiplies them by the autoencoder's scaling factor. */
+export const latentsToInput =
+  (scalingFactor: number): ToModelInput => ({ data, history, shape, actions, label }) => ({
     latents: scaled(data, scalingFactor),
     ...(history ? { history: history.map((made) => made && scaled(made, scalingFactor)) } : {}),
     shape,
@@ -36,19 +41,19 @@ export const finishLatents =
     label,
   });
 
-/** Batches of a data set by position; in order they come from a reader that works ahead. */
+/** Batches of a data set by position; in ascending order a reader prefetches them. */
 export class DataSource implements BatchSource {
   readonly #set: DataSet;
   readonly #options: Omit<BatchOptions, "position">;
-  readonly #finish: Finish;
+  readonly #toModelInput: ToModelInput;
   #running: AsyncGenerator<Batch, void> | undefined;
   #next = -1;
 
-  /** @param finish What the model needs of a batch. */
-  constructor(set: DataSet, options: Omit<BatchOptions, "position">, finish: Finish) {
+  /** @param toModelInput Converts batches to the input of the model. */
+  constructor(set: DataSet, options: Omit<BatchOptions, "position">, toModelInput: ToModelInput) {
     this.#set = set;
     this.#options = options;
-    this.#finish = finish;
+    this.#toModelInput = toModelInput;
   }
 
   /**
@@ -60,7 +65,7 @@ export class DataSource implements BatchSource {
     if (position !== this.#next) this.#running = batches(this.#set, { ...this.#options, position });
     this.#next = position + 1;
     const { value } = await this.#running!.next();
-    if (value) return await this.#finish(value);
+    if (value) return await this.#toModelInput(value);
     this.#next = -1;
     throw new RangeError(`${this.#set.name}: has no batch ${position}`);
   }

@@ -1,49 +1,36 @@
 /**
- * The training loop: draw, loss, gradients, clipping, AdamW, EMA. One wait for the device per step.
+ * The trainer: parameters, optimizers, averages, schedule, clipping and the state of a run, whatever is trained. An
+ * {@linkcode Objective} draws the batches and computes losses and gradients.
  *
- * All randomness is a function of the seed and the number of the batch, so a run that stops and resumes computes the
- * same bits as one that did not stop.
+ * All randomness is a function of the seed and the position of a batch, so a run that stops and resumes computes the same
+ * bits as one that was never interrupted.
  *
  * @module
  */
 import type { Device } from "../../kernels/device.ts";
 import { LARGEST_HALF } from "../../kernels/half.ts";
-import { valueAndGrad } from "../autograd.ts";
-import type { FarConfig } from "../far/config.ts";
 import { concat } from "../ops.ts";
 import type { Params, WeightStorage } from "../params.ts";
-import { disposeAll, scope, type Tensor, unscoped } from "../tensor.ts";
-import { AdamW, type AdamWOptions, clipFactor, Ema, normsOf, squareSums } from "./adamw.ts";
-import { Ahead, tick } from "./ahead.ts";
-import { storeWeights } from "./half.ts";
-import { farLoss, type LossInput, type ObjectiveConfig, prepareBatch, type TrainBatch } from "./objective.ts";
+import { disposeAll, scope, Tensor, unscoped } from "../tensor.ts";
+import { type AdamW, type AdamWOptions, clipFactor, Ema } from "./adamw.ts";
+import { Network, type NetworkWeights, type SavedNetwork } from "./network.ts";
+import type { BatchShape, ByNetwork, Gradients, Objective, TrainInput } from "./objective.ts";
+import { Prefetch, tick } from "./prefetch.ts";
 import { rateFactor, type RateSchedule } from "./rate.ts";
 
-/** Source of batches. Batch number `position` is always the same one, so only a position is saved. */
-export interface BatchSource {
-  /** The batch at a position, 0 first. Called once ahead of the device's work. */
-  batch(position: number): Promise<TrainBatch>;
-}
-
-/** Configuration of a training run. */
+/** Configuration of a trainer. */
 export interface TrainerConfig extends AdamWOptions, WeightStorage, RateSchedule {
-  /** The model. */
-  readonly model: FarConfig;
-  /** Noise, clean context, dropout. */
-  readonly objective: ObjectiveConfig;
   /** Learning rate after the warm-up, before it falls. */
   readonly lr: number;
-  /** Gradients are scaled down to this L2 norm; null leaves them alone. */
+  /** The gradients of each network are scaled down to this L2 norm; null does not clip. */
   readonly maxGradNorm: number | null;
-  /** Decay of the averaged weights; null keeps none. */
+  /** Decay of the averaged weights and batch-norm statistics; null keeps no averages. */
   readonly emaDecay: number | null;
-  /** Batches per step: their mean loss is differentiated. */
+  /** Batches per step: their mean loss is differentiated. Batch norm sees each batch alone. */
   readonly accumulate: number;
-  /** Recompute each block in the backward pass instead of keeping its activations. */
-  readonly checkpoint: boolean;
   /** Seed of everything random. */
   readonly seed: number;
-  /** The run stops after this many consecutive steps whose loss or gradient is not finite. */
+  /** The run ends after this many consecutive steps whose loss or gradient is not finite. */
   readonly nonFiniteLimit: number;
 }
 
@@ -53,19 +40,19 @@ export interface StepReport {
   readonly step: number;
   /** Mean loss of its batches. */
   readonly loss: number;
-  /** Terms of the loss by name, where there are several. */
-  readonly terms?: Readonly<Record<string, number>>;
-  /** L2 norm of all gradients before clipping. */
+  /** Terms of the loss by name, means over its batches; empty where the loss has one term. */
+  readonly terms: Readonly<Record<string, number>>;
+  /** L2 norm of the model's gradients before clipping. */
   readonly gradientNorm: number;
-  /** Learning rate that was used. */
+  /** Learning rate of the model. */
   readonly lr: number;
-  /** Clips and frames of its batches, all of them together. */
+  /** Clips of all its batches. */
   readonly clips: number;
-  /** See `clips`. */
+  /** Frames of all its batches. */
   readonly frames: number;
   /** Shape of each batch. */
-  readonly shapes: readonly TrainBatch["shape"][];
-  /** Why the step changed nothing: what was not finite. */
+  readonly shapes: readonly BatchShape[];
+  /** Names what was not finite, if the step was skipped. */
   readonly skipped?: string;
 }
 
@@ -75,82 +62,92 @@ export class DivergedError extends Error {
   override readonly name = "DivergedError";
 }
 
-/** State of a run between two steps besides its tensors. */
+/** Counters of a run between two steps. */
 export interface TrainerState {
   /** Steps done, skipped ones included. */
   readonly step: number;
-  /** Updates of the optimiser. */
+  /** Updates of the model. */
   readonly updates: number;
   /** Consecutive skipped steps. */
   readonly skippedInRow: number;
-  /** Updates of the discriminator, in the autoencoder's training. */
-  readonly criticUpdates?: number;
+  /** Updates of further networks. */
+  readonly networkUpdates?: Readonly<Record<string, number>>;
 }
 
-/** Saved tensors to resume from. */
-export interface SavedTensors {
-  /** First moments. */
-  readonly m: Record<string, Float32Array>;
-  /** Second moments. */
-  readonly v: Record<string, Float32Array>;
-  /** Averaged weights. */
+/** Counters and tensors to resume from. */
+export interface SavedTrainer {
+  /** Counters. */
+  readonly state: TrainerState;
+  /** Weights and moments. */
+  readonly networks: ByNetwork<SavedNetwork>;
+  /** Averages of the model; started from its weights where there are none. */
   readonly ema?: Record<string, Float32Array>;
 }
 
+/** Where a trainer starts. */
+export interface TrainerStart {
+  /** Weights by network, f32; the trainer owns them from now on. Networks without start from fresh or saved ones. */
+  readonly weights?: Readonly<Record<string, Params>>;
+  /** A checkpoint of the same run, from `latestCheckpoint`. */
+  readonly saved?: SavedTrainer;
+}
+
 /**
- * Trains a model.
+ * Trains the networks of an objective.
  *
  * @example
  * ```ts
- * import { farConfig, farShapes, openDevice, train } from "../../mod.ts";
+ * import { openDevice, ops, Tensor, train } from "../../mod.ts";
  * const { device } = await openDevice({ device: "cpu" });
- * const model = farConfig("FAR", {
- *   num_layers: 1, num_attention_heads: 1, attention_head_dim: 16, axes_dims_rope: [4, 6, 6], in_channels: 2, out_channels: 2,
+ * // y = 2 x, learnt from eight numbers per batch.
+ * const objective = train.lossObjective({
+ *   shapes: { "layer.weight": [1, 1], "layer.bias": [1] },
+ *   batch: (position) => Promise.resolve({ shape: [8, 1] as const, x: Float32Array.from({ length: 8 }, (_, i) => Math.sin(position + i)) }),
+ *   loss(p, { x }) {
+ *     const input = Tensor.from(device, x, [8, 1]), y = ops.linear(input, p["layer.weight"], { bias: p["layer.bias"] });
+ *     const error = ops.sub(y, ops.mul(input, 2));
+ *     return ops.mean(ops.mul(error, error));
+ *   },
  * });
- * const batch = { latents: new Float32Array(2 * 2 * 4).fill(0.5), shape: [1, 2, 2, 2, 2] as const };
- * const trainer = await train.Trainer.start(device, train.initialParams(device, farShapes(model), 0).params, {
- *   model,
- *   objective: { cleanContextRatio: 0.1, weighting: "logit_normal", trainingType: "base", conditionDropout: 0.1 },
- *   lr: 1e-3, warmup: 0, maxGradNorm: 1, emaDecay: null, accumulate: 1, checkpoint: false, seed: 0, nonFiniteLimit: 3,
- * }, { batch: () => Promise.resolve(batch) });
- * const { loss } = await trainer.step();
- * console.assert(loss > 0 && trainer.state.step === 1);
+ * const trainer = await train.Trainer.start(device, objective, {
+ *   lr: 0.1, warmup: 0, maxGradNorm: 1, emaDecay: null, accumulate: 1, seed: 0, nonFiniteLimit: 3,
+ * });
+ * let loss = 0;
+ * for (let i = 0; i < 60; i++) ({ loss } = await trainer.step());
+ * console.assert(loss < 0.01 && trainer.state.step === 60);
  * trainer.dispose();
  * device.close();
  * ```
  */
-export class Trainer {
-  /** Where it trains. */
+export class Trainer<Input extends TrainInput = TrainInput> {
+  /** Device that it trains on. */
   readonly device: Device;
-  /** How. */
+  /** Its configuration. */
   readonly config: TrainerConfig;
-  /** The weights as they are computed with, updated in place. */
-  readonly params: Params;
-  /** First and second moments. */
-  readonly optimizer: AdamW;
-  /** Averaged weights, if any. */
+  /** Its objective. */
+  readonly objective: Objective<Input>;
+  /** Networks with their optimizers. */
+  readonly networks: ByNetwork<Network>;
+  /** Averages of the model, if any. */
   readonly ema: Ema | null;
-  readonly #batches: Ahead<LossInput>;
+  readonly #batches: Prefetch<Input>;
   #step: number;
   #skippedInRow: number;
 
   private constructor(
     device: Device,
-    params: Params,
+    objective: Objective<Input>,
     config: TrainerConfig,
-    source: BatchSource,
-    optimizer: AdamW,
+    networks: ByNetwork<Network>,
     ema: Ema | null,
     state: TrainerState,
   ) {
     this.device = device;
-    this.params = params;
+    this.objective = objective;
     this.config = config;
-    this.#batches = new Ahead(async (position) =>
-      prepareBatch(config, await source.batch(position), position)
-    );
-    this.optimizer = optimizer;
+    this.networks = networks;
     this.ema = ema;
+    this.#batches = new Prefetch((position) => objective.batch(position));
     this.#step = state.step;
     this.#skippedInRow = state.skippedInRow;
   }
@@ -158,110 +155,158 @@ export class Trainer {
   /**
    * Starts a run, or resumes a saved one.
    *
-   * @param weights The weights, f32; the trainer owns them from now on.
-   * @param saved State and tensors of a checkpoint of the same run.
-   * @throws {RangeError} If matrices are to be stored as f16, which holds at most 65504, and one of them holds more.
+   * @param objective Networks, batches and loss; the trainer disposes of it.
+   * @param from Weights or a checkpoint to start from. Default: fresh weights from the seed.
+   * @throws {RangeError} If given weights have other names or shapes; if a matrix to be stored as f16 exceeds 65504.
    */
-  static async start(
+  static async start<Input extends TrainInput>(
     device: Device,
-    weights: Params,
+    objective: Objective<Input>,
     config: TrainerConfig,
-    source: BatchSource,
-    saved?: { readonly state: TrainerState; readonly tensors: SavedTensors },
-  ): Promise<Trainer> {
+    { weights, saved }: TrainerStart = {},
+  ): Promise<Trainer<Input>> {
     const state = saved?.state ?? { step: 0, updates: 0, skippedInRow: 0 };
-    const { params, masters } = await storeWeights(weights, config);
-    const optimizer = new AdamW(
-      params,
-      config,
-      saved && { steps: state.updates, ...saved.tensors },
-      masters,
-    );
+    const networks: Record<string, Network> = {};
+    for (const [name, spec] of Object.entries(objective.networks)) {
+      networks[name] = await Network.start(device, name, spec, config, {
+        weights: weights?.[name],
+        saved: saved?.networks[name],
+        updates: name === "model" ? state.updates : state.networkUpdates?.[name],
+      });
+    }
+    const all = networks as Record<string, Network> & { model: Network }, { model } = all;
     const ema = config.emaDecay === null
       ? null
-      : await Ema.start(params, config.emaDecay, saved?.tensors.ema, optimizer);
-    return new Trainer(device, params, config, source, optimizer, ema, state);
+      : await Ema.start(averaged(model.all), config.emaDecay, saved?.ema, model.optimizer);
+    return new Trainer(device, objective, config, all, ema, state);
   }
 
-  /** State to save beside the tensors. */
+  /** The model's weights, as they are computed with, and its batch-norm statistics; updated in place. */
+  get params(): Params {
+    return this.networks.model.all;
+  }
+
+  /** The model's optimizer. */
+  get optimizer(): AdamW {
+    return this.networks.model.optimizer;
+  }
+
+  /** Counters to save beside the tensors. */
   get state(): TrainerState {
-    return { step: this.#step, updates: this.optimizer.steps, skippedInRow: this.#skippedInRow };
+    const { model, ...others } = this.networks;
+    const more = Object.entries(others).map(([name, { optimizer }]) => [name, optimizer.steps]);
+    return {
+      step: this.#step,
+      updates: model.optimizer.steps,
+      skippedInRow: this.#skippedInRow,
+      ...(more.length > 0 ? { networkUpdates: Object.fromEntries(more) } : {}),
+    };
   }
 
-  /** Learning rate of the next step. */
+  /** Learning rate of the model in the next step. */
   get lr(): number {
-    return this.config.lr * rateFactor(this.#step, this.config);
+    return this.networks.model.lr * rateFactor(this.#step, this.config);
   }
 
   /**
-   * One step. When the loss or a gradient is not finite, nothing is changed and the report says what it was.
+   * Trains one step. If a loss or a gradient is not finite, nothing changes and the report says what it was.
    *
-   * @throws {DivergedError} After `nonFiniteLimit` such steps in a row: what was not finite. When a weight that is stored as
-   * f16 has outgrown it: which.
+   * @throws {DivergedError} After `nonFiniteLimit` such steps in a row, naming what was not finite; if a weight stored as f16
+   * has outgrown it, naming the weight.
    */
   async step(): Promise<StepReport> {
-    const { config, device, optimizer } = this, { accumulate } = config, lr = this.lr;
-    const losses: Tensor[] = [], shapes: TrainBatch["shape"][] = [];
-    let grads: Params | undefined;
-    for (let i = 0; i < accumulate; i++) {
-      const position = this.#step * accumulate + i,
-        input = await this.#batches.take(position, i < accumulate - 1);
-      const { value, grads: sum } = unscoped(() =>
-        valueAndGrad(
-          (p: Params) => farLoss(p, device, { ...input, checkpoint: config.checkpoint }),
-          { scale: 1 / accumulate, into: grads },
-        )(this.params)
-      );
-      grads = sum;
-      losses.push(value);
-      shapes.push(input.shape);
-      // The cpu device computes in this thread: let timers, signals and other work in.
-      if (device.info.name === "cpu") await tick();
-    }
-    const sums = unscoped(() => squareSums(grads!));
-    const sizes = optimizer.sizes ? [optimizer.sizes] : [];
-    const all = unscoped(() => scope(() => concat([...losses, sums.partial, ...sizes], 0)));
+    const { config, device, networks } = this, step = this.#step, lr = this.lr;
+    const { sum, losses, terms, shapes } = await this.#gradients();
+    const measured = Object.entries(sum.grads).map(([name, grads]) => {
+      const network = networks[name];
+      if (!network) {
+        throw new RangeError(
+          `Trainer: the objective has gradients of ${name}, a network that it does not declare`,
+        );
+      }
+      return { name, network, grads, measurement: network.measure(grads) };
+    });
+    const tensors = losses.filter((loss) => loss instanceof Tensor);
+    const parts = [...tensors, ...measured.flatMap(({ measurement }) => measurement.tensors)];
+    const all = unscoped(() => scope(() => concat(parts.map((t) => t.reshape([t.size])), 0)));
     device.flush();
-    this.#batches.start((this.#step + 1) * accumulate);
+    this.#batches.start((step + 1) * config.accumulate);
     const values = await all.read();
-    const count = losses.reduce((n, t) => n + t.size, 0);
-    const loss = values.subarray(0, count).reduce((a, b) => a + b, 0) / accumulate;
-    const norms = normsOf(sums, values.subarray(count));
-    const gradientNorm = Math.hypot(...norms.values());
-    const beyond = optimizer.beyondHalf(values.subarray(count + sums.partial.size));
-    disposeAll([losses, sums.partial, all, ...(beyond ? [grads] : [])]);
-    stopBeyondHalf(this.#step, beyond);
+    let read = tensors.reduce((n, t) => n + t.size, 0);
+    const shares = losses.filter((loss) => typeof loss === "number");
+    const loss = [...values.subarray(0, read), ...shares].reduce((a, b) => a + b, 0) / config.accumulate;
+    const norms = measured.map(({ network, measurement }) => {
+      const count = measurement.tensors.reduce((n, t) => n + t.size, 0);
+      return network.norms(measurement, values.subarray(read, read += count));
+    });
+    const beyond = norms.find((n) => n.beyond)?.beyond;
+    disposeAll([tensors, measured.map(({ measurement }) => measurement.sums.partial), all]);
+    if (beyond) disposeAll([sum.grads, sum.buffers]);
+    stopBeyondHalf(step, beyond);
 
-    const skipped = notFinite(loss, norms);
-    if (skipped === undefined) {
-      const scale = config.maxGradNorm === null ? 1 : clipFactor(gradientNorm, config.maxGradNorm);
-      await optimizer.step(this.params, grads!, lr, scale);
-      await this.ema?.update(this.params, optimizer);
+    const skipped = notFinite(loss, terms, new Map(norms.flatMap((n) => [...n.norms])));
+    let gradientNorm = 0;
+    for (const [i, { name, network, grads }] of measured.entries()) {
+      const norm = Math.hypot(...norms[i].norms.values());
+      if (name === "model") gradientNorm = norm;
+      if (skipped !== undefined) continue;
+      const clip = config.maxGradNorm === null ? 1 : clipFactor(norm, config.maxGradNorm);
+      await network.update(grads, sum.buffers?.[name] ?? {}, network.lr * rateFactor(step, config), clip);
     }
-    disposeAll(grads);
+    if (skipped === undefined) await this.ema?.update(averaged(networks.model.all), networks.model.optimizer);
+    disposeAll([sum.grads, sum.buffers]);
     if (device.info.name === "cpu") await tick();
     this.#skippedInRow = skipped === undefined ? 0 : this.#skippedInRow + 1;
-    const step = this.#step++;
+    this.#step++;
     stopWhenDiverged(step, skipped, this.#skippedInRow, config.nonFiniteLimit);
     const clips = shapes.reduce((n, [B]) => n + B, 0), frames = shapes.reduce((n, [B, F]) => n + B * F, 0);
-    return { step, loss, gradientNorm, lr, clips, frames, shapes, ...(skipped ? { skipped } : {}) };
+    return { step, loss, terms, gradientNorm, lr, clips, frames, shapes, ...(skipped ? { skipped } : {}) };
   }
 
-  /** Gives all tensors back, the weights too. */
+  /** Gradients of the mean loss of a step's batches. */
+  async #gradients() {
+    const { config: { accumulate }, objective, networks, device } = this, step = this.#step;
+    const losses: (Tensor | number)[] = [], shapes: BatchShape[] = [], terms: Record<string, number> = {};
+    let sum: Gradients | undefined;
+    for (let i = 0; i < accumulate; i++) {
+      const input = await this.#batches.take(step * accumulate + i, i < accumulate - 1);
+      const weights = Object.fromEntries(
+        Object.entries(networks).map(([name, { params, buffers }]) => [name, {
+          params,
+          buffers: { ...buffers, ...sum?.buffers?.[name] },
+        }]),
+      ) as Record<string, NetworkWeights> & { model: NetworkWeights };
+      const next = await objective.gradients(weights, input, {
+        step,
+        scale: 1 / accumulate,
+        into: sum?.grads,
+      });
+      disposeAll(sum?.buffers);
+      sum = next;
+      losses.push(next.loss);
+      shapes.push(input.shape);
+      for (const [name, value] of Object.entries(next.terms ?? {})) {
+        terms[name] = (terms[name] ?? 0) + value / accumulate;
+      }
+      if (device.info.name === "cpu") await tick(); // lets timers, signals and other work run
+    }
+    return { sum: sum!, losses, shapes, terms };
+  }
+
+  /** Frees all tensors, the weights and the objective's included. */
   dispose(): void {
-    this.optimizer.dispose();
+    Object.values(this.networks).forEach((network) => network.dispose());
     this.ema?.dispose();
-    disposeAll(this.params);
+    this.objective.dispose?.();
   }
 }
 
+/** Everything that is averaged: all but the number of batches that batch norm has seen. */
+export const averaged = (params: Params): Params =>
+  Object.fromEntries(Object.entries(params).filter(([name]) => !name.endsWith(".num_batches_tracked")));
+
 /** Stops a run after too many consecutive skipped steps. */
-export function stopWhenDiverged(
-  step: number,
-  skipped: string | undefined,
-  inRow: number,
-  limit: number,
-): void {
+function stopWhenDiverged(step: number, skipped: string | undefined, inRow: number, limit: number): void {
   if (inRow < limit) return;
   throw new DivergedError(
     `training: ${skipped} at step ${step}, the ${inRow}th step in a row that was not finite: ` +
@@ -270,7 +315,7 @@ export function stopWhenDiverged(
 }
 
 /** Stops a run before a step when a weight has outgrown f16, in which it is stored. */
-export function stopBeyondHalf(step: number, beyond: string | undefined): void {
+function stopBeyondHalf(step: number, beyond: string | undefined): void {
   if (beyond === undefined) return;
   throw new DivergedError(
     `training: ${beyond} before step ${step}, expected at most ${LARGEST_HALF} for weights stored as f16: lower the ` +
@@ -279,13 +324,17 @@ export function stopBeyondHalf(step: number, beyond: string | undefined): void {
 }
 
 /** Names of what is not finite. */
-export function notFinite(loss: number, norms: ReadonlyMap<string, number>): string | undefined {
+function notFinite(
+  loss: number,
+  terms: Readonly<Record<string, number>>,
+  norms: ReadonlyMap<string, number>,
+): string | undefined {
   const bad = [...norms].filter(([, norm]) => !Number.isFinite(norm)).map(([name]) => name);
-  const more = bad.length > 3 ? ` and ${bad.length - 3} more` : "";
-  if (!Number.isFinite(loss)) {
-    return `the loss is ${loss}${
-      bad.length > 0 ? ` (gradients of ${bad.slice(0, 3).join(", ")}${more} too)` : ""
-    }`;
-  }
-  return bad.length > 0 ? `the gradient of ${bad.slice(0, 3).join(", ")}${more} is not finite` : undefined;
+  const names = bad.slice(0, 3).join(", ") + (bad.length > 3 ? ` and ${bad.length - 3} more` : "");
+  const term = Object.entries(terms).find(([, value]) => !Number.isFinite(value));
+  const value = Number.isFinite(loss)
+    ? term && `the loss term ${term[0]} is ${term[1]}`
+    : `the loss is ${loss}`;
+  if (value) return value + (bad.length > 0 ? ` (gradients of ${names} too)` : "");
+  return bad.length > 0 ? `the gradient of ${names} is not finite` : undefined;
 }

@@ -1,5 +1,5 @@
 /**
- * Losses of the autoencoder's training and one step's gradients: L1 and LPIPS, later a PatchGAN with an adaptive weight
+ * Losses of the autoencoder and the gradients of one batch: L1 and LPIPS, later a PatchGAN with an adaptive weight
  * (Esser et al. 2021, as the authors' DC-AE trainer has it).
  *
  * @module
@@ -15,19 +15,19 @@ import type { Params } from "../params.ts";
 import { disposeAll, scope, type Tensor, unscoped } from "../tensor.ts";
 import { normsOf, squareSums } from "./adamw.ts";
 
-/** Constants of a run. */
-export interface VaeObjective {
+/** The loss of the autoencoder. */
+export interface VaeLossOptions {
   /** The autoencoder. */
   readonly config: DcaeConfig;
-  /** LPIPS: the weights of VGG16 and its heads, and the factor of the loss; null goes without. */
+  /** LPIPS: the weights of VGG16 and its heads, and the factor of the loss; null leaves it out. */
   readonly perceptual: { readonly weights: Params; readonly weight: number } | null;
   /** Factor of the adversarial loss, before the adaptive weight. The authors use 0.5. */
   readonly discriminatorWeight: number;
-  /** Compute blocks again on the way back. */
+  /** Recompute blocks in the backward pass instead of keeping their activations. */
   readonly checkpoint?: boolean;
 }
 
-/** Mean of all values, `[1]`; rows first, so that no thread adds up more than a row. */
+/** Mean of all values, `[1]`: first over rows, so that no thread adds up more than one. */
 function meanOf(x: Tensor): Tensor {
   const columns = x.shape.at(-1)!, rows = x.size / columns;
   return groupMean(groupMean(x.reshape([rows, columns]), 1).reshape([1, rows]), 1).reshape([1]);
@@ -35,22 +35,22 @@ function meanOf(x: Tensor): Tensor {
 
 const scaled = (x: Tensor, factor: number): Tensor => axpby(x, x, factor, 0);
 
-/** L1 and, where there are weights, LPIPS times its factor: `[1]` or `[2]`, to be added up; y and x `[B, 3, H, W]`. */
-export function reconstructionTerms(objective: VaeObjective, y: Tensor, x: Tensor): Tensor {
+/** L1 and, where there are weights, LPIPS times its factor: `[1]` or `[2]`, whose sum is the loss; y and x `[B, 3, H, W]`. */
+export function reconstructionTerms(objective: VaeLossOptions, y: Tensor, x: Tensor): Tensor {
   const B = x.shape[0], flat = [B, x.size / B], { perceptual } = objective;
   const l1 = meanOf(absLoss(y.reshape(flat), x.reshape(flat), full(x.device, [B], 1)));
   if (!perceptual) return l1;
   return concat([l1, scaled(meanOf(lpips(perceptual.weights, "vgg", x, y)), perceptual.weight)], 0);
 }
 
-/** Hinge loss of the discriminator: half the mean of relu(1 - real) + relu(1 + fake), `[2]`, to be added up. */
+/** Hinge loss of the discriminator: half the mean of relu(1 - real) + relu(1 + fake), `[2]`, whose sum is the loss. */
 function hingeLoss(real: Tensor, fake: Tensor): Tensor {
   const one = full(real.device, real.shape, 1);
   const terms = [axpby(one, real, 1, -1), axpby(one, fake, 1, 1)];
   return concat(terms.map((t) => scaled(meanOf(activation(t, "relu")), 0.5)), 0);
 }
 
-/** Values of a step's loss terms. */
+/** Loss terms of a batch. */
 export interface VaeLosses extends Readonly<Record<string, number>> {
   /** L1. */
   readonly reconstruction: number;
@@ -58,13 +58,13 @@ export interface VaeLosses extends Readonly<Record<string, number>> {
   readonly perceptual: number;
   /** Adversarial loss with both its factors; 0 before the discriminator starts. */
   readonly generator: number;
-  /** What the adversarial gradients were multiplied with so that they match those of the reconstruction. */
+  /** Factor that makes the adversarial gradients as long as those of the reconstruction. */
   readonly adaptiveWeight: number;
   /** Hinge loss of the discriminator; 0 before it starts. */
   readonly discriminator: number;
 }
 
-/** One batch's gradients and what it changes besides. Everything belongs to the caller. */
+/** Losses, gradients and running statistics of one batch. The caller owns all tensors. */
 export interface VaeStep {
   /** Loss terms. */
   readonly losses: VaeLosses;
@@ -76,7 +76,7 @@ export interface VaeStep {
   readonly discriminator: { readonly grads: Params; readonly running: Running } | null;
 }
 
-/** Gradients of earlier batches to add to, and the factor of this batch's. */
+/** Gradient accumulation: gradients of earlier batches to add to, and the factor of this batch's. */
 export interface VaeAccumulation {
   /** Default 1. */
   readonly scale?: number;
@@ -86,7 +86,7 @@ export interface VaeAccumulation {
 
 /** The terms of {@linkcode reconstructionTerms} without their factors. */
 function termsOf(
-  { perceptual }: VaeObjective,
+  { perceptual }: VaeLossOptions,
   values: Float32Array,
 ): Pick<VaeLosses, "reconstruction" | "perceptual"> {
   return {
@@ -98,12 +98,12 @@ function termsOf(
 /**
  * Gradients of L1 and LPIPS in train mode, for encoder and decoder.
  *
- * @param params What is trained.
+ * @param params Trained parameters.
  * @param buffers Running statistics; they stay as they are.
  * @param x Frames `[B, 3, H, W]` in [-1, 1].
  */
 export async function reconstructionStep(
-  objective: VaeObjective,
+  objective: VaeLossOptions,
   params: Params,
   buffers: Params,
   x: Tensor,
@@ -127,27 +127,25 @@ export async function reconstructionStep(
   };
 }
 
-/** Names of what the adversarial step trains: the decoder. The encoder is frozen then, as in the authors' trainer. */
+/** Names of the parameters of the adversarial step: the decoder's. The encoder is frozen then, as in the authors' trainer. */
 export const decoderNames = (params: Params): string[] =>
   Object.keys(params).filter((name) => name.startsWith("decoder."));
 
-/** Bounds of the adaptive weight, and what keeps it finite. */
+/** Bound of the adaptive weight, and the number that keeps it finite. */
 const LARGEST_WEIGHT = 1e4, WEIGHT_EPS = 1e-4;
 
 /**
  * Gradients of a step against the discriminator: for the decoder those of L1 + LPIPS + weight · λ · (-mean logit), where λ makes the
  * adversarial gradient of the last convolution as long as that of the other losses; for the discriminator those of its hinge loss.
  *
- * @param params The autoencoder's parameters; only the decoder's get gradients.
- * @param buffers Its running statistics.
- * @param critic The discriminator's parameters.
- * @param criticBuffers Its running statistics.
+ * @param autoencoder Parameters and running statistics; only the decoder's parameters get gradients.
+ * @param discriminator Parameters and running statistics.
  * @param x Frames `[B, 3, H, W]` in [-1, 1].
  */
 export async function adversarialStep(
-  objective: VaeObjective,
+  objective: VaeLossOptions,
   autoencoder: { readonly params: Params; readonly buffers: Params },
-  critic: { readonly params: Params; readonly buffers: Params },
+  discriminator: { readonly params: Params; readonly buffers: Params },
   x: Tensor,
   { scale = 1, into }: VaeAccumulation = {},
 ): Promise<VaeStep> {
@@ -156,7 +154,7 @@ export async function adversarialStep(
   const pick = (keys: string[]) => Object.fromEntries(keys.map((k) => [k, params[k]]));
   const head = pick([names.weight, names.bias]);
   const trunk = pick(decoderNames(params).filter((n) => n !== names.weight && n !== names.bias));
-  const criticAfter: Running[] = [{}, {}, {}];
+  const statistics: Running[] = [{}, {}, {}];
 
   const first = unscoped(() => {
     const z = scope(() => encode({ ...params, ...buffers }, config, x));
@@ -167,26 +165,27 @@ export async function adversarialStep(
     // The head has two ways back, one for each loss: both are short.
     const withFeatures = { ...head, features: features.value };
     const toFrames = ({ features: f, ...p }: Params) => decoderHead(p, config, f);
-    const [forReconstruction, forCritic]: Vjp[] = [0, 1].map(() => vjp(toFrames)(withFeatures));
+    const [forReconstruction, forDiscriminator]: Vjp[] = [0, 1].map(() => vjp(toFrames)(withFeatures));
     const y = forReconstruction.value;
     const rec = valueAndGrad(({ y }: Params) => reconstructionTerms(objective, y, x))({ y });
     const gen = valueAndGrad(
-      ({ y }: Params) => meanOf(discriminate({ ...critic.params, ...critic.buffers }, y, criticAfter[0])),
+      ({ y }: Params) =>
+        meanOf(discriminate({ ...discriminator.params, ...discriminator.buffers }, y, statistics[0])),
       { scale: -1 },
     )({ y });
     const byReconstruction = forReconstruction.pullback(rec.grads.y);
-    const byCritic = forCritic.pullback(gen.grads.y);
+    const byDiscriminator = forDiscriminator.pullback(gen.grads.y);
     const hinge = valueAndGrad((p: Params) => {
-      const real = discriminate({ ...p, ...critic.buffers, ...criticAfter[0] }, x, criticAfter[1]);
-      const fake = discriminate({ ...p, ...critic.buffers, ...criticAfter[1] }, y, criticAfter[2]);
+      const real = discriminate({ ...p, ...discriminator.buffers, ...statistics[0] }, x, statistics[1]);
+      const fake = discriminate({ ...p, ...discriminator.buffers, ...statistics[1] }, y, statistics[2]);
       return hingeLoss(real, fake);
-    }, { scale, into: into?.discriminator })(critic.params);
-    const sums = squareSums({ rec: byReconstruction[names.weight], gen: byCritic[names.weight] });
+    }, { scale, into: into?.discriminator })(discriminator.params);
+    const sums = squareSums({ rec: byReconstruction[names.weight], gen: byDiscriminator[names.weight] });
     const read = scope(() => concat([sums.partial, rec.value, gen.value, hinge.value], 0));
-    disposeAll([y, forCritic.value, rec, gen, hinge.value, sums.partial]);
-    return { features, byReconstruction, byCritic, hinge: hinge.grads, sums, read };
+    disposeAll([y, forDiscriminator.value, rec, gen, hinge.value, sums.partial]);
+    return { features, byReconstruction, byDiscriminator, hinge: hinge.grads, sums, read };
   });
-  const { features, byReconstruction, byCritic, sums } = first;
+  const { features, byReconstruction, byDiscriminator, sums } = first;
   const count = sums.offsets.at(-1)!, all = await first.read.read(), values = all.subarray(count);
   const norms = normsOf(sums, all), ratio = norms.get("rec")! / (norms.get("gen")! + WEIGHT_EPS);
   const adaptiveWeight = Math.min(LARGEST_WEIGHT, Math.max(0, ratio));
@@ -197,7 +196,7 @@ export async function adversarialStep(
       Object.fromEntries(
         Object.entries(byReconstruction).map((
           [name, g],
-        ) => [name, axpby(g, byCritic[name], scale, scale * factor)]),
+        ) => [name, axpby(g, byDiscriminator[name], scale, scale * factor)]),
       )
     );
     const { features: cotangent, ...ofHead } = total;
@@ -208,7 +207,7 @@ export async function adversarialStep(
     disposeAll(ofHead);
     return { ...ofTrunk, ...pickFrom(into.grads, Object.keys(ofHead)) };
   });
-  disposeAll([features.value, byReconstruction, byCritic, first.read, criticAfter[0], criticAfter[1]]);
+  disposeAll([features.value, byReconstruction, byDiscriminator, first.read, statistics[0], statistics[1]]);
   const terms = objective.perceptual ? 2 : 1;
   return {
     losses: {
@@ -219,7 +218,7 @@ export async function adversarialStep(
     },
     grads,
     running,
-    discriminator: { grads: first.hinge, running: criticAfter[2] },
+    discriminator: { grads: first.hinge, running: statistics[2] },
   };
 }
 

@@ -1,18 +1,20 @@
 /**
- * The data sets of an option file, as training takes batches from them.
+ * Data sets of an option file for training.
  *
  * @module
  */
-import type { BatchOptions } from "../lib/data/batches.ts";
-import type { DataSet } from "../lib/data/clip.ts";
-import { dataSetOf } from "../lib/data/options.ts";
-import type { DatasetOptions, TrainOptions } from "../lib/train/options.ts";
+import type { BatchOptions } from "../data/batches.ts";
+import type { DataSet } from "../data/clip.ts";
+import { dataSetOf } from "../data/options.ts";
+import type { TrainBatch } from "../train/far_loss.ts";
+import type { DatasetOptions, TrainOptions } from "../train/options.ts";
+import { DataSource, type ToModelInput } from "../train/source.ts";
 
-/** A data set and how batches are taken from it. */
+/** A data set and how it is cut into batches. */
 export interface OpenData {
   readonly set: DataSet;
   readonly options: Omit<BatchOptions, "position">;
-  /** A line about clips that were asked for and are not there. */
+  /** A warning if the set has fewer clips than were asked for. */
   readonly warning?: string;
 }
 
@@ -40,4 +42,20 @@ export function openData(given: DatasetOptions, at: string, seed: number): OpenD
 /** Opens the held-out clips of an option file, or null where it has none. */
 export function openHeldOut({ datasets: { sample }, manual_seed }: TrainOptions): OpenData | null {
   return sample && openData({ ...sample, split: "validation" }, "datasets.sample", manual_seed);
+}
+
+/**
+ * The first batches of a held-out set, read once.
+ *
+ * @param most Number of batches, where the set has as many.
+ */
+export async function heldOutBatches(
+  { set, options }: OpenData,
+  most: number,
+  toModelInput: ToModelInput,
+): Promise<TrainBatch[]> {
+  const source = new DataSource(set, options, toModelInput), batches: TrainBatch[] = [];
+  const count = Math.min(most, Math.ceil(set.length / options.batch));
+  for (let i = 0; i < count; i++) batches.push(await source.batch(i));
+  return batches;
 }

@@ -1,5 +1,5 @@
 /**
- * Sample videos of a training run.
+ * Samples of a training run: videos of the transformer, sheets of the autoencoder's reconstructions.
  *
  * @module
  */
@@ -8,18 +8,25 @@ import { Rollout } from "./rollout.ts";
 import type { TrainingCodec } from "./training_codec.ts";
 import { concatFrames, type Frames, makeFrames, sliceFrames } from "../io/frames.ts";
 import type { Params } from "../params.ts";
-import type { TrainBatch } from "../train/objective.ts";
+import type { TrainBatch } from "../train/far_loss.ts";
 import type { TrainOptions } from "../train/options.ts";
-import type { Validation } from "../train/run.ts";
-import type { TrainerConfig } from "../train/trainer.ts";
-import { readPng } from "../io/image.ts";
+import type { Picture, Validation } from "../train/run.ts";
+import type { Reconstruction } from "../train/vae_objective.ts";
+import type { FarTrainingConfig } from "../train/far_objective.ts";
+import { writeAtomic } from "../io/atomic.ts";
+import { encodePng, readPng } from "../io/image.ts";
 import { isFolder } from "../io/paths.ts";
+import { fromPlanes } from "../io/planes.ts";
+import { contactSheet } from "../io/sheet.ts";
 import { FPS, PICTURE_FILE, writePictures } from "./pictures.ts";
 
 /** Names of samples of a step: a folder of the transformer's, a sheet of the autoencoder's. */
 const SAMPLES = /^step-(\d{8,})(\.png)?$/;
 
-/** Removes samples of later steps than the one that a run starts from, which makes them again. Other files stay. */
+/** Path of the samples of a step, without an ending. */
+const sampleAt = (folder: string, step: number) => `${folder}/samples/step-${String(step).padStart(8, "0")}`;
+
+/** Removes samples of later steps than the one that a run starts from, which are made again. Other files stay. */
 export function dropSamples(folder: string, step: number): void {
   for (const entry of isFolder(folder) ? [...Deno.readDirSync(folder)] : []) {
     const named = SAMPLES.exec(entry.name), path = `${folder}/${entry.name}`;
@@ -36,7 +43,7 @@ export function dropSamples(folder: string, step: number): void {
 /** Inputs of sampling. */
 export interface SamplerOptions {
   readonly device: Device;
-  readonly config: TrainerConfig;
+  readonly config: FarTrainingConfig;
   readonly codec: TrainingCodec;
   /** Held-out clips; the first one is continued. */
   readonly batch: TrainBatch;
@@ -48,7 +55,7 @@ export interface SamplerOptions {
 }
 
 /** Continues the first held-out clip and writes video, side-by-side with the truth and contact sheet under `samples/`. */
-export function sampler(o: SamplerOptions): Validation["sample"] {
+export function sampler(o: SamplerOptions): NonNullable<Validation["sample"]> {
   const { device, config, codec, batch, options, folder, ending } = o;
   const [, F, C, H, W] = batch.shape, per = C * H * W;
   const context = Math.min(options.context_length, F - 1), predict = options.unroll_length;
@@ -82,7 +89,7 @@ export function sampler(o: SamplerOptions): Validation["sample"] {
     const truth = truthCount > 0
       ? await codec.show(clip(context, truthCount), [C, H, W])
       : makeFrames(0, height, width);
-    const target = `${folder}/samples/step-${String(step).padStart(8, "0")}`;
+    const target = sampleAt(folder, step);
     await writePictures(target, {
       context: given,
       predicted,
@@ -93,4 +100,24 @@ export function sampler(o: SamplerOptions): Validation["sample"] {
     const encoded = Deno.readFileSync(`${target}/sheet.png`), sheet = readPng(encoded);
     return { "samples/sheet": { width: sheet.width, height: sheet.height, encoded } };
   };
+}
+
+/** Frames in a sheet of reconstructions. */
+const SHOWN = 8;
+
+/** Writes a sheet of frames above their reconstructions under `samples/`. */
+export async function writeReconstructions(
+  folder: string,
+  { frames, decoded, shape: [N, C, H, W] }: Reconstruction,
+  step: number,
+): Promise<Record<string, Picture>> {
+  const columns = Math.min(N, SHOWN);
+  const first = (planes: Float32Array) => fromPlanes(planes.subarray(0, columns * C * H * W), H, W);
+  const sheet = contactSheet([
+    { label: "frames", frames: first(frames) },
+    { label: "decoded", frames: first(decoded) },
+  ], { columns });
+  const encoded = encodePng(sheet);
+  await writeAtomic(`${sampleAt(folder, step)}.png`, encoded);
+  return { "samples/sheet": { width: sheet.width, height: sheet.height, encoded } };
 }

@@ -1,18 +1,18 @@
 /**
- * What training loops share: batches prepared while the device works, and room for other work.
+ * Prefetching for training loops, and room for other work.
  *
  * @module
  */
 
-/** Lets timers, signals and other work in: the cpu device computes in this thread. */
+/** Lets timers, signals and other work run: the cpu device computes on this thread. */
 export const tick = (): Promise<void> => new Promise((done) => setTimeout(done, 0));
 
-/** Prepares one batch ahead. Positions may be asked for in any order; in order they are ready early. */
-export class Ahead<T> {
+/** Prepares one batch ahead. Positions may be asked for in any order; in ascending order the next one is ready early. */
+export class Prefetch<T> {
   readonly #prepare: (position: number) => Promise<T>;
   #next: { readonly position: number; readonly batch: Promise<T> } | null = null;
 
-  /** @param prepare Gives the batch at a position. */
+  /** @param prepare Returns the batch at a position. */
   constructor(prepare: (position: number) => Promise<T>) {
     this.#prepare = prepare;
   }
@@ -20,14 +20,14 @@ export class Ahead<T> {
   /** Starts preparing the batch at a position. */
   start(position: number): void {
     const batch = this.#prepare(position);
-    batch.catch(() => {}); // whoever takes it gets the error
+    batch.catch(() => {}); // `take` reports the error
     this.#next = { position, batch };
   }
 
   /**
-   * The batch at a position.
+   * Returns the batch at a position.
    *
-   * @param more Start the one behind it too.
+   * @param more Whether to start preparing the batch after it too.
    */
   take(position: number, more = false): Promise<T> {
     const batch = this.#next?.position === position ? this.#next.batch : this.#prepare(position);
