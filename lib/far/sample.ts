@@ -14,7 +14,6 @@ import {
   CLEAN_TIMESTEP,
   conditionCalls,
   type Conditioning,
-  type Conditions,
   frameConditions,
   nullCondition,
 } from "./conditioning.ts";
