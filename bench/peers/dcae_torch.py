@@ -113,7 +113,7 @@ class EfficientViTBlock(nn.Module):
 class Down(nn.Module):
     def __init__(self, i, o, shortcut=True):
         super().__init__()
-        self.conv, self.o, self.shortcut = conv3(i, o // 4), o, shortcut
+        self.conv, self.o, self.shortcut = conv3(i, o // 4), o, shortcut and 4 * i % o == 0
 
     def forward(self, x):
         y = fn.pixel_unshuffle(self.conv(x), 2)
@@ -126,7 +126,7 @@ class Down(nn.Module):
 class Up(nn.Module):
     def __init__(self, i, o, shortcut=True):
         super().__init__()
-        self.conv, self.repeats, self.shortcut = conv3(i, 4 * o), 4 * o // i, shortcut
+        self.conv, self.repeats, self.shortcut = conv3(i, 4 * o), 4 * o // i, shortcut and 4 * o % i == 0
 
     def forward(self, x):
         y = self.conv(x)
