@@ -6,7 +6,15 @@
 import wgsl from "./conv2d.wgsl" with { type: "text" };
 import { activate, activations } from "./activation.ts";
 import { productScratch, productTasks } from "./cpu/blocks.ts";
-import { isWinograd, winogradScratch, winogradShared, winogradTasks } from "./cpu/winograd.ts";
+import {
+  isWinograd,
+  winogradGradScratch,
+  winogradGradShared,
+  winogradGradTasks,
+  winogradScratch,
+  winogradShared,
+  winogradTasks,
+} from "./cpu/winograd.ts";
 import { type Case, defineKernel, type Kernel, type Params } from "./spec.ts";
 import { gemmSide } from "./webgpu/gemm.ts";
 import { sections } from "./webgpu/sections.ts";
@@ -265,9 +273,14 @@ export const conv2dGradWeight: Kernel = defineKernel({
     { constants: TAPS, byRow: { left: true, right: true } },
   ),
   wasm: {
-    tasks: (p) => Math.ceil(p.O / 192) * Math.ceil(p.I * p.KH * p.KW / 192),
+    tasks: (p) =>
+      isWinograd(p, p.I, p.O)
+        ? winogradGradTasks(p)
+        : Math.ceil(p.O / 192) * Math.ceil(p.I * p.KH * p.KW / 192),
+    shared: (p) => isWinograd(p, p.I, p.O) ? winogradGradShared(p) : 0,
     // Addresses, one register tile, one panel, the transposed block of dz, places of a panel's columns.
-    scratch: () => 4 * 192 + 512 + 64 * 512 + 4 * 192 * 528 + 64,
+    scratch: (p) =>
+      isWinograd(p, p.I, p.O) ? winogradGradScratch(p) : 4 * 192 + 512 + 64 * 512 + 4 * 192 * 528 + 64,
   },
   cases: convGradCases(true),
 });

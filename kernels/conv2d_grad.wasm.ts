@@ -14,6 +14,7 @@ import {
 import { PANEL } from "./cpu/pack.wasm";
 import { halfAt, madd } from "./cpu/simd.wasm";
 import { isWinograd, transformTurned, winograd } from "./cpu/winograd.wasm";
+import { winogradGradWeight } from "./cpu/winograd_grad.wasm";
 
 /** Pixels and channels of one task of the input's gradient; conv2d.ts counts with the same numbers. */
 const INPUT_ROWS: i32 = 192;
@@ -170,6 +171,11 @@ export function conv2dGradWeight(args: Conv2dGradWeight, task: i32, scratch: usi
   const dz = args.dz, dw = args.dw, db = args.db;
   const B = args.B, O = args.O, OH = args.OH, OW = args.OW;
   const hasBias = args.hasBias;
+  if (isWinograd(args.H, args.W, args.KH, args.KW, args.stride, args.pad, args.I, O)) {
+    const bias = hasBias ? db : 0;
+    winogradGradWeight(dz, args.x, dw, bias, args.shared, B, args.H, args.W, O, args.I, task, scratch);
+    return;
+  }
   xChannels = args.I;
   xTaps = args.KH * args.KW;
   const width = xChannels * xTaps, M = B * OH * OW;

@@ -34,3 +34,26 @@ export function winogradScratch(K: number, blas: boolean): number {
   const task = 64 * K + 16 * (4 * tiles * row + 64) + 16 * (4 * tiles * columns + 64) + 64 * tiles;
   return Math.max(64 * 9 * K, task);
 }
+
+/** Blocks of filters of the weight's gradient, and parts of the tiles that are summed apart. */
+function gradientSplit(p: Params): { blocks: number; parts: number } {
+  const blocks = Math.ceil(p.O / 192) * Math.ceil(p.I / 192), tiles = tilesOf(p);
+  const each = Math.ceil(Math.ceil(tiles / Math.max(1, Math.floor(32 / blocks))) / 128) * 128;
+  return { blocks, parts: Math.ceil(tiles / each) };
+}
+
+/** Tasks of the weight's gradient: sums over the tiles, then tasks that add them up. */
+export function winogradGradTasks(p: Params): number[] {
+  const { blocks, parts } = gradientSplit(p);
+  return [blocks * parts, Math.ceil(p.O / 8)];
+}
+
+/** Bytes of the sums of all parts. */
+export const winogradGradShared = (p: Params): number => gradientSplit(p).parts * 16 * (4 * p.O * p.I + 64);
+
+/** Bytes of scratch: the border's pixels, both operands, one of them turned, addresses and a register tile. */
+export function winogradGradScratch(p: Params): number {
+  const rows = Math.min(192, p.O), columns = Math.min(192, p.I);
+  const operand = (width: number) => 16 * (4 * 128 * (Math.ceil(width / 8) * 8 + 16) + 64);
+  return 64 * columns + operand(rows) + operand(columns) + rows * 4 * 144 + 4 * (rows + 6) + 256;
+}

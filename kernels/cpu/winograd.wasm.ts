@@ -38,7 +38,7 @@ function tilesOfTask(K: i32): i32 {
 }
 
 /** Floats from row to row of transformed inputs: no large power of two either. */
-function rowOf(K: i32): i32 {
+export function rowOf(K: i32): i32 {
   return K % 128 == 0 ? K + 16 : K;
 }
 
