@@ -6,6 +6,15 @@
 import wgsl from "./conv2d.wgsl" with { type: "text" };
 import { activate, activations } from "./activation.ts";
 import { productScratch, productTasks } from "./cpu/blocks.ts";
+import {
+  isWinograd,
+  winogradGradScratch,
+  winogradGradShared,
+  winogradGradTasks,
+  winogradScratch,
+  winogradShared,
+  winogradTasks,
+} from "./cpu/winograd.ts";
 import { type Case, defineKernel, type Kernel, type Params } from "./spec.ts";
 import { gemmSide } from "./webgpu/gemm.ts";
 import { sections } from "./webgpu/sections.ts";
@@ -80,8 +89,15 @@ export const conv2d: Kernel = defineKernel({
     },
   ),
   wasm: {
-    tasks: (p) => productTasks(p.B * p.OH * p.OW, p.O),
-    scratch: (p) => 4 * p.I + 16 + productScratch(p.I, p.KH * p.KW), // a row of zeros first
+    tasks: (p, blas) =>
+      isWinograd(p, p.I, p.O)
+        ? winogradTasks(p, p.I, p.O, blas)
+        : productTasks(p.B * p.OH * p.OW, p.O),
+    shared: (p) => isWinograd(p, p.I, p.O) ? winogradShared(p.I, p.O) : 0,
+    scratch: (p, blas) =>
+      isWinograd(p, p.I, p.O)
+        ? winogradScratch(p.I, blas)
+        : 4 * p.I + 16 + productScratch(p.I, p.KH * p.KW), // a row of zeros first
     packed: (p) => ({ w: [p.O, p.I, p.KH * p.KW] }),
   },
   cases: convCases(),
@@ -221,9 +237,16 @@ export const conv2dGradInput: Kernel = defineKernel({
     },
   ),
   wasm: {
-    tasks: (p) => inputBlocks(p) * Math.ceil(p.I / 48),
+    tasks: (p, blas) =>
+      isWinograd(p, p.O, p.I)
+        ? winogradTasks(p, p.O, p.I, blas)
+        : inputBlocks(p) * Math.ceil(p.I / 48),
+    shared: (p) => isWinograd(p, p.O, p.I) ? winogradShared(p.O, p.I) : 0,
     // A row of zeros, addresses of rows of dz and dx, one register tile, one panel.
-    scratch: (p) => 4 * p.O + 16 + 4 * 192 * (p.KH * p.KW + 1) + 512 + 64 * p.O * p.KH * p.KW,
+    scratch: (p, blas) =>
+      isWinograd(p, p.O, p.I)
+        ? winogradScratch(p.O, blas)
+        : 4 * p.O + 16 + 4 * 192 * (p.KH * p.KW + 1) + 512 + 64 * p.O * p.KH * p.KW,
   },
   cases: convGradCases(false),
 });
@@ -250,9 +273,14 @@ export const conv2dGradWeight: Kernel = defineKernel({
     { constants: TAPS, byRow: { left: true, right: true } },
   ),
   wasm: {
-    tasks: (p) => Math.ceil(p.O / 192) * Math.ceil(p.I * p.KH * p.KW / 192),
+    tasks: (p) =>
+      isWinograd(p, p.I, p.O)
+        ? winogradGradTasks(p)
+        : Math.ceil(p.O / 192) * Math.ceil(p.I * p.KH * p.KW / 192),
+    shared: (p) => isWinograd(p, p.I, p.O) ? winogradGradShared(p) : 0,
     // Addresses, one register tile, one panel, the transposed block of dz, places of a panel's columns.
-    scratch: () => 4 * 192 + 512 + 64 * 512 + 4 * 192 * 528 + 64,
+    scratch: (p) =>
+      isWinograd(p, p.I, p.O) ? winogradGradScratch(p) : 4 * 192 + 512 + 64 * 512 + 4 * 192 * 528 + 64,
   },
   cases: convGradCases(true),
 });
@@ -347,6 +375,9 @@ function convCases(): Case[] {
     convCase([1, 6, 6, 256, 40], 3),
     convCase([1, 3, 3, 1023, 9], 3), // long: a loop in a loader would pass what a software adapter runs
     convCase([1, 4, 4, 512, 40], 3), // 4608 products: VGG16 and the widest stages
+    convCase([2, 9, 11, 20, 28], 3, { act: 1 }), // tiles that reach over the edge
+    convCase([3, 26, 31, 16, 12], 3), // more tiles than one task has
+    convCase([1, 8, 10, 260, 204], 3, { hasBias: 0 }), // more columns than one task computes at a time
   ];
 }
 
@@ -377,6 +408,8 @@ function convGradCases(weight: boolean): Case[] {
     of([2, 5, 7, 3, 10], 3, { half: 1, accumulate: 1 }),
     of([1, 8, 8, 5, 16], 4, { half: 1, stride: 2, pad: 1 }),
     of([1, 15, 14, 60, 24], 3, { half: 1 }),
+    of([3, 26, 31, 16, 20], 3, { accumulate: 1 }), // more tiles than one task has
+    of([1, 8, 10, 204, 260], 3), // more columns than one task computes at a time
   ];
 }
 

@@ -6,6 +6,7 @@
 import { Conv2d, DepthwiseConv2d } from "./arguments";
 import { CHANNELS, depthwiseImage } from "./cpu/depthwise.wasm";
 import { BLOCK_COLUMNS, BLOCK_ROWS, product, setOutput, TILE_ROWS } from "./cpu/gemm.wasm";
+import { isWinograd, transformFilters, winograd } from "./cpu/winograd.wasm";
 
 export function conv2d(args: Conv2d, task: i32, scratch: usize): void {
   const x = args.x, w = args.w;
@@ -14,6 +15,12 @@ export function conv2d(args: Conv2d, task: i32, scratch: usize): void {
   const OH = args.OH, OW = args.OW;
   const stride = args.stride, pad = args.pad;
   const act = args.act, hasBias = args.hasBias, half = args.half;
+  if (isWinograd(H, W, KH, KW, stride, pad, I, O)) {
+    const phase = (O + 15) / 16, filters = args.shared;
+    if (task < phase) transformFilters(w, half, O, I, filters, task, scratch);
+    else winograd(x, args.y, filters, B, H, W, I, O, hasBias ? args.bias : 0, act, false, task - phase, scratch);
+    return;
+  }
   const taps = KH * KW, pixels = B * OH * OW;
   const columnBlocks = (O + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
   const m0 = task / columnBlocks * BLOCK_ROWS, rows = min(BLOCK_ROWS, pixels - m0);

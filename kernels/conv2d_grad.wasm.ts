@@ -13,6 +13,8 @@ import {
 } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
 import { halfAt, madd } from "./cpu/simd.wasm";
+import { isWinograd, transformTurned, winograd } from "./cpu/winograd.wasm";
+import { winogradGradWeight } from "./cpu/winograd_grad.wasm";
 
 /** Pixels and channels of one task of the input's gradient; conv2d.ts counts with the same numbers. */
 const INPUT_ROWS: i32 = 192;
@@ -24,6 +26,12 @@ export function conv2dGradInput(args: Conv2dGradInput, task: i32, scratch: usize
   const O = args.O, KH = args.KH, KW = args.KW;
   const OH = args.OH, OW = args.OW;
   const stride = args.stride, pad = args.pad, add = args.accumulate != 0, half = args.half;
+  if (isWinograd(H, W, KH, KW, stride, pad, O, I)) {
+    const phase = (I + 15) / 16, filters = args.shared;
+    if (task < phase) transformTurned(w, half, I, O, filters, task, scratch);
+    else winograd(dz, dx, filters, B, H, W, O, I, 0, 0, add, task - phase, scratch);
+    return;
+  }
   const columnBlocks = (I + INPUT_COLUMNS - 1) / INPUT_COLUMNS;
   const i0 = task % columnBlocks * INPUT_COLUMNS, i1 = min(I, i0 + INPUT_COLUMNS);
   // Rows cy, cy + stride ... times columns cx, cx + stride ... of each image are one class.
@@ -163,6 +171,11 @@ export function conv2dGradWeight(args: Conv2dGradWeight, task: i32, scratch: usi
   const dz = args.dz, dw = args.dw, db = args.db;
   const B = args.B, O = args.O, OH = args.OH, OW = args.OW;
   const hasBias = args.hasBias;
+  if (isWinograd(args.H, args.W, args.KH, args.KW, args.stride, args.pad, args.I, O)) {
+    const bias = hasBias ? db : 0;
+    winogradGradWeight(dz, args.x, dw, bias, args.shared, B, args.H, args.W, O, args.I, task, scratch);
+    return;
+  }
   xChannels = args.I;
   xTaps = args.KH * args.KW;
   const width = xChannels * xTaps, M = B * OH * OW;

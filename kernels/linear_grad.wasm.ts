@@ -6,7 +6,7 @@ import { GroupedLinearGradInput, GroupedLinearGradWeight, LinearGradInput, Linea
 import { blas, BLAS_COLUMNS, BLAS_ROWS, floatsOf, sgemm } from "./cpu/blas.wasm";
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
 import {
-  LEFT_ROW, panelOfHalves, panelOfRows, panelPairOfHalves, panelPairOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS,
+  addRows, LEFT_ROW, panelOfHalves, panelOfRows, panelPairOfHalves, panelPairOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS,
   transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
 } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
@@ -87,35 +87,6 @@ export function linearGradInput(args: LinearGradInput, task: i32, scratch: usize
       tile(table + (<usize>r << 2), 1, N, 4, from, c, STEP);
       const to = dx + <usize>r * stride + (<usize>k << 2);
       place(c, to, stride, min(TILE_ROWS, rows - r), width, add);
-    }
-  }
-}
-
-/** to += the sum of `count` rows of `width` floats, `stride` bytes apart, TOKENS rows at a time. */
-function addRows(from: usize, stride: usize, count: i32, width: i32, to: usize): void {
-  let n = 0;
-  for (; n + 4 <= width; n += 4) {
-    let at = from + (<usize>n << 2);
-    const sums = to + (<usize>n << 2);
-    for (let m = 0; m < count; m += TOKENS) {
-      let s = f32x4.splat(0.0);
-      for (let left = min(TOKENS, count - m); left > 0; left--) {
-        s = f32x4.add(s, v128.load(at));
-        at += stride;
-      }
-      v128.store(sums, f32x4.add(v128.load(sums), s));
-    }
-  }
-  for (; n < width; n++) {
-    let at = from + (<usize>n << 2);
-    const sum = to + (<usize>n << 2);
-    for (let m = 0; m < count; m += TOKENS) {
-      let s: f32 = 0.0;
-      for (let left = min(TOKENS, count - m); left > 0; left--) {
-        s += load<f32>(at);
-        at += stride;
-      }
-      store<f32>(sum, load<f32>(sum) + s);
     }
   }
 }

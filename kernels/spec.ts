@@ -94,8 +94,13 @@ export interface WgslSide extends Shader {
 
 /** How a kernel runs on the WebAssembly device: the exported function of the kernel's name. */
 export interface WasmSide {
-  /** Number of independent tasks. It depends on the shapes, and on whether products go through a BLAS; never on threads. */
-  readonly tasks: (p: Params, blas: boolean) => number;
+  /**
+   * Number of independent tasks, or of each phase: tasks are numbered through, and those of a phase begin when all of the
+   * phase before are done. It depends on the shapes, and on whether products go through a BLAS; never on threads.
+   */
+  readonly tasks: (p: Params, blas: boolean) => number | readonly number[];
+  /** Bytes of memory that the phases of a launch share, its address in `args.shared`; with unspecified contents at first. */
+  readonly shared?: (p: Params, blas: boolean) => number;
   /** Bytes of private scratch memory that one thread needs. */
   readonly scratch?: (p: Params, blas: boolean) => number;
   /** Weights that may come packed, by input name: rows, channels and taps of the layout that the kernel expects. */
@@ -199,7 +204,7 @@ export function defineKernel(spec: KernelSpec): Kernel {
       }`,
     );
   }
-  const names = [...buffers.map((b) => b.name), ...Object.keys(spec.params), ...spec.flags, "p"];
+  const names = [...buffers.map((b) => b.name), ...Object.keys(spec.params), ...spec.flags, "p", "shared"];
   const twice = names.find((name, i) => names.indexOf(name) < i);
   if (twice) throw new Error(`${spec.name}: ${twice} names two things, expected one buffer, scalar or flag`);
   return { ...spec, buffers };

@@ -1,7 +1,7 @@
 /**
  * The first page of the shared memory, where the calling thread and its workers meet.
  *
- * A launch is the words FN … SCRATCH_STRIDE and the arguments, then its number of tasks in TICKETS. A thread takes a task
+ * A launch, or a phase of one, is the words FN … FIRST and the arguments, then its number of tasks in TICKETS. A thread takes a task
  * by subtracting one: what it read is its task, counted from the end, and a value of zero or less is none. Whoever holds
  * a ticket keeps the launch from completing, so a thread that comes late either finds no ticket or one of the launch
  * whose words it then reads: no generation is needed.
@@ -29,6 +29,8 @@ export const CONTROL = {
   TASKS: 81,
   SCRATCH: 82,
   SCRATCH_STRIDE: 83,
+  /** Number of the first task. */
+  FIRST: 84,
 } as const;
 
 /** Byte address of the arguments of a launch. The module's constants start at 1024. */

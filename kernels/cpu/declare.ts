@@ -13,12 +13,16 @@ export interface Word {
   readonly type: "usize" | "i32" | "f32";
 }
 
-/** The arguments of a kernel in the order in which the device writes them: buffers, scalars, flags, 4 bytes each. */
-export function wordsOf({ buffers, params, flags }: Kernel): Word[] {
+/**
+ * The arguments of a kernel in the order in which the device writes them: buffers, scalars, flags, then the address of the
+ * memory that its phases share, 4 bytes each.
+ */
+export function wordsOf({ buffers, params, flags, wasm }: Kernel): Word[] {
   return [
     ...buffers.map(({ name }): Word => ({ name, type: "usize" })),
     ...Object.entries(params).map(([name, type]): Word => ({ name, type: type === "f32" ? "f32" : "i32" })),
     ...flags.map((name): Word => ({ name, type: "i32" })),
+    ...(wasm.shared ? [{ name: "shared", type: "usize" }] as const : []),
   ];
 }
 

@@ -278,14 +278,28 @@ class CpuDevice implements Device {
     const binding = this.#binding(kernel);
     let work = binding.work.get(params);
     if (!work) binding.work.set(params, work = workOf(kernel, binding, params, this.#threads, this.#blas));
-    const { tasks, scratch } = work;
+    const { scratch, shared } = work;
     if (scratch > this.#scratchStride) this.#needScratch(scratch);
-    this.#pass(work, launch);
     this.stats.dispatches++;
-    if (!(tasks > 0)) return;
-    if (work.alone) {
-      for (let task = 0; task < tasks; task++) binding.fn(ARGS, task, this.#scratch);
-    } else this.#share(kernel, binding, tasks);
+    if (shared === 0) return this.#phases(work, binding, launch, 0);
+    const at = this.#take(shared);
+    try {
+      this.#phases(work, binding, launch, at);
+    } finally {
+      this.#give(at, shared);
+    }
+  }
+
+  /** Runs the phases of a launch one after the other; `shared` is the address of what they share. */
+  #phases(work: Work, binding: Binding, launch: Launch, shared: number): void {
+    this.#pass(work, launch, shared);
+    let first = 0;
+    for (const tasks of work.phases) {
+      if (work.alone) {
+        for (let task = first; task < first + tasks; task++) binding.fn(ARGS, task, this.#scratch);
+      } else if (tasks > 0) this.#share(launch.kernel, binding, first, tasks);
+      first += tasks;
+    }
   }
 
   #binding(kernel: Kernel): Binding {
@@ -298,7 +312,7 @@ class CpuDevice implements Device {
   }
 
   /** Writes the arguments of a launch. Bit 0 of a weight's address tells the kernel that it is packed. */
-  #pass(work: Work, { kernel, buffers }: Launch): void {
+  #pass(work: Work, { kernel, buffers }: Launch, shared: number): void {
     const count = kernel.buffers.length;
     if (buffers.length !== count) {
       throw new RangeError(`${kernel.name}: ${buffers.length} buffers, expected ${count}`);
@@ -322,13 +336,15 @@ class CpuDevice implements Device {
       }
     }
     words.set(work.words, count);
+    words[count + work.words.length] = shared;
   }
 
-  /** Runs the tasks of the launch whose arguments are set on all threads. */
-  #share(kernel: Kernel, binding: Binding, tasks: number): void {
+  /** Runs tasks first ... first+tasks-1 of the launch whose arguments are set on all threads. */
+  #share(kernel: Kernel, binding: Binding, first: number, tasks: number): void {
     const control = this.#control;
     control[CONTROL.FN] = binding.index;
     control[CONTROL.TASKS] = tasks;
+    control[CONTROL.FIRST] = first;
     control[CONTROL.SCRATCH] = this.#scratch;
     control[CONTROL.SCRATCH_STRIDE] = this.#scratchStride;
     Atomics.store(control, CONTROL.DONE, 0);
@@ -339,7 +355,7 @@ class CpuDevice implements Device {
     let ticket: number;
     while ((ticket = Atomics.sub(control, CONTROL.TICKETS, 1)) > 0) {
       try {
-        if (failure === null) binding.fn(ARGS, tasks - ticket, this.#scratch);
+        if (failure === null) binding.fn(ARGS, first + tasks - ticket, this.#scratch);
       } catch (error) {
         failure = error;
       }

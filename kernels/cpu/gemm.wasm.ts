@@ -106,7 +106,7 @@ function widenRows(w: usize, K: i32, panel: usize): void {
  * Address of panel `n0 / 8` as floats: in place when `w` is packed (bit 0 of its address is set) and f32, else packed or
  * widened into `buffer`, which holds two panels of floats (`64 * taps * length` bytes).
  */
-function panelOf(w: usize, half: u32, N: i32, n0: i32, length: i32, taps: i32, buffer: usize): usize {
+export function panelOf(w: usize, half: u32, N: i32, n0: i32, length: i32, taps: i32, buffer: usize): usize {
   const K = length * taps;
   if (half && !(w & 1) && taps == 1 && n0 + PANEL <= N) {
     widenRows(w + (<usize>(n0 * K) << 1), K, buffer);

@@ -171,3 +171,32 @@ export function sumOf(x: usize, count: i32): f32 {
   }
   return lanes(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3))) + rest;
 }
+
+/** to += the sum of `count` rows of `width` floats, `stride` bytes apart, TOKENS rows at a time. */
+export function addRows(from: usize, stride: usize, count: i32, width: i32, to: usize): void {
+  let n = 0;
+  for (; n + 4 <= width; n += 4) {
+    let at = from + (<usize>n << 2);
+    const sums = to + (<usize>n << 2);
+    for (let m = 0; m < count; m += TOKENS) {
+      let s = f32x4.splat(0.0);
+      for (let left = min(TOKENS, count - m); left > 0; left--) {
+        s = f32x4.add(s, v128.load(at));
+        at += stride;
+      }
+      v128.store(sums, f32x4.add(v128.load(sums), s));
+    }
+  }
+  for (; n < width; n++) {
+    let at = from + (<usize>n << 2);
+    const sum = to + (<usize>n << 2);
+    for (let m = 0; m < count; m += TOKENS) {
+      let s: f32 = 0.0;
+      for (let left = min(TOKENS, count - m); left > 0; left--) {
+        s += load<f32>(at);
+        at += stride;
+      }
+      store<f32>(sum, load<f32>(sum) + s);
+    }
+  }
+}

@@ -22,8 +22,11 @@ export interface Binding {
 
 /** What follows from the sizes, scalars and flags of a launch. */
 export interface Work {
-  readonly tasks: number;
+  /** Tasks of each phase. */
+  readonly phases: readonly number[];
   readonly scratch: number;
+  /** Bytes that the phases share. */
+  readonly shared: number;
   /** Whether it is too small to share. */
   readonly alone: boolean;
   /** Scalars and flags as the kernel reads them. */
@@ -46,7 +49,8 @@ export function bindingOf(kernel: Kernel, functions: readonly [string, KernelFun
   if (words.length > ARGS_WORDS) {
     throw new Error(`${kernel.name}: more than ${ARGS_WORDS} words of arguments`);
   }
-  return { index, fn: functions[index][1], words: words.slice(kernel.buffers.length), work: new WeakMap() };
+  const scalars = words.slice(kernel.buffers.length).filter(({ name }) => name !== "shared");
+  return { index, fn: functions[index][1], words: scalars, work: new WeakMap() };
 }
 
 /**
@@ -68,10 +72,12 @@ export function workOf(
     if (type === "f32") floats[i] = value;
     else words[i] = value;
   });
-  const { wasm } = kernel, tasks = wasm.tasks(params, blas), flops = kernel.flops(params);
+  const { wasm } = kernel, flops = kernel.flops(params);
+  const phases = [wasm.tasks(params, blas)].flat(), tasks = Math.max(...phases);
   return {
-    tasks,
+    phases,
     scratch: wasm.scratch?.(params, blas) ?? 0,
+    shared: wasm.shared?.(params, blas) ?? 0,
     alone: threads === 1 || tasks === 1 || (flops > 0 ? flops < ALONE_FLOPS : tasks < 3),
     words,
     packed: wasm.packed?.(params) ?? {},

@@ -52,7 +52,7 @@ function takeTasks(): void {
     const tasks = control[CONTROL.TASKS];
     try {
       const scratch = (control[CONTROL.SCRATCH] >>> 0) + thread * control[CONTROL.SCRATCH_STRIDE];
-      functions[control[CONTROL.FN]](ARGS, tasks - ticket, scratch);
+      functions[control[CONTROL.FN]](ARGS, control[CONTROL.FIRST] + tasks - ticket, scratch);
     } catch (error) {
       report(error);
     }
