@@ -4,6 +4,7 @@
  * @module
  */
 import type { Device } from "../../kernels/device.ts";
+import { findNotFinite } from "../finite.ts";
 import { FileFormatError } from "../io/errors.ts";
 import { toFloat32 } from "../io/host.ts";
 import { openTensorFile } from "../io/open.ts";
@@ -73,7 +74,7 @@ export function fileWeights(
       checkShapes(view(file, tensors), shapes);
       for (const [name, tensor] of tensors) {
         const values = toFloat32(tensor.read());
-        const bad = values.findIndex((v) => !Number.isFinite(v));
+        const bad = findNotFinite(values);
         if (bad >= 0) {
           throw new FileFormatError(
             path,
