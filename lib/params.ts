@@ -5,6 +5,7 @@
  */
 import type { Device } from "../kernels/device.ts";
 import { LARGEST_HALF } from "../kernels/half.ts";
+import { findNotFinite } from "./finite.ts";
 import { toFloat32 } from "./io/host.ts";
 import type { TensorFile } from "./io/tensor_file.ts";
 import { didYouMean } from "./nearest.ts";
@@ -160,7 +161,7 @@ export function loadParams(
     const params: Record<string, Tensor> = {};
     for (const [name, shape] of Object.entries(shapes)) {
       const values = toFloat32(file.read(name));
-      const bad = values.findIndex((v) => !Number.isFinite(v));
+      const bad = findNotFinite(values);
       if (bad >= 0) problems.push(`${name} holds ${values[bad]} at element ${bad}, expected finite numbers`);
       else if (problems.length === 0) params[name] = place(device, name, shape, values, options);
     }

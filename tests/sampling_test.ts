@@ -56,6 +56,20 @@ async function all(frames: AsyncGenerator<SampledFrame>): Promise<Float32Array[]
   return latents;
 }
 
+Deno.test("timers run while the cpu device samples, though not after every step", async () => {
+  const { device } = await openDevice({ device: "cpu", threads: 1 });
+  let fired = 0, steps = 0;
+  const timer = setInterval(() => fired++, 0);
+  const busy = () => {
+    steps++;
+    for (const start = performance.now(); performance.now() - start < 2;);
+  };
+  await all(roll(device, SMALL, { contextFrames: 0, predict: 1, steps: 100, onStep: busy }));
+  clearInterval(timer);
+  assert(fired > 0 && fired < steps, `timers fired ${fired} times in ${steps} steps`);
+  device.close();
+});
+
 testOnEverySetting("the same seed gives the same bytes twice, another seed others", async (device) => {
   const run = { contextFrames: 2, predict: 4 };
   const first = await all(roll(device, SMALL, run));

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { findNotFinite } from "../finite.ts";
 import { elements, type HostTensor, toFloat32 } from "./host.ts";
 
 /** Bits of the exponent, which are all ones in infinities and NaNs. */
@@ -31,6 +32,5 @@ export function firstNotFinite(tensor: HostTensor): number {
   const values = tensor.dtype === "F32" || tensor.dtype === "F64"
     ? elements(tensor) as Float32Array | Float64Array
     : toFloat32(tensor);
-  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return i;
-  return -1;
+  return findNotFinite(values);
 }

@@ -5,6 +5,7 @@
  * @module
  */
 import type { Device } from "../../kernels/device.ts";
+import { findNotFinite } from "../finite.ts";
 import { toFloat32 } from "../io/host.ts";
 import type { TensorFile } from "../io/tensor_file.ts";
 import {
@@ -126,7 +127,7 @@ export function loadPerceptual(
       continue;
     }
     values[name] = toFloat32(host);
-    const bad = values[name].findIndex((v) => !Number.isFinite(v));
+    const bad = findNotFinite(values[name]);
     if (bad >= 0) {
       problems.push(`${name} holds ${values[name][bad]} at element ${bad}, expected finite numbers`);
     }

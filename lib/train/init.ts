@@ -4,6 +4,7 @@
  * @module
  */
 import type { Device } from "../../kernels/device.ts";
+import { findNotFinite } from "../finite.ts";
 import { toFloat32 } from "../io/host.ts";
 import type { FileTensor } from "../io/tensor_file.ts";
 import { defaultValues, type Params } from "../params.ts";
@@ -81,7 +82,7 @@ export function initialParams(
     const found = from.get(name);
     if (found?.shape.join() === shape.join()) {
       const values = toFloat32(found.read());
-      const bad = values.findIndex((v) => !Number.isFinite(v));
+      const bad = findNotFinite(values);
       if (bad >= 0) {
         throw new RangeError(`${name}: holds ${values[bad]} at element ${bad}, expected finite numbers`);
       }
