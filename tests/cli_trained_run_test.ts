@@ -1,6 +1,8 @@
-import { assert, assertEquals, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { makeFrames } from "../lib/io/frames.ts";
 import { writePng } from "../lib/io/image.ts";
+import { ChoiceError } from "../lib/pipeline/choice.ts";
+import { chooseDcae, chooseFar } from "../lib/pipeline/models.ts";
 import { far, inFolder } from "./cli_helpers.ts";
 
 const path = (name: string) => new URL(`../${name}`, import.meta.url).pathname;
@@ -53,8 +55,12 @@ Deno.test("one's own folder of clips is trained on with the example option file,
     assertEquals(models.far.config.layers, 1, "the run's configuration, not that of the file");
     assertMatch(models.vae.weights, /models\/world\/dcae\.safetensors$/);
     assertEquals([clip.height, clip.width], [64, 64], "the resolution of the run");
+    const words = ["raw", "ema"].map((word) => chooseFar({ model: run, weights: word }).weights.path);
+    assertEquals(words, ["model", "ema"].map((name) => `${run}/checkpoints/step-00000002/${name}.safetensors`));
+    assertThrows(() => chooseFar({ weights: "ema" }), ChoiceError, "ema names weights of a training run");
     // Without an average there are the weights themselves.
     Deno.removeSync(`${run}/checkpoints/step-00000002/ema.safetensors`);
+    assertThrows(() => chooseFar({ model: run, weights: "ema" }), ChoiceError, "has no averaged weights");
     const raw = await far([...predict, "--model", `${run}/`, "--device", "cpu", "--out", `${folder}/raw`]);
     assertEquals(raw.code, 0, raw.stderr);
     assertMatch(

@@ -166,7 +166,8 @@ async function scoreAll(
   for await (const all of batches(set, order)) {
     const clips = firstClips(all, count - all.indices[0]);
     if (clips === null) break;
-    await scoreBatch(job, loaded, clips, options, job.watch, () => stage.update(++steps));
+    if (clips.indices.every((i) => isScored(job, i, sheets))) stage.update(steps += perBatch);
+    else await scoreBatch(job, loaded, clips, options, job.watch, () => stage.update(++steps));
   }
 }
 

@@ -6,8 +6,8 @@
  */
 export { decodeTo, encodeTo, type LatentFile, type OpenCodec, readLatentFile } from "./clip_latents.ts";
 export { encodeSet } from "./encode_set.ts";
-export { type Evaluation, type EvaluationOptions, runEvaluation } from "./evaluate.ts";
-export type { ClipScores, Method, Protocol } from "./evaluation.ts";
+export { type Evaluation, type EvaluationOptions, isScored, runEvaluation, scoreBatch } from "./evaluate.ts";
+export type { ClipScores, Loaded, Method, Protocol } from "./evaluation.ts";
 export { type EvaluationSet, openEvaluationSet } from "./evaluation_set.ts";
 export type { MemoryRow, Metric, Row, Span, TableContent } from "./evaluation_table.ts";
 export type { ModelFacts } from "./html_report.ts";

@@ -8,6 +8,7 @@ import { DCAE_MODELS, type DcaeConfig, dcaeConfig, dcaeShapes, downsampling } fr
 import { FAR_MODELS, type FarConfig, farConfig, farShapes } from "../far/config.ts";
 import { FileFormatError } from "../io/errors.ts";
 import { openTensorFile } from "../io/open.ts";
+import { isThere } from "../io/paths.ts";
 import { stateDict } from "../io/state_dict.ts";
 import { readJsonObject } from "../io/text.ts";
 import { fileWeights, type Part, randomWeights, type Weights, type WeightType } from "./weights.ts";
@@ -16,7 +17,7 @@ import { optionsDcaeConfig } from "../train/options.ts";
 import type { Shape } from "../tensor.ts";
 import { ChoiceError } from "./choice.ts";
 import { BUNDLED, bundledFile, type Card, FIRST_BUNDLED } from "./bundled.ts";
-import { isRun, openRun, runAutoencoder, runFarConfig } from "./trained_run.ts";
+import { isRun, openRun, runAutoencoder, runFarConfig, type TrainedRun } from "./trained_run.ts";
 import { checkpointPath } from "./zoo.ts";
 
 const NAMES = Object.keys(BUNDLED);
@@ -25,11 +26,14 @@ const NAMES = Object.keys(BUNDLED);
 export interface ModelChoice {
   /** Transformer: a bundled model, one of {@linkcode FAR_MODELS}, a JSON file with the authors' keys, or a training run. Default: the bundled one. */
   readonly model?: string;
-  /** Its checkpoint (safetensors or `.pth`), or the name of a pulled one; that of the bundled model or the run unless given. */
+  /**
+   * Its checkpoint (safetensors or `.pth`), or the name of a pulled one; that of the bundled model unless given. Of a training
+   * run `ema` (unless given) for the averaged weights of its newest checkpoint, or `raw` for those of the last step.
+   */
   readonly weights?: string;
   /** Autoencoder: a bundled one, one of {@linkcode DCAE_MODELS}, a JSON file, or a run. Default: that of the model, else 8x. */
   readonly vae?: string;
-  /** Its checkpoint. */
+  /** Its checkpoint, likewise. */
   readonly vaeWeights?: string;
   /** Dictionary to take from a nested checkpoint of the transformer, such as `params_ema`. */
   readonly entry?: string;
@@ -70,6 +74,8 @@ interface DcaeSource {
   readonly checkpoint?: string;
   readonly side?: number;
   readonly card?: Card;
+  /** The training run that it is. */
+  readonly run?: TrainedRun;
 }
 
 /** An autoencoder by name, of a training run, or out of a JSON file. */
@@ -82,7 +88,7 @@ export function resolveDcae(given: string): DcaeSource {
   }
   if (isRun(given)) {
     const run = openRun(given, "DCAETrainer");
-    return { name, config: optionsDcaeConfig(run.options)!, checkpoint: run.weights, side: run.side };
+    return { name, config: optionsDcaeConfig(run.options)!, checkpoint: run.weights, side: run.side, run };
   }
   if (/\.json$/i.test(given)) {
     const json = readJsonObject(given, "a model's keys");
@@ -105,10 +111,33 @@ function dcaeOf({ vae, model = FIRST_BUNDLED }: Pick<ModelChoice, "vae" | "model
   return { name: `DC-AE of ${model}`, config, checkpoint: weights, side: run.side };
 }
 
+/** The training run that a transformer is, if it is one. */
+const farRun = (model: string): TrainedRun | undefined =>
+  BUNDLED[model] || FAR_MODELS[model] || !isRun(model) ? undefined : openRun(model, "FARTrainer");
+
 /** The checkpoint that belongs to a transformer. */
-function farCheckpoint(model: string): string | undefined {
-  if (BUNDLED[model]) return bundledFile(model, "far", "weights");
-  return FAR_MODELS[model] || !isRun(model) ? undefined : openRun(model, "FARTrainer").weights;
+const farCheckpoint = (model: string): string | undefined =>
+  BUNDLED[model] ? bundledFile(model, "far", "weights") : farRun(model)?.weights;
+
+/**
+ * The checkpoint that a caller named: a path, a pulled one, or `ema` or `raw` for one of the two of a training run.
+ *
+ * @param given What was named.
+ * @param run The run, where the model is one.
+ * @param option Name of the option, for the message.
+ */
+function namedWeights(given: string, run: TrainedRun | undefined, option: string): string {
+  if (given !== "ema" && given !== "raw" || run === undefined && isThere(given)) return checkpointPath(given);
+  if (run === undefined) {
+    throw new ChoiceError(`{${option}}: ${given} names weights of a training run, and the model is none`);
+  }
+  const file = run.checkpoint[given];
+  if (file === undefined) {
+    throw new ChoiceError(
+      `{${option}}: the newest checkpoint has no averaged weights, expected raw: ${run.checkpoint.raw}`,
+    );
+  }
+  return file;
 }
 
 function weightsOf(
@@ -119,9 +148,7 @@ function weightsOf(
   shapes: Readonly<Record<string, Shape>>,
   entry?: string,
 ): Weights {
-  if (path !== undefined) {
-    return fileWeights(checkpointPath(path), shapes, { entry, dtype: chosen.dtype });
-  }
+  if (path !== undefined) return fileWeights(path, shapes, { entry, dtype: chosen.dtype });
   if (chosen.randomWeights) return randomWeights(shapes, chosen.dtype);
   throw withoutWeights([[what, option]]);
 }
@@ -179,9 +206,9 @@ export function chooseFar(chosen: ModelChoice, actions?: number): Part<FarConfig
   if (chosen.window !== undefined) more.short_term_ctx_winsize = chosen.window;
   const plain = resolveFar(model, more),
     own = chosen.randomWeights ? undefined : farCheckpoint(model),
-    weights = chosen.weights ?? own;
+    weights = chosen.weights === undefined ? own : namedWeights(chosen.weights, farRun(model), "weights");
   if (weights !== undefined) {
-    Object.assign(more, conditionOf(checkpointPath(weights), entry));
+    Object.assign(more, conditionOf(weights, entry));
   } else if (plain.condition === null) {
     const classes = chosen.actionClasses ??
       (plain.long && actions !== undefined ? Math.max(4, actions + 1) : undefined);
@@ -205,8 +232,9 @@ export interface Autoencoder extends Part<DcaeConfig> {
 
 /** The autoencoder that was chosen; see {@linkcode chooseFar}. */
 export function chooseDcae(chosen: ModelChoice): Autoencoder {
-  const { name, config, checkpoint, side = 8 * downsampling(config), card } = dcaeOf(chosen);
-  const own = chosen.randomWeights ? undefined : checkpoint, file = chosen.vaeWeights ?? own;
+  const { name, config, checkpoint, side = 8 * downsampling(config), card, run } = dcaeOf(chosen);
+  const own = chosen.randomWeights ? undefined : checkpoint;
+  const file = chosen.vaeWeights === undefined ? own : namedWeights(chosen.vaeWeights, run, "vaeWeights");
   return {
     name,
     config,

@@ -20,7 +20,9 @@ export const isRun = (given: string): boolean => OPTION_FILE.test(given) || isFo
 /** Models and weights of a training run, for the other verbs. */
 export interface TrainedRun {
   readonly options: TrainOptions;
-  /** Newest averaged weights, or the weights themselves where no average was kept. */
+  /** Files of the newest checkpoint: weights averaged over the steps, where an average was kept, and those of the last step. */
+  readonly checkpoint: { readonly ema?: string; readonly raw: string };
+  /** The averaged ones where there are any, else the raw ones. */
   readonly weights: string;
   /** Rows and columns of the frames that it was trained on, where the options say. */
   readonly side?: number;
@@ -39,7 +41,7 @@ function optionsOf(folder: string): TrainOptions {
 /**
  * Opens a training run.
  *
- * Averaged weights (`ema.safetensors`) are what the authors sample from, and what this takes; without
+ * Averaged weights (`ema.safetensors`) are what the authors sample from, and what `weights` of the result names; without
  * `train.ema_decay` there are only the raw ones.
  *
  * @param given Its folder, or an option file, whose run is looked for in `out/train/NAME`.
@@ -70,11 +72,13 @@ export function openRun(given: string, pipeline: TrainOptions["train"]["train_pi
         `(${options.logger.save_checkpoint_freq}) steps and at the end`,
     );
   }
-  const averaged = `${newest.path}/ema.safetensors`;
+  const averaged = `${newest.path}/ema.safetensors`, raw = `${newest.path}/model.safetensors`;
+  const checkpoint = { ...(isFile(averaged) ? { ema: averaged } : {}), raw };
   const size = options.datasets.train.data_cfg.resolution;
   return {
     options,
-    weights: isFile(averaged) ? averaged : `${newest.path}/model.safetensors`,
+    checkpoint,
+    weights: checkpoint.ema ?? raw,
     side: typeof size === "number" ? size : undefined,
   };
 }
