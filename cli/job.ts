@@ -39,7 +39,7 @@ export interface JobCall {
   readonly out: "out" | "to";
   /** Files and folders that are read, beside operands and flags that name one. */
   readonly sources?: readonly string[];
-  /** What Ctrl-C does, e.g. `stopping after this frame`. */
+  /** Announcement after Ctrl-C, e.g. `stopping after this frame`. */
   readonly stopping: string;
 }
 
@@ -63,7 +63,7 @@ function decidingCall({ verb, declared, flags, operands }: JobCall) {
 
 /** One run of a verb, as its user sees it. */
 export class Run implements Watch, Disposable {
-  /** What the user sees. */
+  /** Messages and progress. */
   readonly progress: Progress;
   readonly seconds: Record<string, number> = {};
   /** Says what stands when the user stops the run. */

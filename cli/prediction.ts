@@ -1,5 +1,5 @@
 /**
- * What `far.ts predict` and `far.ts generate` share: one prediction in one result folder, and its last lines.
+ * The common part of `far.ts predict` and `far.ts generate`: one prediction in one result folder, and its last lines.
  *
  * @module
  */

@@ -21,7 +21,7 @@ export interface Cost {
   readonly flops: Readonly<Record<string, number>>;
   /** Work by kind of launch. */
   readonly work: Readonly<Record<string, number>>;
-  /** What the kinds are. */
+  /** A sample launch of each kind, with its unit of work. */
   readonly kinds: ReadonlyMap<string, LaunchKind>;
   /** Seconds that the host took to issue the launches: what a small model spends much of its time on. */
   readonly host: number;

@@ -19,7 +19,7 @@ export interface EvaluationSet {
   readonly count: number;
   /** Frames from one to the next. */
   readonly interval: number;
-  /** Where the context has shown the place of each predicted frame of a clip, for the built-in world. */
+  /** For the built-in world: by clip, whether and when the context has shown the place of each predicted frame. */
   readonly memory?: (clip: number) => Promise<readonly Memory[]>;
 }
 

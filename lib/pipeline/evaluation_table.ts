@@ -24,7 +24,7 @@ export interface Row {
 
 /** Long against short context on the frames of one kind. */
 export interface MemoryRow {
-  /** Where the context has shown the place. */
+  /** Part of the context that has shown the place. */
   readonly seen: Memory;
   /** Frames of this kind in all clips. */
   readonly frames: number;
@@ -136,7 +136,7 @@ export function spanTable(
   return [`| PSNR, dB / SSIM |${head}`, `|---|${"---|".repeat(spans.length)}`, ...lines, ""].join("\n");
 }
 
-/** Where the context has shown a place, in words. */
+/** Parts of the context that have shown a place, in words. */
 export const SEEN: Readonly<Record<Memory, string>> = {
   near: "in the last frames of the context",
   distant: "only before them (distant)",

@@ -1,5 +1,5 @@
 /**
- * What the reports of all verbs share: facts from a result, and the file.
+ * Parts of the reports of all verbs: tables of facts from a result, and writing the file.
  *
  * @module
  */

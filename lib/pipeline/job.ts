@@ -20,7 +20,7 @@ export interface Settings {
 
 /** Start of a job. */
 export interface JobOptions {
-  /** What was asked for. */
+  /** The call, as result.json records it. */
   readonly settings: Settings;
   /** The part of it that decides a byte of the result, with what it reads; the settings unless given. */
   readonly call?: Readonly<Record<string, unknown>>;
@@ -30,7 +30,7 @@ export interface JobOptions {
   readonly sources?: readonly string[];
   /** Discards an interrupted job with other settings instead of refusing. */
   readonly restart?: boolean;
-  /** Who watches; nobody unless given. */
+  /** Observer of the run; nobody unless given. */
   readonly watch?: Watch;
 }
 
@@ -59,9 +59,9 @@ export interface PartStore {
  * ```
  */
 export class Job implements PartStore, Disposable {
-  /** What was asked for. */
+  /** The call, as result.json records it. */
   readonly settings: Settings;
-  /** Who watches. */
+  /** Observer of the run. */
   readonly watch: Watch;
   readonly #folder: OwnedFolder;
   readonly #call: Readonly<Record<string, unknown>>;

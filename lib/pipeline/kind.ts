@@ -15,10 +15,11 @@ import type { Card } from "./bundled.ts";
 const LOOKED_AT = 16;
 
 /**
- * What is wrong with a clip, in one line, or undefined.
+ * Says in one line how a clip differs from those that a model was trained on.
  *
  * @param psnr Of frames that went through the autoencoder, in dB.
  * @param rms Root mean square of their scaled latents.
+ * @returns The line for a warning, or undefined where nothing is strange.
  */
 export function strangeness(
   { kind: { what, bounds } }: Card,

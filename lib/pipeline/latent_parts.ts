@@ -18,7 +18,7 @@ import type { Job, PartStore } from "./job.ts";
 export interface LatentsToMake {
   /** Clips of which latents are made. */
   readonly set: DataSet;
-  /** Where the latents come from, stored with them. */
+  /** Origin of the latents, stored with them. */
   readonly about: Readonly<Record<string, string>>;
   /** Name of the stage. */
   readonly stage: string;

@@ -52,9 +52,9 @@ export interface Prediction {
 
 /** A transformer and the autoencoder that it was trained on, on a device. */
 export class Model implements OpenModels, Disposable {
-  /** Where it computes. */
+  /** The device that computes. */
   readonly device: Device;
-  /** Why this device was chosen. */
+  /** Reason for the choice of this device. */
   readonly reason: string;
   /** The transformer. Its weights are on the device only while they are needed. */
   readonly far: Part<FarConfig>;
@@ -140,7 +140,7 @@ export class Model implements OpenModels, Disposable {
   }
 }
 
-/** What shows a prediction: the truth and the predicted frames side by side, and their mean scores. */
+/** Shows a prediction in a notebook: the truth and the predicted frames side by side, and their mean scores. */
 function predictionBundle({ first, frames, truth, scores }: Prediction): MediaBundle {
   const mean = meanScore(scores),
     score = (name: string, value: number | null | undefined) =>

@@ -180,7 +180,7 @@ export function requireWeights(chosen: ModelChoice): void {
   if (missing.length > 0) throw withoutWeights(missing.map(([what, option]) => [what, option]));
 }
 
-/** What a checkpoint says about a model's condition: the table of labels or actions has one row more than classes. */
+/** Reads a model's condition off a checkpoint: the table of labels or actions has one row more than classes. */
 function conditionOf(path: string, entry: string | undefined): Record<string, unknown> {
   using file = openTensorFile(path);
   const { tensors } = stateDict(file, entry);
@@ -246,9 +246,9 @@ export function chooseDcae(chosen: ModelChoice): Autoencoder {
 
 /** A transformer and the autoencoder that it was trained on, on a device. */
 export interface OpenModels {
-  /** Where they compute. */
+  /** The device that computes. */
   readonly device: Device;
-  /** Why this device was chosen. */
+  /** Reason for the choice of this device. */
   readonly reason: string;
   /** The transformer. Its weights are on the device only while they are needed. */
   readonly far: Part<FarConfig>;

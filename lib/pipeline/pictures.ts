@@ -1,5 +1,5 @@
 /**
- * What a prediction leaves behind: videos, a contact sheet, and the numbers.
+ * Output of a prediction: videos, a contact sheet, and the numbers.
  *
  * @module
  */

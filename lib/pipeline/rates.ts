@@ -1,5 +1,5 @@
 /**
- * How fast a device is: kernels are timed at the sizes that a run will launch, once per machine; later runs time the most
+ * Speed of a device: kernels are timed at the sizes that a run will launch, once per machine; later runs time the most
  * important ones again, to see how busy the machine is, and read the others from the cache folder.
  *
  * @module

@@ -17,9 +17,9 @@ export interface RolloutOptions extends Omit<SampleOptions, "device" | "params" 
 
 /** A transformer on its device. */
 export interface LoadedTransformer {
-  /** Where it is. */
+  /** The device that holds it. */
   readonly device: Device;
-  /** What it is. */
+  /** Its configuration. */
   readonly config: FarConfig;
   /** Its parameters. */
   readonly params: Params;

@@ -1,5 +1,5 @@
 /**
- * Where the parameters of a model come from, and loading only what a stage needs.
+ * Sources of the parameters of a model; a stage loads only those that it needs.
  *
  * @module
  */
@@ -41,7 +41,7 @@ export interface Weights {
 export interface Part<C> {
   /** Name for messages. */
   readonly name: string;
-  /** What it is. */
+  /** Its configuration. */
   readonly config: C;
   /** Its parameters. */
   readonly weights: Weights;

@@ -83,7 +83,7 @@ export const ZOO: readonly ZooModel[] = [
   entry("dcae/DCAE_UCF101_Res128-bb9d1258.pth", "16x", "UCF-101", 128, "autoencoder", 215_758_380),
 ];
 
-/** Where the authors publish them. */
+/** The server that the authors publish them on. */
 export const ZOO_URL = "https://huggingface.co/guyuchao/FAR_Models/resolve/main";
 
 /**
