@@ -42,6 +42,38 @@ export function makeFrames(frames: number, height: number, width: number, data?:
   return shown({ frames, height, width, data: data ?? new Uint8Array(expected) });
 }
 
+/** Draws some of the frames, `[count, height, width, 3]`. */
+export type Draw = (first: number, count: number) => Uint8Array;
+
+/** How frames that nobody has looked at come about. */
+const drawers = new WeakMap<Frames, Draw>();
+
+/**
+ * Frames that are drawn when somebody first looks at their `data`; a part of them draws that part alone.
+ *
+ * @param frames Number of frames.
+ * @param height Rows.
+ * @param width Columns.
+ * @param draw Draws some of them.
+ */
+export function drawnFrames(frames: number, height: number, width: number, draw: Draw): Frames {
+  let data: Uint8Array | undefined;
+  const made = shown({
+    frames,
+    height,
+    width,
+    get data() {
+      return data ??= draw(0, frames);
+    },
+  });
+  const size = height * width * 3;
+  drawers.set(
+    made,
+    (first, count) => data?.subarray(first * size, (first + count) * size) ?? draw(first, count),
+  );
+  return made;
+}
+
 /**
  * Fills pixels with one colour.
  *
@@ -67,10 +99,13 @@ export function sliceFrames(from: Frames, start: number, end?: number): Frames {
   const [first, last] = [start, end ?? from.frames].map((at) =>
     Math.min(from.frames, at < 0 ? Math.max(0, from.frames + at) : at)
   );
-  const size = from.height * from.width * 3;
+  const { height, width } = from, size = height * width * 3, count = Math.max(0, last - first);
+  const draw = drawers.get(from);
+  if (draw) return drawnFrames(count, height, width, (f, some) => draw(first + f, some));
   return shown({
-    ...from,
-    frames: Math.max(0, last - first),
+    frames: count,
+    height,
+    width,
     data: from.data.subarray(first * size, Math.max(first, last) * size),
   });
 }

@@ -7,11 +7,11 @@ import { ACTION_FILE, namedActions, readActionFile } from "../data/actions.ts";
 import { framesBundle, framesText } from "../display/frames.ts";
 import { showing } from "../display/showing.ts";
 import { frameArray } from "../io/frame_array.ts";
-import { type Fit, fitFrames, type Frames, makeFrames, sliceFrames } from "../io/frames.ts";
+import { drawnFrames, type Fit, fitFrames, type Frames, makeFrames, sliceFrames } from "../io/frames.ts";
 import { openTensorFile } from "../io/open.ts";
 import { collectFrames, probeVideo, readFrames } from "../io/video.ts";
 import { isThere } from "../io/paths.ts";
-import { worldClip } from "../data/world/world.ts";
+import { worldWalk } from "../data/world/world.ts";
 import { ChoiceError } from "./choice.ts";
 
 /** Frames of a clip with what was recorded beside them. A notebook shows those of {@linkcode readClip} at their own rate. */
@@ -74,8 +74,8 @@ function readWorldClip(path: string, options: ClipOptions): Clip {
   }
   const { frames = WHOLE_WALK, start = 0, every: interval = 1, side = SIDE, size = side } = options;
   const index = Number(PATTERN.exec(path)![1]);
-  const walk = worldClip({ seed: 0, split: "test", index, frames, start, interval, size });
-  return { path, frames: makeFrames(frames, size, size, walk.frames), actions: walk.actions };
+  const walk = worldWalk({ seed: 0, split: "test", index, frames, start, interval, size });
+  return { path, frames: drawnFrames(frames, size, size, walk.draw), actions: walk.actions };
 }
 
 /** Rows and columns of frames where nothing says another. */

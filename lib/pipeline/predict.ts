@@ -84,7 +84,7 @@ function decidesOf(
   { far, vae }: OpenModels,
   sha256: Readonly<Record<string, string | null>>,
 ) {
-  const { context, truth, actions, label } = task;
+  const { context, actions, label } = task;
   const frames = ({ frames, height, width, data }: Frames) => ({
     frames,
     height,
@@ -94,7 +94,8 @@ function decidesOf(
   return {
     models: { far: far.config, vae: vae.config, sha256 },
     context: frames(context),
-    truth: frames(truth),
+    // The frames that really followed decide scores and pictures only, which are made in one go at the end.
+    truth: task.truth.frames,
     actions: actions === undefined ? null : [...actions],
     label: label ?? null,
   };
@@ -162,11 +163,15 @@ export async function runPrediction(
 
   await job.begin(device, decidesOf(task, models, sha256), WORKING);
   const saved = new SavedLatents(job), latents = await contextLatents(job, models, context, saved);
-  const look = async (values: Float32Array) =>
+  const decode = async (values: Float32Array) =>
     (await decodeFrames(device, vae, { ...latents, values })).values;
-  const strange = vae.card && await strangeClip(vae.card, far.name, context, latents, look);
-  if (strange !== undefined) watch.warn(strange);
-  const made = await rollOut(job, models, task, output, latents, saved, workUntil);
+  // The first frame does not wait for a look at the clip, which decodes some of the context.
+  const look = once(async () => {
+    const strange = vae.card && await strangeClip(vae.card, far.name, context, latents, decode);
+    if (strange !== undefined) watch.warn(strange);
+  });
+  const made = await rollOut(job, models, task, output, latents, saved, workUntil, look);
+  await look(); // an interrupted run may have made every frame
   const { predicted, values, shown } = await decodeAll(job, models, task, output, latents, made);
 
   const scores = values.map((v) => scoreFrames(v, truth, context.frames));
@@ -216,6 +221,16 @@ export async function runPrediction(
   return result;
 }
 
+/** Does something the first time only. */
+function once(body: () => Promise<void>): () => Promise<void> {
+  let done = false;
+  return async () => {
+    if (done) return;
+    done = true;
+    await body();
+  };
+}
+
 /** Latents of the context: encoded, or as an interrupted run has saved them. */
 async function contextLatents(
   { watch }: Job,
@@ -236,6 +251,7 @@ async function rollOut(
   context: Latents,
   state: SavedLatents,
   workUntil: PredictionEstimate["workUntil"],
+  afterFrame: () => Promise<void>,
 ): Promise<Float32Array[]> {
   const { predict, steps, guidance, seed } = task, { trajectories } = output, first = task.context.frames;
   const { channels: C, height: H, width: W } = context;
@@ -263,13 +279,15 @@ async function rollOut(
       const start = before > 0 ? workUntil(before - 1, last) : 0, end = workUntil(predict - 1, last);
       const share = (frame: number, step: number) => (workUntil(frame, step) - start) / (end - start);
       using stage = watch.stage("predict", predict, "frame", before);
-      await timed(watch, "predict", async () => {
-        for await (const { frame } of walk) {
+      while (!walk.isDone) {
+        await timed(watch, "predict", async () => {
+          const { frame } = await walk.step();
           stage.update(frame + 1 - first, share(frame - first, last));
           await save(`trajectory_${trajectory}`, () => walk.made);
           await watch.pause();
-        }
-      });
+        });
+        await afterFrame();
+      }
       saved[trajectory] = walk.made;
     }
     return saved as Float32Array[];

@@ -134,6 +134,58 @@ export interface WorldRange {
   readonly interval?: number;
 }
 
+/** A walk whose frames are drawn when somebody wants to see them. */
+export interface WorldWalk extends Omit<WorldClip, "frames"> {
+  /** Draws some of the frames, `[count, H, W, 3]`. */
+  draw(first: number, count: number): Uint8Array<ArrayBuffer>;
+}
+
+/**
+ * Walks for so many frames, without drawing any: that takes nearly all of the time.
+ *
+ * @param options Which walk, and which of its frames.
+ * @throws {RangeError} If an option is out of range.
+ *
+ * @example
+ * ```ts
+ * import { worldWalk } from "./world.ts";
+ * const walk = worldWalk({ seed: 0, split: "test", index: 3, frames: 20 });
+ * console.assert(walk.actions.length === 20 && walk.draw(18, 2).length === 2 * 64 * 64 * 3);
+ * ```
+ */
+export function worldWalk(options: WorldOptions & WorldRange): WorldWalk {
+  const { frames: count, start = 0, interval = 1, size = 64 } = options;
+  for (
+    const [name, value, least] of [["frames", count, 1], ["start", start, 0], [
+      "interval",
+      interval,
+      1,
+    ]] as const
+  ) {
+    if (!Number.isSafeInteger(value) || value < least) {
+      throw new RangeError(`world: ${name} must be a whole number of at least ${least}, found ${value}`);
+    }
+  }
+  const scene = worldScene(options), renderer = new Renderer(scene, size), bytes = size * size * 3;
+  const actions = new Int32Array(count), poses = new Int32Array(count * 3);
+  for (const { index, action, pose } of walk(options, scene)) {
+    if (index < start || (index - start) % interval !== 0) continue;
+    const at = (index - start) / interval;
+    actions[at] = action;
+    poses.set([pose.x, pose.y, pose.heading], at * 3);
+    if (at === count - 1) break;
+  }
+  const draw = (first: number, count: number) => {
+    const frames = new Uint8Array(count * bytes); // [F, H, W, 3]
+    for (let f = 0; f < count; f++) {
+      const [x, y, heading] = poses.subarray((first + f) * 3);
+      renderer.draw({ x, y, heading }, frames, f * bytes);
+    }
+    return frames;
+  };
+  return { actions, poses, maze: scene.maze, size, draw };
+}
+
 /**
  * Walks for so many frames. Only the frames that are kept are drawn.
  *
@@ -148,28 +200,6 @@ export interface WorldRange {
  * ```
  */
 export function worldClip(options: WorldOptions & WorldRange): WorldClip {
-  const { frames: count, start = 0, interval = 1, size = 64 } = options;
-  for (
-    const [name, value, least] of [["frames", count, 1], ["start", start, 0], [
-      "interval",
-      interval,
-      1,
-    ]] as const
-  ) {
-    if (!Number.isSafeInteger(value) || value < least) {
-      throw new RangeError(`world: ${name} must be a whole number of at least ${least}, found ${value}`);
-    }
-  }
-  const scene = worldScene(options), renderer = new Renderer(scene, size), bytes = size * size * 3;
-  const frames = new Uint8Array(count * bytes); // [F, H, W, 3]
-  const actions = new Int32Array(count), poses = new Int32Array(count * 3);
-  for (const { index, action, pose } of walk(options, scene)) {
-    if (index < start || (index - start) % interval !== 0) continue;
-    const at = (index - start) / interval;
-    renderer.draw(pose, frames, at * bytes);
-    actions[at] = action;
-    poses.set([pose.x, pose.y, pose.heading], at * 3);
-    if (at === count - 1) break;
-  }
-  return { frames, actions, poses, maze: scene.maze, size };
+  const { draw, ...walked } = worldWalk(options);
+  return { ...walked, frames: draw(0, options.frames) };
 }
