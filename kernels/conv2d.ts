@@ -90,14 +90,10 @@ export const conv2d: Kernel = defineKernel({
   ),
   wasm: {
     tasks: (p, blas) =>
-      isWinograd(p, p.I, p.O)
-        ? winogradTasks(p, p.I, p.O, blas)
-        : productTasks(p.B * p.OH * p.OW, p.O),
+      isWinograd(p, p.I, p.O) ? winogradTasks(p, p.I, p.O, blas) : productTasks(p.B * p.OH * p.OW, p.O),
     shared: (p) => isWinograd(p, p.I, p.O) ? winogradShared(p.I, p.O) : 0,
     scratch: (p, blas) =>
-      isWinograd(p, p.I, p.O)
-        ? winogradScratch(p.I, blas)
-        : 4 * p.I + 16 + productScratch(p.I, p.KH * p.KW), // a row of zeros first
+      isWinograd(p, p.I, p.O) ? winogradScratch(p.I, blas) : 4 * p.I + 16 + productScratch(p.I, p.KH * p.KW), // a row of zeros first
     packed: (p) => ({ w: [p.O, p.I, p.KH * p.KW] }),
   },
   cases: convCases(),
@@ -238,9 +234,7 @@ export const conv2dGradInput: Kernel = defineKernel({
   ),
   wasm: {
     tasks: (p, blas) =>
-      isWinograd(p, p.O, p.I)
-        ? winogradTasks(p, p.O, p.I, blas)
-        : inputBlocks(p) * Math.ceil(p.I / 48),
+      isWinograd(p, p.O, p.I) ? winogradTasks(p, p.O, p.I, blas) : inputBlocks(p) * Math.ceil(p.I / 48),
     shared: (p) => isWinograd(p, p.O, p.I) ? winogradShared(p.O, p.I) : 0,
     // A row of zeros, addresses of rows of dz and dx, one register tile, one panel.
     scratch: (p, blas) =>

@@ -95,6 +95,11 @@ export interface Device {
   run(launch: Launch): void;
   /** Lays a weight out for speed, in place. Packing twice, or on a device without packed layouts, does nothing. */
   pack(storage: Storage, request: PackRequest): void;
+  /**
+   * Says that a buffer is seldom used. Where memory runs short, the cpu device keeps such buffers in ordinary memory until a
+   * launch needs them; other devices do nothing.
+   */
+  setAside(storage: Storage): void;
   /** Sends what was recorded to the device without waiting. */
   flush(): void;
   /** Waits until everything recorded so far has run, and throws what went wrong meanwhile. */

@@ -110,6 +110,7 @@ export function openDryDevice(): DryDevice {
     pack(storage: DryStorage, request) {
       storage.packed = request;
     },
+    setAside() {},
     flush() {},
     sync: () => Promise.resolve(),
     trim() {},

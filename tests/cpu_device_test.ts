@@ -3,7 +3,7 @@ import { attention } from "../kernels/attention.ts";
 import { CASES } from "../kernels/cases.ts";
 import { ALIGNMENT, Allocator } from "../kernels/cpu/allocator.ts";
 import { openCpuDevice } from "../kernels/cpu/device.ts";
-import { groupMean } from "../kernels/elementwise.ts";
+import { accumulate, groupMean } from "../kernels/elementwise.ts";
 import { linear } from "../kernels/linear.ts";
 import type { Kernel, Params } from "../kernels/spec.ts";
 import { checkKernel, generator, outputsOf } from "./helpers.ts";
@@ -175,6 +175,38 @@ test("what does not fit is refused in one line with bytes needed and available",
   const free = device.alloc(Number(found[1]));
   device.free(free);
   device.free(kept);
+  assertEquals(device.stats.liveBytes, 0);
+  device.close();
+});
+
+test("buffers that were set aside leave where room is short, and come back with their contents", async () => {
+  const device = await openCpuDevice({ threads: 2, maxBytes: 1 << 20 }), count = 40_000, bytes = 4 * count;
+  const values = (first: number) => Float32Array.from({ length: count }, (_, i) => first + i);
+  const moments = [1, 2, 3, 4].map((first) => {
+    const storage = device.alloc(bytes);
+    device.write(storage, values(first));
+    device.setAside(storage);
+    return storage;
+  });
+  const before = device.stats.liveBytes, large = device.alloc(600_000);
+  assert(device.stats.liveBytes < before + 600_000, "nothing left");
+  const params = { E: count, alpha: 1, beta: 2 };
+  const add = (y: number, x: number) =>
+    device.run({ kernel: accumulate, buffers: [moments[x], moments[y]], params });
+  const read = async (i: number) => new Float32Array(await device.read(moments[i], 0, bytes));
+  add(0, 1);
+  add(2, 3); // there is room for two of the four: each pair drives the other out
+  add(0, 3);
+  assertEquals(await read(0), Float32Array.from({ length: count }, (_, i) => 2 * (4 + 3 * i) + 4 + i));
+  assertEquals(await read(2), Float32Array.from({ length: count }, (_, i) => 2 * (3 + i) + 4 + i));
+  assertEquals(await read(1), values(2));
+  device.write(moments[1], values(9));
+  add(2, 0);
+  assertEquals(await read(1), values(9));
+  assertThrows(() => device.alloc(500_000), Error, "out of memory"); // the rest may not leave
+  device.free(large);
+  for (const storage of moments) device.free(storage);
+  assertThrows(() => device.free(moments[0]), Error, "freed");
   assertEquals(device.stats.liveBytes, 0);
   device.close();
 });

@@ -55,6 +55,7 @@ export function openReferenceDevice(): Device {
       runReference(launch);
     },
     pack() {},
+    setAside() {},
     flush() {},
     sync: () => Promise.resolve(),
     trim() {},

@@ -25,6 +25,7 @@ export function shadow(device: Device): { readonly device: Device; reports(): Pr
     write: (storage, data, at) => device.write(storage, data, at),
     read: (storage, at, bytes) => device.read(storage, at, bytes),
     pack: (storage, request) => device.pack(storage, request),
+    setAside: (storage) => device.setAside(storage),
     flush: () => device.flush(),
     sync: () => device.sync(),
     trim: () => device.trim(),

@@ -51,6 +51,9 @@ const PANEL = 8;
 /** The calling thread looks this often whether its workers are done before it sleeps. */
 const SPIN = 4000;
 
+/** Addresses of a buffer that was freed, and of one whose contents lie in ordinary memory. */
+const FREED = -1, AWAY = -2;
+
 /** A weight's private layout: rows of `length * taps` elements as panels of 8 rows. */
 interface Packing {
   readonly rows: number;
@@ -61,11 +64,13 @@ interface Packing {
 
 class CpuStorage implements Storage {
   readonly bytes: number;
-  /** Address, -1 after free. */
+  /** Address, FREED or AWAY. */
   at: number;
   /** Bytes that were asked of the allocator. */
   held: number;
   packing: Packing | null = null;
+  /** The contents while the buffer is away. */
+  contents: Uint8Array | null = null;
   constructor(at: number, bytes: number) {
     this.at = at;
     this.bytes = this.held = bytes;
@@ -126,6 +131,8 @@ class CpuDevice implements Device {
   readonly #functions: [string, KernelFunction][];
   readonly #allocator: Allocator;
   readonly #bindings = new Map<Kernel, Binding>();
+  /** Buffers that may leave the memory, the one that was not used for longest first. */
+  readonly #aside = new Set<CpuStorage>();
   readonly #control: Int32Array;
   readonly #words: Int32Array;
   #view: Uint8Array;
@@ -187,9 +194,18 @@ class CpuDevice implements Device {
     return true;
   }
 
-  #take(bytes: number): number {
+  /** Takes a block. Where there is none, buffers that were set aside leave, except those `inUse`. */
+  #take(bytes: number, inUse: readonly (Storage | null)[] = []): number {
     if (this.#closed) throw new Error("cpu device: used after close()");
-    const at = this.#allocator.alloc(bytes);
+    let at = this.#allocator.alloc(bytes);
+    for (const storage of at < 0 ? this.#aside : []) {
+      if (storage.at < 0 || inUse.includes(storage)) continue;
+      storage.contents = this.#view.slice(storage.at, storage.at + storage.bytes);
+      this.#give(storage.at, storage.held);
+      storage.at = AWAY;
+      at = this.#allocator.alloc(bytes);
+      if (at >= 0) break;
+    }
     if (at < 0) {
       throw new Error(
         `cpu device: out of memory: ${bytes} bytes needed, ${
@@ -225,20 +241,38 @@ class CpuDevice implements Device {
 
   free(storage: Storage): void {
     const s = this.#own(storage, "free");
-    this.#give(s.at, s.held);
-    s.at = -1;
+    if (s.at !== AWAY) this.#give(s.at, s.held);
+    s.at = FREED;
+    s.contents = null;
+    this.#aside.delete(s);
+  }
+
+  setAside(storage: Storage): void {
+    const s = this.#own(storage, "setAside");
+    if (!s.packing) this.#aside.add(s);
+  }
+
+  /** The buffer with its contents in the memory; `inUse` have to stay there. */
+  #present(storage: Storage, what: string, inUse: readonly (Storage | null)[] = []): CpuStorage {
+    const s = this.#own(storage, what);
+    if (this.#aside.delete(s)) this.#aside.add(s); // used last
+    if (s.at !== AWAY) return s;
+    s.at = this.#take(s.held, inUse);
+    this.#view.set(s.contents!, s.at);
+    s.contents = null;
+    return s;
   }
 
   #own(storage: Storage, what: string): CpuStorage {
     if (!(storage instanceof CpuStorage)) {
       throw new TypeError(`cpu device: ${what} got a buffer of another device`);
     }
-    if (storage.at < 0) throw new Error(`cpu device: ${what} got a buffer that was freed`);
+    if (storage.at === FREED) throw new Error(`cpu device: ${what} got a buffer that was freed`);
     return storage;
   }
 
   write(storage: Storage, data: ArrayBufferView, byteOffset = 0): void {
-    const s = this.#own(storage, "write");
+    const s = this.#present(storage, "write");
     if (byteOffset < 0 || byteOffset + data.byteLength > s.bytes) {
       throw new RangeError(
         `cpu device: write of ${data.byteLength} bytes at ${byteOffset}, expected within ${s.bytes} bytes`,
@@ -253,7 +287,7 @@ class CpuDevice implements Device {
   read(storage: Storage, byteOffset = 0, bytes?: number): Promise<ArrayBuffer> {
     try {
       this.stats.waits++;
-      const s = this.#own(storage, "read");
+      const s = this.#present(storage, "read");
       const count = bytes ?? s.bytes - byteOffset;
       if (byteOffset < 0 || !(count >= 0) || byteOffset + count > s.bytes) {
         throw new RangeError(
@@ -324,7 +358,7 @@ class CpuDevice implements Device {
         words[i] = 0;
         continue;
       }
-      const s = this.#own(buffer, kernel.name);
+      const s = this.#present(buffer, kernel.name, buffers);
       words[i] = s.at;
       if (!s.packing) continue;
       const wanted = work.packed[kernel.buffers[i].name];
@@ -385,8 +419,9 @@ class CpuDevice implements Device {
   }
 
   pack(storage: Storage, request: PackRequest): void {
-    const s = this.#own(storage, "pack");
+    const s = this.#present(storage, "pack");
     if (s.packing) return;
+    this.#aside.delete(s); // a packed weight stays where it is
     const { kind, shape, dtype } = request;
     const rank = kind === "linear" ? 2 : 4;
     if (shape.length !== rank) {

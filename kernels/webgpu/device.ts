@@ -340,6 +340,8 @@ export class WebGpuDevice implements Device, TimesLaunches {
   /** Does nothing: weights are read in the authors' layout. */
   pack(_storage: Storage, _request: PackRequest): void {}
 
+  setAside(_storage: Storage): void {}
+
   /** For reading: records a copy. */
   copy(from: PooledBuffer, at: number, to: GPUBuffer, bytes: number): void {
     this.#batch.copy(from, at, to, bytes);

@@ -1,8 +1,8 @@
 /**
  * AdamW and the exponential moving average of weights.
  *
- * On the cpu device moments, averages and the f32 masters of f16 weights live in ordinary memory and pass through the device
- * tensor by tensor, because its shared memory holds at most 4 GiB; on a GPU they stay on the device.
+ * Moments, averages and the f32 masters of f16 weights stay on the device. They are needed once per step: the cpu device, whose
+ * memory holds at most 4 GiB, moves them to ordinary memory where it needs the room for something else.
  *
  * @module
  */
@@ -13,73 +13,55 @@ import { accumulate, concat, full, launch } from "../ops.ts";
 import type { Params } from "../params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../tensor.ts";
 
-/** A set of tensors like the parameters, on the device or in ordinary memory. */
+/** A set of tensors like the parameters, on their device. */
 export class Slots {
-  readonly #values: Map<string, Tensor | Float32Array>;
-  readonly #shapes: Params;
+  readonly #values: Params;
 
   /** Zeros, or copies of `initial`, shaped like `params`. */
   constructor(params: Params, initial?: Readonly<Record<string, Float32Array>>) {
-    this.#shapes = params;
-    this.#values = new Map(
-      Object.entries(params).map(([name, t]): [string, Tensor | Float32Array] => {
-        const values = initial?.[name];
-        if (values && values.length !== t.size) {
-          throw new RangeError(`Slots: ${name} has ${values.length} values, expected ${t.size}`);
-        }
-        if (t.device.info.name === "cpu") return [name, values?.slice() ?? new Float32Array(t.size)];
-        return [
-          name,
-          unscoped(() => values ? Tensor.from(t.device, values, t.shape) : full(t.device, t.shape, 0)),
-        ];
-      }),
+    this.#values = unscoped(() =>
+      Object.fromEntries(
+        Object.entries(params).map(([name, { device, shape, size }]) => {
+          const values = initial?.[name];
+          if (values && values.length !== size) {
+            throw new RangeError(`Slots: ${name} has ${values.length} values, expected ${size}`);
+          }
+          const tensor = values ? Tensor.from(device, values, shape) : full(device, shape, 0);
+          device.setAside(tensor.storage);
+          return [name, tensor];
+        }),
+      )
     );
   }
 
   /** Whether there is a tensor of this name. */
   has(name: string): boolean {
-    return this.#values.has(name);
+    return name in this.#values;
   }
 
-  /** Lends the tensors of one name to `body`, which may change them in place; those of `read` follow and stay as they are. */
-  static async lend(
-    name: string,
-    slots: readonly Slots[],
-    body: (...tensors: Tensor[]) => void,
-    read: readonly Slots[] = [],
-  ): Promise<void> {
-    const all = [...slots, ...read];
-    const lent = all.map((s) => {
-      const value = s.#values.get(name)!, like = s.#shapes[name];
-      return value instanceof Tensor ? value : unscoped(() => Tensor.from(like.device, value, like.shape));
-    });
-    scope(() => body(...lent));
-    for (const [i, s] of all.entries()) {
-      if (s.#values.get(name) instanceof Tensor) continue;
-      if (i < slots.length) s.#values.set(name, await lent[i].read());
-      lent[i].dispose();
-    }
+  /** The tensor of a name, to be changed in place. */
+  of(name: string): Tensor {
+    return this.#values[name];
   }
 
   /** Copies one tensor's values out. */
   async read(name: string): Promise<Float32Array> {
-    const value = this.#values.get(name)!;
-    return value instanceof Tensor ? await value.read() : value;
+    return await this.#values[name].read();
   }
 
   /** Copies on the device. */
   async copies(): Promise<Params> {
     const out: Record<string, Tensor> = {};
-    for (const [name, like] of Object.entries(this.#shapes)) {
-      const values = await this.read(name);
-      out[name] = unscoped(() => Tensor.from(like.device, values, like.shape));
+    for (const [name, t] of Object.entries(this.#values)) {
+      const values = await t.read();
+      out[name] = unscoped(() => Tensor.from(t.device, values, t.shape));
     }
     return out;
   }
 
   /** Gives device memory back. */
   dispose(): void {
-    disposeAll([...this.#values.values()]);
+    disposeAll([this.#values]);
   }
 }
 
@@ -147,24 +129,24 @@ export class AdamW {
   }
 
   /** One update in place. `scale` multiplies the gradients (clipping). Weights stored as f16 are rounded from their masters. */
-  async step(params: Params, grads: Params, lr: number, scale = 1): Promise<void> {
+  step(params: Params, grads: Params, lr: number, scale = 1): Promise<void> {
     const { betas: [beta1, beta2], eps, weightDecay } = this.#options;
     const t = ++this.steps, bias1 = 1 - beta1 ** t, bias2 = 1 - beta2 ** t;
     const rest1 = 1 - beta1, rest2 = 1 - beta2;
     const scalars = { lr, beta1, rest1, beta2, rest2, eps, decay: weightDecay, bias1, bias2, scale };
     const flat = (x: Tensor) => x.reshape([x.size]);
     for (const [name, p] of Object.entries(params)) {
-      const at = this.#at.get(name), masters = at === undefined ? [] : [this.masters];
-      await Slots.lend(name, [this.m, this.v, ...masters], (m, v, master = p) => {
-        const w = flat(master);
-        launch(adamwKernel, { gradient: flat(grads[name]) }, scalars, {
-          parameters: w,
-          m: flat(m),
-          v: flat(v),
-        });
-        if (at !== undefined) launch(toHalf, { x: w }, { at }, { y: flat(p), largest: this.sizes });
+      const at = this.#at.get(name);
+      scope(() => {
+        const parameters = flat(at === undefined ? p : this.masters.of(name));
+        const state = { m: flat(this.m.of(name)), v: flat(this.v.of(name)) };
+        launch(adamwKernel, { gradient: flat(grads[name]) }, scalars, { parameters, ...state });
+        if (at !== undefined) {
+          launch(toHalf, { x: parameters }, { at }, { y: flat(p), largest: this.sizes });
+        }
       });
     }
+    return Promise.resolve();
   }
 
   /** A weight in f32: its master, where it is stored as f16. */
@@ -282,12 +264,12 @@ export class Ema {
   }
 
   /** One update, after the optimiser's, whose masters stand for the weights that are stored as f16. */
-  async update(params: Params, optimizer?: AdamW): Promise<void> {
+  update(params: Params, optimizer?: AdamW): Promise<void> {
     for (const [name, p] of Object.entries(params)) {
-      const masters = optimizer?.masters.has(name) ? [optimizer.masters] : [];
-      const average = (s: Tensor, w = p) => accumulate(s, w, 1 - this.#decay, this.#decay);
-      await Slots.lend(name, [this.shadow], average, masters);
+      const weights = optimizer?.masters.has(name) ? optimizer.masters.of(name) : p;
+      scope(() => accumulate(this.shadow.of(name), weights, 1 - this.#decay, this.#decay));
     }
+    return Promise.resolve();
   }
 
   /** Copies of the averages on the device, to compute with; the caller disposes of them. */
