@@ -8,7 +8,7 @@ import { valueAndGrad } from "../lib/autograd.ts";
 import { FileFormatError } from "../lib/io/errors.ts";
 import { openSafetensors } from "../lib/io/safetensors.ts";
 import { StepLog } from "../lib/io/run_folder.ts";
-import { add, mean, mul, sub } from "../lib/ops.ts";
+import { accumulate, add, mean, mul, sub } from "../lib/ops.ts";
 import { defaultValues, type Params } from "../lib/params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../lib/tensor.ts";
 import { latestCheckpoint, saveCheckpoint } from "../lib/train/checkpoint.ts";
@@ -51,7 +51,11 @@ const slope = (device: Device, more: Partial<Objective<Numbered>> = {}): Objecti
 
 /** A game of two players, a and b, with gradients made by hand: a descends on b, b on -a, as a generator and its judge. */
 function game(device: Device, from: number): Objective<Numbered> {
-  const times = (t: Tensor, factor: number) => unscoped(() => scope(() => mul(t, factor)));
+  const times = (t: Tensor, factor: number, into?: Tensor) => {
+    if (into === undefined) return unscoped(() => scope(() => mul(t, factor)));
+    scope(() => accumulate(into, t, factor));
+    return into;
+  };
   return {
     networks: {
       model: { shapes: { "a": [1], "norm.running_mean": [1] }, initial: () => Float32Array.of(1) },
@@ -62,14 +66,14 @@ function game(device: Device, from: number): Objective<Numbered> {
       },
     },
     batch: numbers,
-    gradients({ model, judge }, { x }, { step, scale }) {
+    gradients({ model, judge }, { x }, { step, scale, into }) {
       const plays = step >= from;
       return {
         loss: x,
         terms: { plays: plays ? 1 : 0 },
         grads: {
-          model: { a: times(model.params.a, scale) },
-          ...(plays ? { judge: { b: times(judge.params.b, -scale) } } : {}),
+          model: { a: times(model.params.a, scale, into?.model.a) },
+          ...(plays ? { judge: { b: times(judge.params.b, -scale, into?.judge.b) } } : {}),
         },
         buffers: {
           model: {
@@ -190,6 +194,20 @@ testOnDevices("two networks resume with the same bits from files named after the
     Deno.removeSync(folder, { recursive: true });
   }
 });
+
+testOnDevices(
+  "accumulated batches hand statistics on, and add up the gradients of all networks",
+  async (device) => {
+    const config = { ...CONFIG, accumulate: 2, betas: [0, 0], eps: 0 } as const;
+    const trainer = await Trainer.start(device, game(device, 0), config), before = device.stats.liveBytes;
+    const { terms, gradientNorm, loss } = await trainer.step();
+    assertEquals([terms.plays, gradientNorm, loss], [1, 1, 1.5]); // gradient a = 1, half of it in each batch
+    assertEquals(await first(trainer.params["norm.running_mean"]), 4); // 1 of the start, then x = 1 and x = 2
+    assertAlmostEquals((await trainer.networks.judge.optimizer.m.read("b"))[0], -2, 1e-6);
+    assertEquals(device.stats.liveBytes, before);
+    trainer.dispose();
+  },
+);
 
 testOnDevices(
   "a term that is not finite is named and changes nothing, though the loss is finite",
