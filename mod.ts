@@ -28,6 +28,8 @@ export type {
   KernelSpec,
   Params as KernelParams,
   ParamType,
+  Passes,
+  Shader,
   Shaped,
   Target,
   Tolerance,

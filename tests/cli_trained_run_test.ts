@@ -56,7 +56,10 @@ Deno.test("one's own folder of clips is trained on with the example option file,
     assertMatch(models.vae.weights, /models\/world\/dcae\.safetensors$/);
     assertEquals([clip.height, clip.width], [64, 64], "the resolution of the run");
     const words = ["raw", "ema"].map((word) => chooseFar({ model: run, weights: word }).weights.path);
-    assertEquals(words, ["model", "ema"].map((name) => `${run}/checkpoints/step-00000002/${name}.safetensors`));
+    assertEquals(
+      words,
+      ["model", "ema"].map((name) => `${run}/checkpoints/step-00000002/${name}.safetensors`),
+    );
     assertThrows(() => chooseFar({ weights: "ema" }), ChoiceError, "ema names weights of a training run");
     // Without an average there are the weights themselves.
     Deno.removeSync(`${run}/checkpoints/step-00000002/ema.safetensors`);
