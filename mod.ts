@@ -28,6 +28,7 @@ export type {
   KernelSpec,
   Params as KernelParams,
   ParamType,
+  Pass,
   Passes,
   Shader,
   Shaped,

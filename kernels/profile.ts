@@ -181,6 +181,9 @@ class ProfiledDevice implements Device {
   free(storage: Storage): void {
     this.#device.free(storage);
   }
+  setAside(storage: Storage): void {
+    this.#timed("copy", "set aside", () => this.#device.setAside(storage));
+  }
   trim(): void {
     this.#device.trim();
   }

@@ -305,7 +305,7 @@ export class Sampler {
    * promises.
    */
   async #replay(): Promise<void> {
-    const { device, params, config } = this.#o, store = this.#cache?.store;
+    const { params, config } = this.#o, store = this.#cache?.store;
     for (; store && this.#cached < this.#frame; this.#cached++) {
       const { first, conditioning, further } = scope(() => this.#prepare(this.#cached));
       const input = { latents: this.#clip, conditioning: conditioning[0], store };
@@ -329,7 +329,7 @@ export class Sampler {
    * @throws {RangeError} If all frames are there, or an action is out of range.
    */
   async next(actions?: ArrayLike<number>): Promise<SampledFrame> {
-    const { device, params, config, onVelocity, onStep } = this.#o, frame = this.#frame;
+    const { params, config, onVelocity, onStep } = this.#o, frame = this.#frame;
     if (frame === this.#total) throw new RangeError(`sample: all ${this.#total} frames have been made`);
     const from = rememberedFrom(frame, this.#room);
     if (from > this.#from) this.#forget(from);
