@@ -146,6 +146,31 @@ Deno.test("fresh walks go through the table of their world, each on a way of its
   });
 });
 
+Deno.test("every second clip is a roll-out where there are some, over and over", async () => {
+  await inFolder(async (folder) => {
+    const at = `${folder}/places`,
+      made = `${folder}/made`,
+      options = { split: "train", size: 16, frames: 40 } as const;
+    await writePlaces(at, 3);
+    const fresh = walkSet({ folder: at, ...options });
+    const clips = await Promise.all([0, 1, 2].map(async (i) => {
+      const { latents, actions, source } = await fresh.read(i);
+      return { latents: { ...latents!, history: latents!.data.map((v) => v + 0.5) }, actions, source };
+    }));
+    await writeLatents(made, clips, { dtype: "F32" });
+    const data = { num_frames: 20, clip_frames: 40, resolution: 16, clips: 8, rollouts: made };
+    const { set } = dataSetOf({ type: "WalkDataset", data_list: at, split: "training", data_cfg: data }, "t");
+    assertEquals([set.length, set.rollouts], [8, 3]);
+    for (let i = 0; i < 8; i++) {
+      const { latents, actions } = await set.read(i, { start: 5, interval: 1, count: 20 });
+      const own = i % 2 === 0 ? await fresh.read(i, { start: 5, interval: 1, count: 20 }) : null;
+      assertEquals(latents!.data, own?.latents!.data ?? clips[(i - 1) / 2 % 3].latents.data.slice(10, 50));
+      assertEquals(actions, own?.actions ?? clips[(i - 1) / 2 % 3].actions!.slice(5, 25));
+      assertEquals(latents!.history?.[0], i % 2 === 0 ? undefined : latents!.data[0] + 0.5);
+    }
+  });
+});
+
 Deno.test("returns are counted behind the context, and the oracle shows the nearest pose", () => {
   // Frames of one pixel; cells of 3072 units. Context 3, window 1.
   const poses = [[0, 0, 0], [0, 0, 4], [3072, 0, 0], [0, 0, 0], [3072, 0, 0], [0, 512, 4], [9216, 0, 0]];

@@ -82,6 +82,8 @@ export interface WalkSetOptions extends PlacesOptions {
   readonly walks?: number;
   /** Frames of a walk; 300 unless given. */
   readonly frames?: number;
+  /** Roll-outs of such walks (`far.ts rollout`): every second clip is one of them, over and over. */
+  readonly rollouts?: string;
 }
 
 /** Walks of a set unless told otherwise: more than any training here sees, few enough to shuffle. */
@@ -100,12 +102,19 @@ export function walkSet(options: WalkSetOptions): DataSet {
   if (data !== expected) {
     throw new RangeError(`${folder}: expected latents of ${expected}, found ${data ?? "others"}`);
   }
-  const source = (index: number) => `grid ${split} seed ${seed} walk ${index} through ${folder}`;
+  const made = options.rollouts === undefined ? null : latentSet(options.rollouts);
+  /** The roll-out that a clip is, or -1 for a fresh walk. */
+  const rolledOut = (index: number) => made && index % 2 === 1 ? (index - 1) / 2 % made.length : -1;
+  const source = (index: number) =>
+    rolledOut(index) < 0
+      ? `grid ${split} seed ${seed} walk ${index} through ${folder}`
+      : made!.source(rolledOut(index));
   const read = async (
     index: number,
     range: ClipRange = { start: 0, interval: 1, count: frames },
   ): Promise<Clip> => {
     checkIndex("walks", index, walks);
+    if (rolledOut(index) >= 0) return await made!.read(rolledOut(index), range);
     const world = index % places.length, { start, interval, count } = range;
     if (start + (count - 1) * interval >= frames) {
       throw new RangeError(
@@ -130,15 +139,17 @@ export function walkSet(options: WalkSetOptions): DataSet {
     return { latents: { shape: [count, C, H, W], data }, actions, poses, source: source(index) };
   };
   return {
-    name: `walks through ${folder}`,
+    name: `walks through ${folder}${made ? ` and roll-outs ${options.rollouts}` : ""}`,
     length: walks,
     holds: "latents",
     actions: true,
+    ...(made ? { rollouts: made.rollouts } : {}),
     rule: { short: "refuse" },
     fit: { crop: false },
     source,
-    files: (index) => places.files(index % places.length),
-    frames: () => Promise.resolve(frames),
+    files: (index) =>
+      rolledOut(index) < 0 ? places.files(index % places.length) : made!.files(rolledOut(index)),
+    frames: (index) => rolledOut(index) < 0 ? Promise.resolve(frames) : made!.frames(rolledOut(index)),
     read,
   };
 }

@@ -30,9 +30,14 @@ export interface FarObjectiveConfig {
   readonly videoDiT?: boolean;
   /**
    * Probability that a clip with a roll-out takes its clean frames from it; 0 unless given. Such a clip is cut from its
-   * first frame on, and of its window the first frames are clean and the others noisy, as at a step of a prediction.
+   * first frame on.
    */
   readonly rolloutRatio?: number;
+  /**
+   * Clean frames in the window of such a clip. `first` (unless given): the first ones, the others being noisy, as at a step
+   * of a prediction. `random`: any, as in other clips.
+   */
+  readonly rolloutClean?: "first" | "random";
 }
 
 /** A batch of clips. */
@@ -158,7 +163,7 @@ export function prepareBatch(
     longTerm: long ? Math.max(0, F - model.window) : 0,
     shortTerm: model.window,
     levelPerClip: objective.videoDiT,
-    cleanFirst: history?.map((made) => made !== null),
+    cleanFirst: objective.rolloutClean === "random" ? undefined : history?.map((made) => made !== null),
   });
   return {
     config: model,
