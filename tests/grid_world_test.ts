@@ -128,6 +128,9 @@ Deno.test("fresh walks go through the table of their world, each on a way of its
       assertEquals(part.latents!.data[3], latents!.data[2 * 33 + 1]);
     }
     assertEquals(ways.size, 9);
+    const later = walkSet({ folder: at, split: "train", size: 16, frames: 90, first: 4, walks: 2 });
+    assertEquals((await later.read(1)).latents, (await set.read(5)).latents);
+    assertEquals([later.source(1), later.length], [set.source(5), 2]);
     await assertRejects(
       () => Promise.resolve(set.read(9)),
       RangeError,

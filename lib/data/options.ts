@@ -32,7 +32,7 @@ type TypeName = keyof typeof TYPES;
 const KEYS = ["type", "data_list", "split", "use_latent", "data_cfg", "batch_size_per_gpu", "num_sample"];
 const CFG_KEYS = [
   ...["n_frames", "num_frames", "frame_interval", "frame_skip", "resolution", "use_flip", "evaluation_type"],
-  ...["seed", "part", "clips", "clip_frames", "cells", "steps", "rollouts", "shares"],
+  ...["seed", "part", "clips", "clip_frames", "cells", "steps", "first", "rollouts", "shares"],
 ];
 
 /** Types that are made from the built-in world. */
@@ -48,6 +48,7 @@ const ONLY: Readonly<Record<string, readonly TypeName[]>> = {
   clip_frames: ["WorldDataset", "WalkDataset"],
   cells: WORLD_TYPES,
   steps: ["WorldDataset"],
+  first: ["WalkDataset"],
   rollouts: ["WalkDataset"],
   shares: ["FolderDataset"],
 };
@@ -145,7 +146,8 @@ function openWorld(type: TypeName, top: Reader, cfg: Reader, training: boolean, 
     return placesSet({ ...common, worlds: cfg.needed("clips", clips, "a number of worlds") });
   }
   const folder = top.needed("data_list", top.text("data_list"), "a folder of latents");
-  return walkSet({ ...common, folder, walks: clips, frames: length, rollouts: cfg.text("rollouts") });
+  const first = cfg.whole(["first"], 0), rollouts = cfg.text("rollouts");
+  return walkSet({ ...common, folder, walks: clips, first, frames: length, rollouts });
 }
 
 /**
@@ -154,7 +156,7 @@ function openWorld(type: TypeName, top: Reader, cfg: Reader, training: boolean, 
  * Types are the authors' `UCFDataset`, `BairDataset`, `MinecraftDataset`, `DMLabDataset`, with their keys, and five of
  * ours: `WorldDataset` (no `data_list`; `seed`, `part`, `clips`, `clip_frames`, `cells`, `steps` in `data_cfg`), `PlacesDataset`
  * (every pose of worlds with grid steps; `clips` worlds), `WalkDataset` (endless walks through them: `data_list` is the folder
- * of their latents; `rollouts`, a folder that `far.ts rollout` made of them, is every second clip), `FolderDataset` (`data_list` is the folder; `part`, `shares`) and `LatentDataset` (`data_list` is the
+ * of their latents; `first`, the number of the first walk; `rollouts`, a folder that `far.ts rollout` made of them, is every second clip), `FolderDataset` (`data_list` is the folder; `part`, `shares`) and `LatentDataset` (`data_list` is the
  * folder that `writeLatents` made). `n_frames` and
  * `num_frames` mean the same, and so do `frame_interval` and `frame_skip`, which the authors' autoencoder options write.
  * `num_sample` counts in validation; the authors' training sets have none.

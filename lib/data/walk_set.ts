@@ -80,6 +80,8 @@ export interface WalkSetOptions extends PlacesOptions {
   readonly folder: string;
   /** Number of walks; {@linkcode WALKS} unless given. */
   readonly walks?: number;
+  /** Number of the first walk; 0 unless given. */
+  readonly first?: number;
   /** Frames of a walk; 300 unless given. */
   readonly frames?: number;
   /** Roll-outs of such walks (`far.ts rollout`): every second clip is one of them, over and over. */
@@ -90,14 +92,14 @@ export interface WalkSetOptions extends PlacesOptions {
 export const WALKS = 2 ** 17;
 
 /**
- * Walks with grid steps as latents. Walk i goes through world i modulo the number of worlds, on a way of its own.
+ * Walks with grid steps as latents. Walk number i goes through world i modulo the number of worlds, on a way of its own.
  *
  * @param options Which.
  * @throws {RangeError} If the folder holds something else than all poses of these worlds: what was found.
  * @throws {FileFormatError} If a file is damaged.
  */
 export function walkSet(options: WalkSetOptions): DataSet {
-  const { seed = 0, split, cells, folder, walks = WALKS, frames = 300 } = options;
+  const { seed = 0, split, cells, folder, walks = WALKS, first = 0, frames = 300 } = options;
   const places = latentSet(folder), { data } = latentsAbout(folder), expected = worldsName(options);
   if (data !== expected) {
     throw new RangeError(`${folder}: expected latents of ${expected}, found ${data ?? "others"}`);
@@ -107,7 +109,7 @@ export function walkSet(options: WalkSetOptions): DataSet {
   const rolledOut = (index: number) => made && index % 2 === 1 ? (index - 1) / 2 % made.length : -1;
   const source = (index: number) =>
     rolledOut(index) < 0
-      ? `grid ${split} seed ${seed} walk ${index} through ${folder}`
+      ? `grid ${split} seed ${seed} walk ${first + index} through ${folder}`
       : made!.source(rolledOut(index));
   const read = async (
     index: number,
@@ -115,7 +117,7 @@ export function walkSet(options: WalkSetOptions): DataSet {
   ): Promise<Clip> => {
     checkIndex("walks", index, walks);
     if (rolledOut(index) >= 0) return await made!.read(rolledOut(index), range);
-    const world = index % places.length, { start, interval, count } = range;
+    const number = first + index, world = number % places.length, { start, interval, count } = range;
     if (start + (count - 1) * interval >= frames) {
       throw new RangeError(
         `${source(index)}: has ${frames} frames, expected at least ${start + (count - 1) * interval + 1}`,
@@ -124,14 +126,14 @@ export function walkSet(options: WalkSetOptions): DataSet {
     const maze = worldMaze({ seed, split, index: world, cells });
     const { latents: table } = await places.read(world), [, C, H, W] = table!.shape, per = C * H * W;
     const draws = new RandomStream(
-      streamOf(worldNumber(split, world), `world ${seed} walk ${Math.floor(index / places.length)}`),
+      streamOf(worldNumber(split, world), `world ${seed} walk ${Math.floor(number / places.length)}`),
     );
     const data = new Float32Array(count * per), actions = new Int32Array(count);
     const poses = new Int32Array(3 * count);
     for (const { index: frame, action, pose } of walk(maze, draws, "grid")) {
       if (frame < start || (frame - start) % interval !== 0) continue;
-      const at = (frame - start) / interval, number = gridNumber(maze, pose);
-      data.set(table!.data.subarray(number * per, (number + 1) * per), at * per);
+      const at = (frame - start) / interval, place = gridNumber(maze, pose);
+      data.set(table!.data.subarray(place * per, (place + 1) * per), at * per);
       actions[at] = action;
       poses.set([pose.x, pose.y, pose.heading], 3 * at);
       if (at === count - 1) break;
@@ -148,7 +150,7 @@ export function walkSet(options: WalkSetOptions): DataSet {
     fit: { crop: false },
     source,
     files: (index) =>
-      rolledOut(index) < 0 ? places.files(index % places.length) : made!.files(rolledOut(index)),
+      rolledOut(index) < 0 ? places.files((first + index) % places.length) : made!.files(rolledOut(index)),
     frames: (index) => rolledOut(index) < 0 ? Promise.resolve(frames) : made!.frames(rolledOut(index)),
     read,
   };
