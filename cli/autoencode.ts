@@ -106,7 +106,7 @@ export const encodeVerb = verb({
     "(docs/training.md). Interrupted, the same command resumes with the first clip that is missing.",
   operands: [{
     name: "CLIP",
-    help: "npz, npy, video or folder of images, or world:N; or an option file (YAML)",
+    help: "npz, npy, video or folder of images, world:N or grid:N; or an option file (YAML)",
   }],
   flags: encodeFlags,
   examples: [

@@ -5,6 +5,8 @@
  */
 import { join } from "node:path";
 import { checkSet, type SetStats, statsOf } from "../lib/data/check.ts";
+import { stepsOf, WORLDS } from "../lib/data/world_set.ts";
+import type { Returns } from "../lib/data/world/returns.ts";
 import { SPLITS } from "../lib/data/world/world.ts";
 import { worldFileNames, writeWorld } from "../lib/data/world/write.ts";
 import { printable } from "../lib/io/errors.ts";
@@ -28,13 +30,18 @@ const flags = {
   split: choice(SPLITS, "make: part of the world; check, stats: part of a folder or of the world", {
     default: "train",
   }),
-  clips: integer("make: clips to write (default 8); stats: clips to look at, check world: clips to make", {
-    min: 1,
-  }),
+  clips: integer(
+    "make: clips to write (default 8); stats: clips to look at, check world or grid: clips to make",
+    {
+      min: 1,
+    },
+  ),
   frames: integer("make: frames of a clip", { default: 300, min: 1, max: 100_000 }),
   size: integer("make: rows and columns of a frame, an even number", { default: 64, min: 16, max: 512 }),
   cells: integer("make: cells along each side of the maze", { default: 4, min: 2, max: 64 }),
   seed: integer("make: family of walks", { default: 0, min: 0, max: 2 ** 32 - 1 }),
+  ctx: integer("stats: frames of context; those behind it are looked up in it", { default: 144, min: 1 }),
+  short: integer("stats: last frames of the context that count as recent", { default: 16, min: 1 }),
   first: integer("make: number of the first walk", { default: 0, min: 0 }),
   out: path("make: folder for the clips: new, empty, or an earlier one, to which they are added", {
     default: "out/world",
@@ -57,16 +64,19 @@ async function staged<T>(
 }
 
 async function make(what: string | undefined, f: DataFlags): Promise<void> {
-  if (what !== "world") {
-    throw new UsageError(`far.ts data make: expected world, found ${what ?? "nothing"}`);
+  const steps = stepsOf(what ?? "");
+  if (what === undefined || steps === undefined) {
+    const kinds = Object.values(WORLDS).join(" or ");
+    throw new UsageError(`far.ts data make: expected ${kinds}, found ${what ?? "nothing"}`);
   }
   const clips = f.clips ?? 8, { seed, split, size, first, frames } = f;
   await runJob({
     ...{ verb: "data", declared: flags, flags: f, operands: ["make", what], out: "out" },
     stopping: "finishing this clip",
   }, async (job, run) => {
-    const resume = await job.begin(null, {}, worldFileNames("*", split));
-    const options = { seed, split, size, first, frames, clips, resume, cells: [f.cells, f.cells] as const };
+    const resume = await job.begin(null, {}, worldFileNames("*", split, steps));
+    const cells = [f.cells, f.cells] as const;
+    const options = { seed, split, steps, size, first, frames, clips, resume, cells };
     const files = await staged(
       run.progress,
       "make",
@@ -87,7 +97,7 @@ async function make(what: string | undefined, f: DataFlags): Promise<void> {
 function list(f: DataFlags): void {
   const sets = presentSets(f.root);
   if (f.json) return printJson(sets, 2);
-  console.log("world: endless walks through mazes, made on the spot; nothing to download");
+  console.log("world, grid: endless walks through mazes, made on the spot; nothing to download");
   for (const line of presentLines(sets)) console.log(printable(line));
 }
 
@@ -106,20 +116,39 @@ async function check(what: string, f: DataFlags, options: SetOptions): Promise<n
 }
 
 async function stats(what: string, f: DataFlags, options: SetOptions): Promise<void> {
-  const progress = new Progress(progressMode(f));
+  if (f.short > f.ctx) throw new UsageError(`--short: expected at most --ctx ${f.ctx}, found ${f.short}`);
+  const progress = new Progress(progressMode(f)), returns = { context: f.ctx, window: f.short };
   for (const set of namedSets(what, options)) {
     const clips = Math.min(f.clips ?? set.length, set.length);
-    const found = await staged(progress, "count", clips, (update) => statsOf(set, clips, update));
+    const found = await staged(progress, "count", clips, (update) => statsOf(set, clips, update, returns));
     if (f.json) {
       progress.event("stats", { name: set.name, ...found });
       continue;
     }
-    for (const line of statsLines(set.name, found)) console.log(printable(line));
+    for (const line of statsLines(set.name, found, f)) console.log(printable(line));
   }
 }
 
-function statsLines(name: string, found: SetStats): string[] {
-  const { clips, of, frames, sizes, actions, labels, mean, deviation } = found;
+/** What remembering is worth, in words. */
+function returnLines(
+  { samePose, samePoseDistant, samePlace, oracle, oracleWindow }: Returns,
+  { ctx, short }: DataFlags,
+): string[] {
+  const [same, distant, near] = [samePose, samePoseDistant, samePlace].map((share) =>
+    `${(100 * share).toFixed(1)} %`
+  );
+  return [
+    `frames from ${ctx} on: ${same} have exactly a pose of frames 0 to ${
+      ctx - 1
+    }, ${distant} one that the last ` +
+    `${short} of them lack, ${near} a pose near one`,
+    `showing the frame with the nearest pose scores ${oracle.toFixed(2)} dB, of the last ${short} alone ` +
+    `${oracleWindow.toFixed(2)} dB (PSNR of the mean squared error)`,
+  ];
+}
+
+function statsLines(name: string, found: SetStats, f: DataFlags): string[] {
+  const { clips, of, frames, sizes, actions, labels, mean, deviation, returns } = found;
   const three = (values: readonly number[]) => values.map((v) => v.toFixed(3)).join(" ");
   const counts = (record: Readonly<Record<string, number>>) =>
     Object.entries(record).map(([key, count]) => `${key} (${count})`).join(", ");
@@ -129,6 +158,7 @@ function statsLines(name: string, found: SetStats): string[] {
     ...(actions ? [`  actions: ${counts(actions)}`] : []),
     ...(labels ? [`  classes: ${counts(labels)}`] : []),
     `  mean ${three(mean)}, deviation ${three(deviation)}`,
+    ...(returns ? returnLines(returns, f).map((line) => `  ${line}`) : []),
   ];
 }
 
@@ -138,15 +168,19 @@ export const dataVerb = verb({
   summary: "Make clips of the built-in world; list, check and count data sets",
   about:
     "make world writes walks through the built-in mazes as npz files in DMLab's layout (video, actions, and the camera's " +
-    "poses) with a list. list tells which of the paper's data sets are here and how to get the others. check reads every " +
+    "poses) with a list; make grid, walks with turns of 90 degrees and whole cells. list tells which of the paper's data sets are here and how to get the others. check reads every " +
     "clip in full and names all that are broken: exit code 1 if there are any. stats counts frames, sizes, actions and " +
-    "classes.\n\n" +
-    "WHAT is world, a folder of your own clips (videos, npz, folders of images, with actions beside them), a folder of " +
+    "classes, and for world and grid how often a walk returns to what its context has shown.\n\n" +
+    "WHAT is world or grid, a folder of your own clips (videos, npz, folders of images, with actions beside them), a folder of " +
     "latents, one of the authors' lists (datasets/dmlab/dmlab_train.json), or an option file (yml), of which all data " +
     "sets are taken.",
   operands: [
     { name: "ACTION", help: "what to do", choices: ["make", "list", "check", "stats"] },
-    { name: "WHAT", help: "world, a folder, a list (json, txt) or an option file (yml)", optional: true },
+    {
+      name: "WHAT",
+      help: "world, grid, a folder, a list (json, txt) or an option file (yml)",
+      optional: true,
+    },
   ],
   flags,
   examples: [

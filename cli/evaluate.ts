@@ -68,7 +68,8 @@ export const evaluateVerb = verb({
     "frame, tables that sort) into --out. Ctrl-C keeps the clips that are done; the same command then resumes the run.",
   operands: [{
     name: "SET",
-    help: "world (default), or an option file (yml), of which datasets.sample is taken",
+    help:
+      "world or grid (default: the one on the model's card), or an option file (yml), of which datasets.sample is taken",
     optional: true,
   }],
   flags: evaluateFlags,

@@ -102,7 +102,7 @@ export function overview(verbs: readonly Verb[], paint: Paint = plain): string {
     `Every verb explains itself: ${COMMAND} predict --help`,
     wrap(
       "The word world names the bundled model (--model world) and the data set that it was trained on (evaluate world); " +
-        "world:N is a clip, the N-th test walk, in every verb that takes one.",
+        "world:N is a clip, the N-th test walk, in every verb that takes one, and grid:N a walk with grid steps.",
       0,
     ),
     `${head("Environment:")}\n${columns(Object.entries(ENVIRONMENT), paint)}`,

@@ -83,7 +83,7 @@ export const predictVerb = verb({
   operands: [{
     name: "CLIP",
     help:
-      "npz, npy, video or folder of images, or world:N, the N-th test walk of the built-in world (default for a bundled model: the clip on its card, world:0)",
+      "npz, npy, video or folder of images, or world:N or grid:N, the N-th test walk of the built-in world (default for a bundled model: the clip on its card, world:0)",
     optional: true,
   }],
   flags: predictFlags,

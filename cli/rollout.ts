@@ -5,9 +5,10 @@
  */
 import { latentSet } from "../lib/data/latents.ts";
 import { chooseDcae, chooseFar } from "../lib/pipeline/models.ts";
+import { openLatentSet } from "../lib/pipeline/option_set.ts";
 import { checkRollouts, rollOutSet } from "../lib/pipeline/rollout_set.ts";
 import { duration } from "../lib/units.ts";
-import { type Call, type Flags, integer, path, type Values, verb } from "./args.ts";
+import { type Call, type Flags, integer, path, texts, type Values, verb } from "./args.ts";
 import { deviceFlags, progressFlags, restartFlag } from "./flags.ts";
 import { runJob } from "./job.ts";
 import { modelChoice, modelFlags } from "./model_flags.ts";
@@ -18,6 +19,7 @@ const flags = {
     presentation: true,
   }),
   ...restartFlag,
+  set: texts("replace an option of the file; may be given several times", { value: "PATH=VALUE" }),
   first: integer("first clip to roll out", { default: 0, min: 0 }),
   clips: integer("clips to roll out (default: all from --first on); the others are kept as they are", {
     min: 1,
@@ -36,13 +38,13 @@ const flags = {
   ...progressFlags,
 };
 
-async function rollout({ flags: given, operands: [folder] }: Call<Flags>): Promise<void> {
-  const f = given as Values<typeof flags>, set = latentSet(folder), chosen = modelChoice(f);
+async function rollout({ flags: given, operands: [what] }: Call<Flags>): Promise<void> {
+  const f = given as Values<typeof flags>, set = openLatentSet(what, f.set), chosen = modelChoice(f);
   const far = chooseFar(chosen), vae = chooseDcae({ ...chosen, randomWeights: true });
   const options = { ...f, clips: f.clips ?? set.length - f.first };
   await checkRollouts(set, far, options);
   await runJob({
-    ...{ verb: "rollout", declared: flags, flags: f, operands: [folder], out: "to" },
+    ...{ verb: "rollout", declared: flags, flags: f, operands: [what], out: "to" },
     stopping: "stopping after this batch",
   }, async (job, run) => {
     far.weights.verify();
@@ -67,7 +69,11 @@ export const rolloutVerb = verb({
     "--to holds the true latents of all clips and the predicted ones of those; with models.rollout_ratio above 0, train takes clean context " +
     "from the predicted ones and still asks for the true next frame (docs/training.md): so the model learns to recover " +
     "from its own mistakes.\n\nInterrupted, the same command resumes with the first clip that is missing.",
-  operands: [{ name: "LATENTS", help: "folder of latents, as encode writes it for a data set" }],
+  operands: [{
+    name: "LATENTS",
+    help:
+      "folder of latents, as encode writes it for a data set, or an option file (yml) with a training set of latents",
+  }],
   flags,
   examples: [{
     does: "the bundled model on the first 160 clips, with a single Euler step per frame",

@@ -1,5 +1,5 @@
 /**
- * Trains the bundled model `world` again, from nothing: its autoencoder, the latents of 480 walks, and three stages of its
+ * Trains the bundled model `world` again, from nothing: its autoencoder, the latents of 1,280 worlds, and three stages of its
  * transformer (models/world/README.md says what each stage is for, docs/training.md how long they take).
  *
  *     deno task train:world              runs what is not done yet, and prints each command before it runs it
@@ -36,19 +36,61 @@ function convert(does: string, from: string, to: string): Step {
   return { does, words: ["weights", "convert", from, to, "--dtype", "f16"], writes: to };
 }
 
-/** Predicts clips of a set of latents from `first` on, with one or four Euler steps per frame. */
-function rollOut(does: string, from: string, to: string, weights: string, ...more: readonly string[]): Step {
+const set = (...options: readonly string[]) => options.flatMap((option) => ["--set", option]);
+
+/** Steps of the three stages of the transformer; models/world/far.yml has the first. */
+const [FIRST, SECOND, THIRD] = [4649, 1500, 3000];
+const DCAE = averaged("dcae", 5000);
+
+/** Encodes every pose of worlds with grid steps. */
+function encodePlaces(does: string, to: string, worlds: number, ...more: readonly string[]): Step {
+  const places = set(
+    "datasets.train.type=PlacesDataset",
+    "datasets.train.data_list=null",
+    `datasets.train.data_cfg.clips=${worlds}`,
+    "datasets.train.data_cfg.resolution=64",
+    ...more,
+  );
+  const vae = ["--vae", "models/world/dcae.json", "--vae-weights", `${OUT}/dcae.safetensors`];
   return {
     does,
-    words: ["rollout", from, ...more, ...MODELS, "--weights", weights, "--to", to],
-    writes: `${to}/index.json`,
+    words: ["encode", "models/world/far.yml", ...vae, "--to", `${OUT}/${to}`, ...places],
+    writes: `${OUT}/${to}/index.json`,
   };
 }
 
-const set = (...options: readonly string[]) => options.flatMap((option) => ["--set", option]);
+/** Predicts walks through the encoded worlds, with one Euler step per frame. */
+function rollOut(does: string, to: string, weights: string, ...more: readonly string[]): Step {
+  return {
+    does,
+    words: [
+      ...["rollout", "models/world/far.yml", ...MODELS, "--weights", weights, "--to", `${OUT}/${to}`],
+      ...["--steps", "1", "--least", "48", "--most", "160", "--batch", "64"],
+      ...set("datasets.train.data_cfg.num_frames=300", "datasets.train.data_cfg.clips=256", ...more),
+    ],
+    writes: `${OUT}/${to}/index.json`,
+  };
+}
 
-const DCAE = averaged("dcae", 5000), FIRST = averaged("far1", 14000);
-const SECOND = averaged("far2", 1500), THIRD = averaged("far3", 11000);
+/** Trains on fresh walks of 300 frames and on predicted ones, in turns. */
+function trainOn(
+  does: string,
+  rollouts: string,
+  run: string,
+  steps: number,
+  init: string,
+  ...more: readonly string[]
+) {
+  return train(
+    does,
+    run,
+    steps,
+    ...["--init", init],
+    ...set("datasets.train.data_cfg.num_frames=300", `datasets.train.data_cfg.rollouts=${OUT}/${rollouts}`),
+    ...set("models.rollout_ratio=1", "models.rollout_clean=random", "train.warmup_iter=100"),
+    ...set(`train.total_iter=${steps}`, ...more),
+  );
+}
 
 /** All commands, in order. */
 export const STEPS: readonly Step[] = [
@@ -58,59 +100,39 @@ export const STEPS: readonly Step[] = [
     writes: DCAE,
   },
   convert("Store its averaged weights as f16", DCAE, `${OUT}/dcae.safetensors`),
-  {
-    does: "Encode 480 walks into latents",
-    words: [
-      ...["encode", "models/world/far.yml", "--vae", "models/world/dcae.json"],
-      ...["--vae-weights", `${OUT}/dcae.safetensors`, "--to", `${OUT}/latents`],
-      ...set(
-        "datasets.train.type=WorldDataset",
-        "datasets.train.data_cfg.clips=480",
-        "datasets.train.data_cfg.resolution=64",
-      ),
-    ],
-    writes: `${OUT}/latents/index.json`,
-  },
-  train("First stage: train on ground-truth context", "far1", 14000),
-  convert("Store its averaged weights as f16", FIRST, `${OUT}/far1.safetensors`),
-  rollOut(
-    "Predict 160 walks with the model of the first stage",
-    `${OUT}/latents`,
-    `${OUT}/rollouts1`,
-    `${OUT}/far1.safetensors`,
-    ...["--clips", "160", "--steps", "1"],
+  encodePlaces("Encode the 64 poses of each of 1,280 worlds", "places", 1280),
+  encodePlaces(
+    "Encode those of 64 validation worlds",
+    "places_validation",
+    64,
+    "datasets.train.data_cfg.part=validation",
   ),
-  train(
-    "Second stage: train on its predictions as context",
+  train("First stage: train on fresh walks, with ground-truth context", "far1", FIRST),
+  rollOut("Predict 256 walks", "rollouts1", averaged("far1", FIRST)),
+  trainOn(
+    "Second stage: train on fresh and on predicted walks",
+    "rollouts1",
     "far2",
-    1500,
-    ...["--init", `${OUT}/far1.safetensors`],
-    ...set(`datasets.train.data_list=${OUT}/rollouts1`, "models.rollout_ratio=1"),
-    ...set("models.weighting_scheme=uniform", "train.ema_decay=0.998", "train.total_iter=1500"),
+    SECOND,
+    averaged("far1", FIRST),
+    "train.optim_g.lr=1.2e-3",
   ),
   rollOut(
-    "Predict 80 more walks with the model of the second stage, one Euler step per frame",
-    `${OUT}/rollouts1`,
-    `${OUT}/rollouts2a`,
-    SECOND,
-    ...["--first", "160", "--clips", "80", "--steps", "1"],
+    "Predict 256 other walks with the model of the second stage",
+    "rollouts2",
+    averaged("far2", SECOND),
+    "datasets.train.data_cfg.first=256",
   ),
-  rollOut(
-    "Predict another 80 walks, four Euler steps per frame",
-    `${OUT}/rollouts2a`,
-    `${OUT}/rollouts2`,
-    SECOND,
-    ...["--first", "240", "--clips", "80", "--steps", "4"],
-  ),
-  train(
-    "Third stage: train on all predictions until the learning rate is 0",
+  trainOn(
+    "Third stage: the same on these, until the learning rate is 0",
+    "rollouts2",
     "far3",
-    11000,
-    ...["--init", SECOND],
-    ...set(`datasets.train.data_list=${OUT}/rollouts2`, "models.rollout_ratio=0.8"),
-    ...set("models.weighting_scheme=uniform", "train.lr_scheduler=cosine", "train.total_iter=11000"),
+    THIRD,
+    averaged("far2", SECOND),
+    "train.optim_g.lr=1.2e-3",
+    "train.lr_scheduler=cosine",
   ),
-  convert("Store its averaged weights as f16", THIRD, `${OUT}/far.safetensors`),
+  convert("Store its averaged weights as f16", averaged("far3", THIRD), `${OUT}/far.safetensors`),
 ];
 
 /** The arguments of `deno` for a command. */

@@ -36,7 +36,7 @@ Deno.test("data make writes clips in DMLab's layout, and check, stats and list r
 Deno.test("data says in one line what it does not understand", async () => {
   for (
     const [args, message] of [
-      [["make", "maze"], "data make: expected world, found maze"],
+      [["make", "maze"], "data make: expected world or grid, found maze"],
       [["check"], "data check: expected WHAT, found nothing"],
       [["chek", "world"], "did you mean"],
       [["check", "some/list.json"], "give --type"],

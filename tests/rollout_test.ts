@@ -21,7 +21,7 @@ async function given() {
   return { ...batch, history: [batch.latents.subarray(0, per).map((v) => v + 100), null] };
 }
 
-const configured = (rolloutRatio: number) =>
+const configured = (rolloutRatio: number, rolloutClean?: "first" | "random") =>
   tinyConfig(LONG, {
     objective: {
       cleanContextRatio: 0.3,
@@ -29,8 +29,25 @@ const configured = (rolloutRatio: number) =>
       trainingType: "long_context",
       conditionDropout: 0,
       rolloutRatio,
+      rolloutClean,
     },
   });
+
+Deno.test("a rolled-out clip with random clean frames has those that it would have without a roll-out", async () => {
+  const batch = await given(), per = 32;
+  let behindNoise = 0;
+  for (let position = 0; position < 60; position++) {
+    const { shape: [, F], latents, draw } = prepareBatch(configured(1, "random"), batch, position);
+    const plain = prepareBatch(configured(0), { ...batch, history: undefined }, position);
+    assertEquals(draw, plain.draw);
+    for (let f = 0; f < F; f++) {
+      const clean = draw.timesteps[f] === -1, truth = batch.latents[f * per];
+      assertEquals(latents[f * per], clean ? Math.fround(truth + 100) : truth);
+      if (clean && f > 0 && draw.timesteps[f - 1] !== -1) behindNoise++;
+    }
+  }
+  assert(behindNoise > 0);
+});
 
 Deno.test("a rolled-out clip: clean frames come from the roll-out, the others from the truth", async () => {
   const batch = await given(), per = 32, firsts = new Set<number>(), ends = new Set<number>();
@@ -173,6 +190,14 @@ models:
 train: { optim_g: { lr: 0.001 }, total_iter: 2 }
 `,
     );
+    // An option file names the same clips by its training set.
+    const byFile = await far([
+      ...args.map((word) => word === `${folder}/latents` ? `${folder}/run.yml` : word),
+      ...["--set", `datasets.train.data_list=${folder}/latents`, "--to", `${folder}/by_file`],
+    ]);
+    assertEquals(byFile.code, 0, byFile.stderr);
+    assertEquals(shard("by_file"), shard("whole"));
+
     const train = ["train", "--config", `${folder}/run.yml`, "--device", "cpu"];
     const trained = await far([...train, "--out", `${folder}/run`]);
     assertEquals(trained.code, 0, trained.stderr);

@@ -42,6 +42,8 @@ Deno.test("the authors' long-context options map to the model, the objective and
     conditionDropout: 0.1,
     videoDiT: false,
     rolloutRatio: 0,
+    rolloutClean: "first",
+    pureNoiseRatio: 0,
   });
   assertEquals([run.lr, run.warmup, run.maxGradNorm, run.emaDecay, run.weightDecay], [
     1e-4,

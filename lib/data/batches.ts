@@ -42,6 +42,8 @@ export interface Batch {
   readonly actions?: Int32Array;
   /** `[B]`, where the data set has labels. */
   readonly label?: Int32Array;
+  /** Camera poses, `[B, F, 3]`, where the data set has them: walks through the built-in world. */
+  readonly poses?: Int32Array;
   /** Clip numbers in the data set, `[B]`. */
   readonly indices: readonly number[];
   /** Files or walks, `[B]`. */
@@ -155,6 +157,8 @@ async function readBatch(
   clips.forEach(({ write }, i) => write(data.subarray(i * each, (i + 1) * each)));
   const actions = set.actions ? new Int32Array(B * F) : undefined; // [B, F]
   if (actions) clips.forEach(({ clip }, i) => actions.set(clip.actions!, i * F));
+  const poses = clips.every(({ clip }) => clip.poses) ? new Int32Array(3 * B * F) : undefined; // [B, F, 3]
+  if (poses) clips.forEach(({ clip }, i) => poses.set(clip.poses!, 3 * i * F));
   const history = clips.map(({ clip }) => clip.latents?.history ?? null);
   return {
     data,
@@ -163,6 +167,7 @@ async function readBatch(
     shape: [B, F, C, H, W],
     actions,
     label: set.classes === undefined ? undefined : Int32Array.from(clips, ({ clip }) => clip.label!),
+    poses,
     indices,
     sources: clips.map(({ clip }) => clip.source),
     position: position + 1,

@@ -5,6 +5,7 @@
  */
 import { FileFormatError } from "../io/errors.ts";
 import type { Clip, DataSet } from "./clip.ts";
+import { ReturnCount, type ReturnOptions, type Returns } from "./world/returns.ts";
 
 /** A clip that cannot be used. */
 export interface Problem {
@@ -32,6 +33,8 @@ export interface SetStats {
   readonly mean: readonly number[];
   /** Standard deviation of each channel. */
   readonly deviation: readonly number[];
+  /** How much walks through the built-in world return, where some are longer than the context. */
+  readonly returns?: Returns;
 }
 
 /** Faults of a clip that decodes. */
@@ -110,18 +113,21 @@ const plusOne = (counts: Record<string, number>, key: string | number) =>
  * @param set The data set.
  * @param clips At most so many clips, evenly spread over the set; all when absent.
  * @param onClip Told how many clips are done.
+ * @param returns Context of the walks whose returns are counted; none are unless given.
  * @throws {FileFormatError} If a clip is broken.
  */
 export async function statsOf(
   set: DataSet,
   clips: number = set.length,
   onClip: (done: number) => void = () => {},
+  returns?: ReturnOptions,
 ): Promise<SetStats> {
   const count = Math.min(clips, set.length), frames = { least: Infinity, all: 0, most: 0 };
   const sizes: Record<string, number> = {},
     actions: Record<string, number> = {},
     labels: Record<string, number> = {};
   const sums: number[] = [], squares: number[] = [];
+  const returning = returns && new ReturnCount(returns);
   let values = 0;
   const add = (channel: number, sum: number, square: number) => {
     sums[channel] = (sums[channel] ?? 0) + sum;
@@ -153,11 +159,14 @@ export async function statsOf(
       }
       values += F * plane;
     }
+    if (clip.frames && clip.poses && set.actions) {
+      returning?.add({ frames: clip.frames.data, poses: clip.poses });
+    }
     clip.actions?.forEach((action) => plusOne(actions, action));
     if (clip.label !== undefined) plusOne(labels, clip.label);
     onClip(i + 1);
   }
-  const mean = sums.map((sum) => sum / values);
+  const mean = sums.map((sum) => sum / values), returned = returning?.result;
   return {
     clips: count,
     of: set.length,
@@ -167,5 +176,6 @@ export async function statsOf(
     ...(set.classes === undefined ? {} : { labels }),
     mean,
     deviation: squares.map((sum, c) => Math.sqrt(Math.max(0, sum / values - mean[c] * mean[c]))),
+    ...(returned ? { returns: returned } : {}),
   };
 }

@@ -154,6 +154,9 @@ function readIndex(folder: string): Index {
   return index as unknown as Index;
 }
 
+/** Origin of latents, as the writer noted it. */
+export const latentsAbout = (folder: string): Readonly<Record<string, string>> => readIndex(folder).about;
+
 /**
  * Opens latents that {@linkcode writeLatents} wrote. A shard's head is read once; latents only when a clip is asked for.
  *

@@ -19,4 +19,5 @@ export { type FolderOptions, folderSet } from "./folder.ts";
 export { type LatentOptions, latentSet, writeLatents } from "./latents.ts";
 export { type Block, dataSetOf, type OpenedSet } from "./options.ts";
 export { bair, dmlab, minecraft, type PaperSetOptions, ucf101 } from "./sets.ts";
+export { placesSet, walkSet } from "./walk_set.ts";
 export { worldSet, type WorldSetOptions } from "./world_set.ts";

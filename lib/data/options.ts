@@ -9,6 +9,9 @@ import type { DataSet } from "./clip.ts";
 import { folderSet } from "./folder.ts";
 import { latentSet } from "./latents.ts";
 import { bair, dmlab, minecraft, type PaperSetOptions, ucf101 } from "./sets.ts";
+import { placesSet, walkSet } from "./walk_set.ts";
+import { STEPS } from "./world/pose.ts";
+import type { Split } from "./world/world.ts";
 import { worldSet } from "./world_set.ts";
 
 /** The authors' data sets by the names of their readers, then ours. */
@@ -18,6 +21,8 @@ const TYPES = {
   MinecraftDataset: minecraft,
   DMLabDataset: dmlab,
   WorldDataset: undefined,
+  PlacesDataset: undefined,
+  WalkDataset: undefined,
   FolderDataset: undefined,
   LatentDataset: undefined,
 } as const;
@@ -27,18 +32,24 @@ type TypeName = keyof typeof TYPES;
 const KEYS = ["type", "data_list", "split", "use_latent", "data_cfg", "batch_size_per_gpu", "num_sample"];
 const CFG_KEYS = [
   ...["n_frames", "num_frames", "frame_interval", "frame_skip", "resolution", "use_flip", "evaluation_type"],
-  ...["seed", "part", "clips", "clip_frames", "cells", "shares"],
+  ...["seed", "part", "clips", "clip_frames", "cells", "steps", "first", "rollouts", "shares"],
 ];
+
+/** Types that are made from the built-in world. */
+const WORLD_TYPES = ["WorldDataset", "PlacesDataset", "WalkDataset"] as const;
 
 /** Keys of `data_cfg` that only some types know. */
 const ONLY: Readonly<Record<string, readonly TypeName[]>> = {
   evaluation_type: ["UCFDataset"],
   use_flip: ["UCFDataset", "BairDataset", "FolderDataset"],
-  seed: ["WorldDataset", "UCFDataset"],
-  part: ["WorldDataset", "FolderDataset"],
-  clips: ["WorldDataset"],
-  clip_frames: ["WorldDataset"],
-  cells: ["WorldDataset"],
+  seed: [...WORLD_TYPES, "UCFDataset"],
+  part: [...WORLD_TYPES, "FolderDataset"],
+  clips: WORLD_TYPES,
+  clip_frames: ["WorldDataset", "WalkDataset"],
+  cells: WORLD_TYPES,
+  steps: ["WorldDataset"],
+  first: ["WalkDataset"],
+  rollouts: ["WalkDataset"],
   shares: ["FolderDataset"],
 };
 
@@ -104,18 +115,8 @@ function openSet(type: TypeName, top: Reader, cfg: Reader, training: boolean): D
   const resolution = cfg.whole(["resolution"], 1), samples = top.whole(["num_sample"], 1);
   const parts = ["train", "validation", "test"] as const;
   const part = cfg.choice("part", parts) ?? (training ? "train" : "validation");
+  if ((WORLD_TYPES as readonly TypeName[]).includes(type)) return openWorld(type, top, cfg, training, part);
   const latents = top.flag("use_latent");
-  if (type === "WorldDataset") {
-    if (latents) {
-      throw new RangeError(`${top.where}.use_latent: write latents first and read them with LatentDataset`);
-    }
-    const clips = cfg.whole(["clips"], 1) ?? (training ? undefined : samples), size = resolution;
-    const frames = cfg.whole(["n_frames", "num_frames"], 1)!;
-    const interval = cfg.whole(["frame_interval", "frame_skip"], 1) ?? 1;
-    const length = cfg.whole(["clip_frames"], 1) ?? Math.max(300, (frames - 1) * interval + 1);
-    const cells = cfg.pair("cells");
-    return worldSet({ seed: cfg.whole(["seed"], 0), split: part, clips, size, cells, frames: length });
-  }
   const list = top.needed("data_list", top.text("data_list"), "a path");
   if (type === "LatentDataset") return latentSet(list);
   if (type === "FolderDataset") {
@@ -127,12 +128,36 @@ function openSet(type: TypeName, top: Reader, cfg: Reader, training: boolean): D
   return TYPES[type]!(options);
 }
 
+/** The types that are made from the built-in world. */
+function openWorld(type: TypeName, top: Reader, cfg: Reader, training: boolean, split: Split): DataSet {
+  if (top.flag("use_latent")) {
+    throw new RangeError(`${top.where}.use_latent: write latents first and read them with LatentDataset`);
+  }
+  const samples = top.whole(["num_sample"], 1), size = cfg.whole(["resolution"], 1);
+  const clips = cfg.whole(["clips"], 1) ?? (training ? undefined : samples);
+  const frames = cfg.whole(["n_frames", "num_frames"], 1)!;
+  const interval = cfg.whole(["frame_interval", "frame_skip"], 1) ?? 1;
+  const length = cfg.whole(["clip_frames"], 1) ?? Math.max(300, (frames - 1) * interval + 1);
+  const common = { seed: cfg.whole(["seed"], 0), split, size, cells: cfg.pair("cells") };
+  if (type === "WorldDataset") {
+    return worldSet({ ...common, clips, frames: length, steps: cfg.choice("steps", STEPS) });
+  }
+  if (type === "PlacesDataset") {
+    return placesSet({ ...common, worlds: cfg.needed("clips", clips, "a number of worlds") });
+  }
+  const folder = top.needed("data_list", top.text("data_list"), "a folder of latents");
+  const first = cfg.whole(["first"], 0), rollouts = cfg.text("rollouts");
+  return walkSet({ ...common, folder, walks: clips, first, frames: length, rollouts });
+}
+
 /**
  * Opens a data set as an option file describes it.
  *
- * Types are the authors' `UCFDataset`, `BairDataset`, `MinecraftDataset`, `DMLabDataset`, with their keys, and three of
- * ours: `WorldDataset` (no `data_list`; `seed`, `part`, `clips`, `clip_frames`, `cells` in `data_cfg`), `FolderDataset` (`data_list` is the
- * folder; `part`, `shares`) and `LatentDataset` (`data_list` is the folder that `writeLatents` made). `n_frames` and
+ * Types are the authors' `UCFDataset`, `BairDataset`, `MinecraftDataset`, `DMLabDataset`, with their keys, and five of
+ * ours: `WorldDataset` (no `data_list`; `seed`, `part`, `clips`, `clip_frames`, `cells`, `steps` in `data_cfg`), `PlacesDataset`
+ * (every pose of worlds with grid steps; `clips` worlds), `WalkDataset` (endless walks through them: `data_list` is the folder
+ * of their latents; `first`, the number of the first walk; `rollouts`, a folder that `far.ts rollout` made of them, is every second clip), `FolderDataset` (`data_list` is the folder; `part`, `shares`) and `LatentDataset` (`data_list` is the
+ * folder that `writeLatents` made). `n_frames` and
  * `num_frames` mean the same, and so do `frame_interval` and `frame_skip`, which the authors' autoencoder options write.
  * `num_sample` counts in validation; the authors' training sets have none.
  *

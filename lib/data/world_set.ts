@@ -5,10 +5,18 @@
  */
 import { makeFrames } from "../io/frames.ts";
 import type { Clip, ClipRange, DataSet } from "./clip.ts";
+import type { Steps } from "./world/pose.ts";
 import { type Split, worldClip, type WorldOptions } from "./world/world.ts";
 
+/** Names of the kinds of walks: clips are `world:3` and `grid:3`, data sets `world` and `grid`. */
+export const WORLDS: Readonly<Record<Steps, string>> = { smooth: "world", grid: "grid" };
+
+/** The steps of a kind of walks, or undefined if there is no such kind. */
+export const stepsOf = (kind: string): Steps | undefined =>
+  (Object.keys(WORLDS) as Steps[]).find((steps) => WORLDS[steps] === kind);
+
 /** Which walks make up the set. */
-export interface WorldSetOptions extends Pick<WorldOptions, "size" | "cells"> {
+export interface WorldSetOptions extends Pick<WorldOptions, "size" | "cells" | "steps"> {
   /** Family of walks; 0 unless given. */
   readonly seed?: number;
   /** Part of the data set. */
@@ -34,12 +42,13 @@ export interface WorldSetOptions extends Pick<WorldOptions, "size" | "cells"> {
  * ```
  */
 export function worldSet(options: WorldSetOptions): DataSet {
-  const { seed = 0, split, size = 64, cells, frames = 300 } = options;
+  const { seed = 0, split, size = 64, cells, steps = "smooth", frames = 300 } = options;
+  const kind = WORLDS[steps];
   const length = options.clips ?? (split === "train" ? 40_000 : 256);
   if (!Number.isSafeInteger(length) || length < 1) {
     throw new RangeError(`world: clips must be a whole number of at least 1, found ${length}`);
   }
-  const source = (index: number) => `world ${split} seed ${seed} walk ${index}`;
+  const source = (index: number) => `${kind} ${split} seed ${seed} walk ${index}`;
   const read = (index: number, range: ClipRange = { start: 0, interval: 1, count: frames }): Clip => {
     if (!Number.isSafeInteger(index) || index < 0 || index >= length) {
       throw new RangeError(`world: expected a clip from 0 to ${length - 1}, found ${index}`);
@@ -49,7 +58,7 @@ export function worldSet(options: WorldSetOptions): DataSet {
       throw new RangeError(`${source(index)}: has ${frames} frames, expected at least ${last + 1}`);
     }
     const { start, interval, count } = range;
-    const walk = worldClip({ seed, split, index, size, cells, frames: count, start, interval });
+    const walk = worldClip({ seed, split, index, size, cells, steps, frames: count, start, interval });
     return {
       frames: makeFrames(count, size, size, walk.frames),
       actions: walk.actions,
@@ -58,7 +67,7 @@ export function worldSet(options: WorldSetOptions): DataSet {
     };
   };
   return {
-    name: `world ${split} seed ${seed} ${size}x${size}`,
+    name: `${kind} ${split} seed ${seed} ${size}x${size}`,
     length,
     holds: "frames",
     actions: true,

@@ -42,6 +42,11 @@ export interface FarConfig {
   readonly window: number;
   /** Labels, actions or nothing. */
   readonly condition: ConditionConfig | null;
+  /**
+   * What the model's outputs are: the `velocity`, as in the paper, or the clean `latents` (x-prediction, as in arXiv
+   * 2511.13720): a token may then hold more numbers than the model has channels, because its noise need not pass through.
+   */
+  readonly prediction: "velocity" | "latents";
 }
 
 /** Channels of a token. */
@@ -60,6 +65,7 @@ const base: FarConfig = {
   slopeScale: 0,
   window: 16,
   condition: null,
+  prediction: "velocity",
 };
 
 /** The authors' models (paper, Table 1), without condition; see {@linkcode farConfig} to add one. */
@@ -115,6 +121,10 @@ const KEYS = named<(value: unknown, who: string) => Partial<FarConfig>>({
     }
     const axes = v.map((n) => whole(w, "axes_dims_rope", n, 0, 1024));
     return { ropeAxes: axes as [number, number, number] };
+  },
+  prediction: (v, w) => {
+    if (v === "velocity" || v === "latents") return { prediction: v };
+    throw new TypeError(`${w}: prediction is ${show(v)}, expected "velocity" or "latents"`);
   },
   condition_cfg: (v, w) => ({ condition: v === null || v === undefined ? null : parseCondition(v, w) }),
 });

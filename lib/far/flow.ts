@@ -45,6 +45,23 @@ export function eulerDelta(schedule: Schedule, i: number): number {
   return Math.fround(schedule.sigmas[i + 1] - schedule.sigmas[i]);
 }
 
+/**
+ * An Euler step as weights of x and of the model's output. A velocity v: x ← x + Δσ v. Clean latents x̂, of which
+ * v = (x - x̂)/σ: x ← (1 + Δσ/σ) x - Δσ/σ x̂; the last step, down to σ = 0, gives x̂ itself.
+ *
+ * @param prediction What the model's outputs are.
+ */
+export function eulerWeights(
+  schedule: Schedule,
+  i: number,
+  prediction: "velocity" | "latents",
+): readonly [x: number, output: number] {
+  const delta = eulerDelta(schedule, i);
+  if (prediction === "velocity") return [1, delta];
+  const share = Math.fround(delta / schedule.sigmas[i]);
+  return [1 + share, -share];
+}
+
 /** Training timesteps `[1000]`, index 0 the noisiest: f32(f32((1000 - i)/1000) · 1000). */
 export function trainTimesteps(): Float32Array {
   return trainSigmas().map((s) => Math.fround(s * TRAIN_STEPS));
@@ -65,6 +82,8 @@ export interface NoiseOptions {
   readonly longTerm?: number;
   /** Frames at the end of each clip that the loss looks at. Default all. */
   readonly shortTerm?: number;
+  /** Share of the levels that are the noisiest one, σ = 1, where sampling begins. Default 0, the paper's. */
+  readonly pureNoiseRatio?: number;
   /** One noise level for all frames of a clip (the Video DiT baseline). Default false. */
   readonly levelPerClip?: boolean;
   /** `[B]` Clips whose clean frames are the first ones, at least one frame being noisy, as when a clip is predicted. */
@@ -105,6 +124,8 @@ export function drawNoise(shape: Shape, key: Key, options: NoiseOptions = {}): N
   const drawn = weighting === "uniform"
     ? Float32Array.from(uniform(density, levels))
     : normal(density, levels).map((n) => 1 / (1 + Math.exp(-n)));
+  const { pureNoiseRatio: pure = 0 } = options;
+  if (pure > 0) uniform(streamOf(key, "pure noise"), levels).forEach((c, i) => c < pure && (drawn[i] = 0));
   const u = Float32Array.from({ length: frames }, (_, i) => drawn[levelPerClip ? Math.floor(i / F) : i]);
 
   const chance = uniform(streamOf(key, "clean context"), frames);
@@ -207,9 +228,25 @@ export type Velocity = (noisy: Tensor, timesteps: Float32Array) => Tensor;
  * ```
  */
 export function flowMatchingLoss(velocity: Velocity, latents: Tensor, draw: NoiseDraw): Tensor {
-  const frames = draw.weights.length, flat = [frames, latents.size / frames];
   const prediction = velocity(mixNoise(latents, draw), draw.timesteps); // [B, F, C, H, W]
-  const target = velocityTarget(latents, draw);
-  const weights = Tensor.from(latents.device, draw.weights);
-  return frameLoss(prediction.reshape(flat), target.reshape(flat), weights); // [B·F]
+  return squaredError(prediction, velocityTarget(latents, draw), draw);
+}
+
+/**
+ * The loss of a model that predicts the clean latents: as {@linkcode flowMatchingLoss}, of which it is σ² times the share of
+ * each frame.
+ *
+ * @param predicted The model: noisy latents `[B, F, C, H, W]` and timesteps `[B, F]` to the clean latents of every frame.
+ * @param latents `[B, F, C, H, W]`.
+ * @param draw From {@linkcode drawNoise}.
+ * @returns `[B·F]` each frame's share, whose sum is the loss.
+ */
+export function latentLoss(predicted: Velocity, latents: Tensor, draw: NoiseDraw): Tensor {
+  return squaredError(predicted(mixNoise(latents, draw), draw.timesteps), latents, draw);
+}
+
+/** Each frame's share of the loss, `[B·F]`. */
+function squaredError(prediction: Tensor, target: Tensor, { weights }: NoiseDraw): Tensor {
+  const frames = weights.length, flat = [frames, target.size / frames];
+  return frameLoss(prediction.reshape(flat), target.reshape(flat), Tensor.from(target.device, weights)); // [B·F]
 }

@@ -18,7 +18,7 @@ import {
   nullCondition,
 } from "./conditioning.ts";
 import type { FarConfig } from "./config.ts";
-import { eulerDelta, eulerSchedule } from "./flow.ts";
+import { eulerSchedule, eulerWeights } from "./flow.ts";
 import { type Call, prepareCall, wholeClipPlan } from "./layout.ts";
 import { velocity } from "./transformer.ts";
 
@@ -63,7 +63,7 @@ export interface SampleOptions {
   readonly noise?: Float32Array;
   /** Keep keys and values between steps and frames (default), or compute all frames at every step. */
   readonly cache?: boolean;
-  /** Sees the model's velocity of every step, `[B or 2B, 1, C, H, W]` ([null, conditional] under guidance). */
+  /** Sees the model's output, a velocity unless the configuration says otherwise, of every step, `[B or 2B, 1, C, H, W]` ([null, conditional] under guidance). */
   readonly onVelocity?: (velocity: Tensor) => void;
   /** Is told after each Euler step has been recorded. */
   readonly onStep?: (frame: number, step: number) => void;
@@ -346,7 +346,7 @@ export class Sampler {
           const input = { latents: this.#clip, conditioning: conditioning[k], store };
           const v = velocity(params, config, call, input); // [B or 2B, 1, C, H, W]
           onVelocity?.(v);
-          const next = axpby(noisier, this.#guided(v), 1, eulerDelta(schedule, k)); // x + Δσ v
+          const next = axpby(noisier, this.#guided(v), ...eulerWeights(schedule, k, config.prediction));
           this.#place(next, frame);
           return next;
         });

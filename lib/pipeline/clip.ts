@@ -11,12 +11,13 @@ import { drawnFrames, type Fit, fitFrames, type Frames, makeFrames, sliceFrames 
 import { openTensorFile } from "../io/open.ts";
 import { collectFrames, probeVideo, readFrames } from "../io/video.ts";
 import { isThere } from "../io/paths.ts";
+import { stepsOf } from "../data/world_set.ts";
 import { worldWalk } from "../data/world/world.ts";
 import { ChoiceError } from "./choice.ts";
 
 /** Frames of a clip with what was recorded beside them. A notebook shows those of {@linkcode readClip} at their own rate. */
 export interface Clip {
-  /** The file, the folder, or `world:N`. */
+  /** The file, the folder, `world:N` or `grid:N`. */
   readonly path: string;
   /** All frames that are there, at most as many as were asked for. */
   readonly frames: Frames;
@@ -49,20 +50,20 @@ export interface ClipOptions {
   readonly fit?: Fit;
 }
 
-const PATTERN = /^world:(\d{1,15})$/;
+const PATTERN = /^(world|grid):(\d{1,15})$/;
 
 /** Frames of a walk, which has no end, where nothing says how many are wanted. */
 const WHOLE_WALK = 300;
 
 /**
- * Whether a clip is a walk through the built-in world, `world:N`, and not a file.
+ * Whether a clip is a walk through the built-in world, `world:N` or `grid:N`, and not a file.
  *
- * @throws {ChoiceError} For `world` alone where there is no such file: that is a model and a data set.
+ * @throws {ChoiceError} For `world` or `grid` alone where there is no such file: those are data sets.
  */
 export function isWorld(path: string): boolean {
-  if (path === "world" && !isThere(path)) {
+  if (stepsOf(path) !== undefined && !isThere(path)) {
     throw new ChoiceError(
-      "world: is a model and a data set, expected a clip; did you mean world:0, its first test walk?",
+      `${path}: is a data set, expected a clip; did you mean ${path}:0, its first test walk?`,
     );
   }
   return PATTERN.test(path);
@@ -73,8 +74,8 @@ function readWorldClip(path: string, options: ClipOptions): Clip {
     throw new ChoiceError(`${path}: a walk through the built-in world has no end to take frames from`);
   }
   const { frames = WHOLE_WALK, start = 0, every: interval = 1, side = SIDE, size = side } = options;
-  const index = Number(PATTERN.exec(path)![1]);
-  const walk = worldWalk({ seed: 0, split: "test", index, frames, start, interval, size });
+  const [, kind, number] = PATTERN.exec(path)!, steps = stepsOf(kind), index = Number(number);
+  const walk = worldWalk({ seed: 0, split: "test", index, steps, frames, start, interval, size });
   return { path, frames: drawnFrames(frames, size, size, walk.draw), actions: walk.actions };
 }
 
@@ -84,7 +85,7 @@ export const SIDE = 64;
 /**
  * Reads a clip.
  *
- * @param path `world:N` (the N-th test walk through the built-in world), an npz, npy or safetensors, a video, or a folder of images.
+ * @param path `world:N` or `grid:N` (the N-th test walk through the built-in world, with smooth or grid steps), an npz, npy or safetensors, a video, or a folder of images.
  * @throws {ChoiceError} If options exclude each other.
  * @throws {FileFormatError} If the file holds no frames: what was found.
  * @throws {FileAccessError} If it cannot be opened.

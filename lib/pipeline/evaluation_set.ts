@@ -6,7 +6,7 @@
 import type { DataSet } from "../data/clip.ts";
 import { type Memory, memoryOf, Views } from "../data/world/seen.ts";
 import { worldScene } from "../data/world/world.ts";
-import { worldSet } from "../data/world_set.ts";
+import { stepsOf, WORLDS, worldSet } from "../data/world_set.ts";
 import { ChoiceError } from "./choice.ts";
 import type { Protocol } from "./evaluation.ts";
 import { openFrameSet } from "./option_set.ts";
@@ -26,7 +26,7 @@ export interface EvaluationSet {
 /**
  * Opens held-out clips.
  *
- * @param what `world` for test walks of the built-in world, or an option file (yml), of which `datasets.sample` is taken.
+ * @param what `world` or `grid` for test walks of the built-in world, or an option file (yml), of which `datasets.sample` is taken.
  * @param protocol Frames of context and prediction.
  * @param options `clips`: at most so many clips. `side`: rows and columns of frames of the world.
  * @throws {ChoiceError} If there is no such set, or it holds latents.
@@ -41,8 +41,13 @@ export function openEvaluationSet(
     const { set, interval } = openFrameSet(what, "sample");
     return { set, interval, count: Math.min(clips, set.length) };
   }
-  if (what !== "world") throw new ChoiceError(`expected world or an option file (yml), found ${what}`);
-  const set = worldSet({ split: "test", size: side, clips, frames });
+  const steps = stepsOf(what);
+  if (steps === undefined) {
+    throw new ChoiceError(
+      `expected ${Object.values(WORLDS).join(", ")} or an option file (yml), found ${what}`,
+    );
+  }
+  const set = worldSet({ split: "test", steps, size: side, clips, frames });
   const memory = async (index: number) => {
     const { maze } = worldScene({ seed: 0, split: "test", index });
     return memoryOf(new Views(maze, (await set.read(index)).poses!), ctx, frames, short);

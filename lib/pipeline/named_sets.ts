@@ -8,7 +8,7 @@ import { folderSet } from "../data/folder.ts";
 import { findSet, howToGet, KNOWN_SETS } from "../data/known.ts";
 import { type Block, dataSetOf } from "../data/options.ts";
 import type { Split } from "../data/world/world.ts";
-import { worldSet } from "../data/world_set.ts";
+import { stepsOf, worldSet } from "../data/world_set.ts";
 import { isFile, isFolder } from "../io/paths.ts";
 import { readYaml } from "../io/yaml.ts";
 import { ChoiceError } from "./choice.ts";
@@ -48,22 +48,22 @@ export interface SetOptions {
 function readerOf(what: string, type: ListType | undefined): string {
   const found = type ?? LIST_TYPES.find((name) => what.toLowerCase().includes(name.replace("101", "")));
   if (found !== undefined) return READERS[found];
-  if (/world_\w+\.json$/.test(what)) return READERS.dmlab;
+  if (/(world|grid)_\w+\.json$/.test(what)) return READERS.dmlab;
   throw new ChoiceError(`the path ${what} does not tell what kind of list it is: give {type}`);
 }
 
 /**
  * The data sets that a word means.
  *
- * @param what `world`, a folder of clips or of latents, one of the authors' lists, or an option file.
+ * @param what `world`, `grid`, a folder of clips or of latents, one of the authors' lists, or an option file.
  * @throws {ChoiceError} If nothing says what kind of list it is.
  * @throws {FileFormatError} If a list or an option file is broken.
  */
 export function namedSets(what: string, options: SetOptions): DataSet[] {
-  const { split, world } = options;
-  if (what === "world") {
+  const { split, world } = options, steps = stepsOf(what);
+  if (steps !== undefined) {
     const part = split ?? "train", clips = world.clips ?? (part === "train" ? 256 : undefined);
-    return [worldSet({ ...world, split: part, cells: [world.cells, world.cells], clips })];
+    return [worldSet({ ...world, steps, split: part, cells: [world.cells, world.cells], clips })];
   }
   if (/\.ya?ml$/i.test(what)) {
     const file = readYaml(what) as { datasets?: Record<string, Block> };

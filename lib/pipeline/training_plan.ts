@@ -14,6 +14,7 @@ import { MEASURED_CLIPS, scaleAdvice } from "../train/advice.ts";
 import { stepCost } from "../train/cost.ts";
 import type { TrainBatch } from "../train/far_loss.ts";
 import { farObjective, farValidationLoss } from "../train/far_objective.ts";
+import { memoryLoss } from "../train/memory.ts";
 import { stateBytes } from "../train/half.ts";
 import { type LoopOptions, type RunEnd, trainRun, type Validation } from "../train/run.ts";
 import { optionsDcaeConfig, optionsTrainer, optionsVaeTrainer, type TrainOptions } from "../train/options.ts";
@@ -146,9 +147,13 @@ export function planFar(options: TrainOptions, ending: string): PlannedTraining 
     const batches = await heldOutBatches(heldOut, val.val_batches, codec.toModelInput);
     return {
       every: val.val_freq,
-      measure: async (params) => ({
-        validation_loss: await farValidationLoss(device, params, config, batches),
-      }),
+      measure: async (params) => {
+        const memory = await memoryLoss(device, params, model, batches);
+        return {
+          validation_loss: await farValidationLoss(device, params, config, batches),
+          ...(memory ? { distant_loss: memory.whole, distant_loss_window: memory.window } : {}),
+        };
+      },
       sample: sampler({ device, config, codec, batch: batches[0], options: val.sample_cfg, folder, ending }),
     } satisfies Validation;
   }

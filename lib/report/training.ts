@@ -34,6 +34,10 @@ const LOSSES: Readonly<Record<string, string>> = {
   loss: "training",
   validation_loss: "validation",
   validation_loss_ema: "validation, averaged weights",
+  distant_loss: "distant frames, whole context",
+  distant_loss_window: "distant frames, window only",
+  distant_loss_ema: "distant frames, whole context, averaged weights",
+  distant_loss_window_ema: "distant frames, window only, averaged weights",
 };
 
 /** Sheets beyond this many are left out evenly. */

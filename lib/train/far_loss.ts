@@ -8,7 +8,7 @@
 import type { Device } from "../../kernels/device.ts";
 import type { FarConfig } from "../far/config.ts";
 import { type Conditions, nullCondition } from "../far/conditioning.ts";
-import { drawNoise, flowMatchingLoss, type NoiseDraw } from "../far/flow.ts";
+import { drawNoise, flowMatchingLoss, latentLoss, type NoiseDraw } from "../far/flow.ts";
 import { far } from "../far/transformer.ts";
 import type { Params } from "../params.ts";
 import { type Key, streamOf, uniform } from "../random.ts";
@@ -24,13 +24,20 @@ export interface FarObjectiveConfig {
   readonly trainingType: "base" | "long_context";
   /** Probability that a condition is replaced by the null condition. The authors use 0.1. */
   readonly conditionDropout: number;
+  /** Share of the noisy frames that are pure noise, the level at which sampling begins; 0 unless given. */
+  readonly pureNoiseRatio?: number;
   /** The paper's Video DiT baseline: one noise level for all frames and full attention. */
   readonly videoDiT?: boolean;
   /**
    * Probability that a clip with a roll-out takes its clean frames from it; 0 unless given. Such a clip is cut from its
-   * first frame on, and of its window the first frames are clean and the others noisy, as at a step of a prediction.
+   * first frame on.
    */
   readonly rolloutRatio?: number;
+  /**
+   * Clean frames in the window of such a clip. `first` (unless given): the first ones, the others being noisy, as at a step
+   * of a prediction. `random`: any, as in other clips.
+   */
+  readonly rolloutClean?: "first" | "random";
 }
 
 /** A batch of clips. */
@@ -45,6 +52,8 @@ export interface TrainBatch {
   readonly actions?: ArrayLike<number>;
   /** `[B]`. */
   readonly label?: ArrayLike<number>;
+  /** `[B, F, 3]` camera poses, where they are known: training does not read them, {@linkcode memoryCase} does. */
+  readonly poses?: Int32Array;
 }
 
 /**
@@ -76,7 +85,7 @@ export function drawRollouts(
 
 /** Frames `start … start+count-1` of every clip of a batch; of one with a roll-out, which begins with the true context, 0 … count-1. */
 export function cutFrames(batch: TrainBatch, start: number, count: number): TrainBatch {
-  const { shape: [B, F, C, H, W], latents, history, actions } = batch, per = C * H * W;
+  const { shape: [B, F, C, H, W], latents, history, actions, poses } = batch, per = C * H * W;
   if (start === 0 && count === F) return batch;
   const starts = Array.from({ length: B }, (_, b) => history?.[b] ? 0 : start);
   const cut = new Float32Array(B * count * per);
@@ -91,6 +100,11 @@ export function cutFrames(batch: TrainBatch, start: number, count: number): Trai
     ...(history ? { history: history.map((made) => made && made.subarray(0, count * per)) } : {}),
     shape: [B, count, C, H, W],
     ...(actions ? { actions: Int32Array.from({ length: B * count }, (_, i) => actions[at(i)]) } : {}),
+    ...(poses
+      ? {
+        poses: Int32Array.from({ length: 3 * B * count }, (_, i) => poses[3 * at(Math.floor(i / 3)) + i % 3]),
+      }
+      : {}),
   };
 }
 
@@ -145,10 +159,11 @@ export function prepareBatch(
   const draw = drawNoise(shape, key, {
     weighting: objective.weighting,
     cleanContextRatio: objective.cleanContextRatio,
+    pureNoiseRatio: objective.pureNoiseRatio,
     longTerm: long ? Math.max(0, F - model.window) : 0,
     shortTerm: model.window,
     levelPerClip: objective.videoDiT,
-    cleanFirst: history?.map((made) => made !== null),
+    cleanFirst: objective.rolloutClean === "random" ? undefined : history?.map((made) => made !== null),
   });
   return {
     config: model,
@@ -172,10 +187,11 @@ function withHistory({ latents, history, shape: [B, F] }: TrainBatch, { sigmas }
   return out;
 }
 
-/** Flow-matching loss of FAR on a prepared batch: each frame's share `[B·F]`, whose sum is the loss. */
+/** Loss of FAR on a prepared batch: each frame's share `[B·F]`, whose sum is the loss. */
 export function farLoss(params: Params, device: Device, input: LossInput): Tensor {
   const { config, conditions, checkpoint, full } = input;
-  return flowMatchingLoss(
+  const loss = config.prediction === "velocity" ? flowMatchingLoss : latentLoss;
+  return loss(
     (latents, timesteps) => far(params, config, { latents, timesteps, ...conditions }, { checkpoint, full }),
     Tensor.from(device, input.latents, input.shape),
     input.draw,

@@ -75,7 +75,7 @@ export function farObjective(
 }
 
 /** Validation draws noise of its own, the same at every validation. */
-const VALIDATION_SEED = 0x5eed;
+export const VALIDATION_SEED = 0x5eed;
 
 /** Mean loss over held-out batches, each with the same noise at every call. */
 export async function farValidationLoss(

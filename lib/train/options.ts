@@ -90,6 +90,10 @@ const SCHEMA = group({
     video_dit: flag(false),
     /** Ours: probability that a clip with a roll-out (far.ts rollout) takes its clean frames from it. */
     rollout_ratio: number(0, { min: 0, max: 1 }),
+    /** Ours: which frames of such a clip's window are clean: the first ones, or random ones as in other clips. */
+    rollout_clean: word(["first", "random"], "first"),
+    /** Ours: share of the noisy frames that are pure noise, the level at which sampling begins. */
+    pure_noise_ratio: number(0, { min: 0, max: 1 }),
     /** Ours: probability that a condition is dropped; the authors' embedders have 0.1 built in. */
     condition_dropout: number(0.1, { min: 0, max: 1 }),
     /** Of the autoencoder's training. */
@@ -285,6 +289,8 @@ export function optionsTrainer(options: TrainOptions): FarTrainingConfig {
       conditionDropout: models.condition_dropout,
       videoDiT: models.video_dit,
       rolloutRatio: models.rollout_ratio,
+      rolloutClean: models.rollout_clean,
+      pureNoiseRatio: models.pure_noise_ratio,
     },
     lr: optim_g.lr,
     betas: [optim_g.betas[0], optim_g.betas[1]],

@@ -257,10 +257,19 @@ class RunLog {
   /** Losses over steps, for a plot. */
   curves() {
     const lines = this.#lines.lines();
-    return [["loss", "training loss"], ["validation_loss", "validation"], [
-      "validation_loss_ema",
-      "averaged weights",
-    ]]
+    return [
+      ["loss", "training loss"],
+      ["validation_loss", "validation"],
+      [
+        "validation_loss_ema",
+        "averaged weights",
+      ],
+      ["distant_loss", "distant frames, whole context"],
+      [
+        "distant_loss_window",
+        "distant frames, window only",
+      ],
+    ]
       .map(([key, name]) => ({
         name,
         points: lines.filter((l) => typeof l[key] === "number").map((l) =>

@@ -24,21 +24,23 @@ function scaled(values: Float32Array, factor: number, add = 0): Float32Array {
 export type ToModelInput = (batch: Batch) => TrainBatch | Promise<TrainBatch>;
 
 /** For a model of pixels: colours from 0 … 1 to -1 … 1. */
-export const pixelsToInput: ToModelInput = ({ data, shape, actions, label }) => ({
+export const pixelsToInput: ToModelInput = ({ data, shape, actions, label, poses }) => ({
   latents: scaled(data, 2, -1),
   shape,
   actions,
   label,
+  poses,
 });
 
 /** For encoded latents: multiplies them by the autoencoder's scaling factor. */
 export const latentsToInput =
-  (scalingFactor: number): ToModelInput => ({ data, history, shape, actions, label }) => ({
+  (scalingFactor: number): ToModelInput => ({ data, history, shape, actions, label, poses }) => ({
     latents: scaled(data, scalingFactor),
     ...(history ? { history: history.map((made) => made && scaled(made, scalingFactor)) } : {}),
     shape,
     actions,
     label,
+    poses,
   });
 
 /** Batches of a data set by position; in ascending order a reader prefetches them. */

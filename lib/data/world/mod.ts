@@ -4,7 +4,8 @@
  * @module
  */
 export type { Maze } from "./maze.ts";
-export type { Pose } from "./pose.ts";
+export { type Pose, STEPS, type Steps } from "./pose.ts";
+export { ReturnCount, type ReturnOptions, type Returns, type Walk } from "./returns.ts";
 export { type Memory, memoryOf, type PlaceOptions, placeSeen, Views } from "./seen.ts";
 export {
   type Split,

@@ -7,24 +7,39 @@
  *
  * @module
  */
-import { EAST, hasWall, type Maze, NORTH, SOUTH, WEST } from "./maze.ts";
+import { EAST, hasWall, type Maze, neighbour, NORTH, SOUTH, WEST } from "./maze.ts";
 
-/** Turn left by a sixteenth of a circle. Actions are numbered as in the DMLab clips. */
+/**
+ * Size of the walker's steps. `smooth`: turns of 22.5 degrees and a third of a cell, so that neighbouring frames look alike.
+ * `grid`: turns of 90 degrees and whole cells, as in a dungeon crawler: most of each frame is new, and a pose returns exactly.
+ */
+export type Steps = "smooth" | "grid";
+
+/** All kinds of steps; the first is the default. */
+export const STEPS: readonly Steps[] = ["smooth", "grid"];
+
+/** Turn left. Actions are numbered as in the DMLab clips. */
 export const TURN_LEFT = 0;
 /** Turn right. */
 export const TURN_RIGHT = 1;
-/** Go forward by a third of a cell. */
+/** Go forward. */
 export const FORWARD = 2;
 /** Number of different actions. */
 export const WORLD_ACTIONS = 3;
 
-/** Directions in which the camera can look; a turn is one of them, 22.5 degrees. */
+/** Directions in which the camera can look, 22.5 degrees apart. */
 export const HEADINGS = 16;
+
+/** Headings that a turn covers, and steps forward that cross a cell. */
+export const STRIDE: Readonly<Record<Steps, { readonly turn: number; readonly stepsPerCell: number }>> = {
+  smooth: { turn: 1, stepsPerCell: 3 },
+  grid: { turn: HEADINGS / 4, stepsPerCell: 1 },
+};
 
 /** Units of length along the side of a cell. */
 export const CELL_UNITS = 3072;
 
-/** Units that one step forward covers: three steps a cell. */
+/** Units that one smooth step forward covers: three steps a cell. */
 export const STEP_UNITS = 1024;
 
 /** How near the camera comes to a wall. */
@@ -68,6 +83,22 @@ export function poseCell(maze: Maze, pose: Pose): number {
   return Math.floor(pose.y / CELL_UNITS) * maze.width + Math.floor(pose.x / CELL_UNITS);
 }
 
+/** Number of different poses of a walk with grid steps. */
+export const gridPoses = (maze: Maze): number => 4 * maze.walls.length;
+
+/** The pose with a number from 0 to {@linkcode gridPoses} - 1: cell by cell, east, south, west and north. */
+export function gridPose(maze: Maze, number: number): Pose {
+  return cellPose(maze, Math.floor(number / 4), (number % 4) * HEADINGS / 4);
+}
+
+/** The number of a pose that grid steps have reached; see {@linkcode gridPose}. */
+export function gridNumber(maze: Maze, pose: Pose): number {
+  return 4 * poseCell(maze, pose) + pose.heading * 4 / HEADINGS;
+}
+
+/** The side of a cell that a quarter heading looks at: east 0, south 4, west 8, north 12. */
+const sideAhead = (heading: number) => (heading * 4 / HEADINGS + EAST) % 4;
+
 /** One coordinate, kept clear of the walls of the cell in which `cellAt` lies. */
 function clear(to: number, cellAt: number, wallBelow: boolean, wallAbove: boolean): number {
   const low = Math.floor(cellAt / CELL_UNITS) * CELL_UNITS;
@@ -76,18 +107,24 @@ function clear(to: number, cellAt: number, wallBelow: boolean, wallAbove: boolea
 }
 
 /**
- * The pose after an action. A step into a wall stops before it and slides along it.
+ * The pose after an action. A smooth step into a wall stops before it and slides along it; a grid step into a wall stays.
  *
  * @param maze The maze.
  * @param pose Where the camera stands.
  * @param action 0 turn left, 1 turn right, 2 go forward.
+ * @param steps Size of the step; `smooth` unless given.
  * @throws {RangeError} If there is no such action.
  */
-export function move(maze: Maze, pose: Pose, action: number): Pose {
-  if (action === TURN_LEFT) return { ...pose, heading: (pose.heading + HEADINGS - 1) % HEADINGS };
-  if (action === TURN_RIGHT) return { ...pose, heading: (pose.heading + 1) % HEADINGS };
+export function move(maze: Maze, pose: Pose, action: number, steps: Steps = "smooth"): Pose {
+  const { turn } = STRIDE[steps];
+  if (action === TURN_LEFT) return { ...pose, heading: (pose.heading + HEADINGS - turn) % HEADINGS };
+  if (action === TURN_RIGHT) return { ...pose, heading: (pose.heading + turn) % HEADINGS };
   if (action !== FORWARD) {
     throw new RangeError(`world: expected action 0 (left), 1 (right) or 2 (forward), found ${action}`);
+  }
+  if (steps === "grid") {
+    const cell = poseCell(maze, pose), side = sideAhead(pose.heading);
+    return hasWall(maze, cell, side) ? pose : cellPose(maze, neighbour(maze, cell, side), pose.heading);
   }
   const dx = Math.round(STEP_UNITS * cosine(pose.heading) / 65536);
   const dy = Math.round(STEP_UNITS * sine(pose.heading) / 65536);

@@ -9,17 +9,22 @@
  */
 import type { RandomStream } from "../random_stream.ts";
 import { distancesTo, hasWall, type Maze, neighbour } from "./maze.ts";
-import { FORWARD, HEADINGS, type Pose, poseCell, TURN_LEFT, TURN_RIGHT } from "./pose.ts";
+import { FORWARD, HEADINGS, type Pose, poseCell, type Steps, STRIDE, TURN_LEFT, TURN_RIGHT } from "./pose.ts";
 
 const QUARTER_TURN = HEADINGS / 4;
-const STEPS_A_CELL = 3;
 
 /** Frames of a period: some 144 of context explore, the 156 that are predicted return. */
 const EXPLORE: readonly [number, number] = [112, 144];
 const RETURN: readonly [number, number] = [144, 192];
 
-/** How often the walker looks about where it arrives: rarely while it explores. */
-const LOOK_EXPLORING = 0.15, LOOK_RETURNING = 0.3;
+/**
+ * How often the walker looks about where it arrives. With smooth steps, of which a quarter turn takes four, rarely while it
+ * explores. Grid steps know a maze of 4 by 4 cells after some 50 frames: looking about shows it from more sides.
+ */
+const LOOKS: Readonly<Record<Steps, { readonly exploring: number; readonly returning: number }>> = {
+  smooth: { exploring: 0.15, returning: 0.3 },
+  grid: { exploring: 0.5, returning: 0.3 },
+};
 
 /** Heading that looks at a side of a cell: north is 12, east 0, south 4, west 8. */
 const facing = (side: number) => (side * QUARTER_TURN + HEADINGS - QUARTER_TURN) % HEADINGS;
@@ -28,6 +33,7 @@ const facing = (side: number) => (side * QUARTER_TURN + HEADINGS - QUARTER_TURN)
 export class Walker {
   readonly #maze: Maze;
   readonly #draws: RandomStream;
+  readonly #steps: Steps;
   /** Frame in which each cell was entered last, or -1. */
   readonly #entered: Int32Array;
   #frame = 0;
@@ -43,10 +49,12 @@ export class Walker {
    *
    * @param maze Where to walk.
    * @param draws Random numbers of this walk.
+   * @param steps Size of its steps.
    */
-  constructor(maze: Maze, draws: RandomStream) {
+  constructor(maze: Maze, draws: RandomStream, steps: Steps) {
     this.#maze = maze;
     this.#draws = draws;
+    this.#steps = steps;
     this.#entered = new Int32Array(maze.walls.length).fill(-1);
     this.#periodEnds = this.#length(EXPLORE);
   }
@@ -76,10 +84,15 @@ export class Walker {
 
   /** Plans a turn to one side, and sometimes back. */
   #lookAbout(): void {
-    if (!this.#draws.chance(this.#exploring ? LOOK_EXPLORING : LOOK_RETURNING)) return;
+    const looks = LOOKS[this.#steps];
+    if (!this.#draws.chance(this.#exploring ? looks.exploring : looks.returning)) return;
     const way = this.#draws.pick([TURN_LEFT, TURN_RIGHT]);
-    const turns = QUARTER_TURN * (1 + this.#draws.below(2));
-    for (let i = 0; i < turns; i++) this.#planned.push(way);
+    this.#turn(way, QUARTER_TURN * (1 + this.#draws.below(2)));
+  }
+
+  /** Plans a turn by so many headings. */
+  #turn(way: number, headings: number): void {
+    for (let turned = 0; turned < headings; turned += STRIDE[this.#steps].turn) this.#planned.push(way);
   }
 
   /** Plans the way into the next cell. */
@@ -102,8 +115,8 @@ export class Walker {
     const side = this.#draws.pick(sides.filter((s) => turns(s) === fewest));
     const by = (facing(side) - pose.heading + HEADINGS) % HEADINGS;
     const left = by > HEADINGS / 2 || (by === HEADINGS / 2 && this.#draws.chance(0.5));
-    for (let i = 0; i < fewest; i++) this.#planned.push(left ? TURN_LEFT : TURN_RIGHT);
-    for (let i = 0; i < STEPS_A_CELL; i++) this.#planned.push(FORWARD);
+    this.#turn(left ? TURN_LEFT : TURN_RIGHT, fewest);
+    for (let i = 0; i < STRIDE[this.#steps].stepsPerCell; i++) this.#planned.push(FORWARD);
   }
 
   /** The next cell to walk to; never the one where the walker is. */

@@ -9,7 +9,7 @@
 import { RandomStream } from "../random_stream.ts";
 import { streamOf } from "../../random.ts";
 import { makeMaze, type Maze } from "./maze.ts";
-import { cellPose, HEADINGS, move, type Pose } from "./pose.ts";
+import { cellPose, gridPose, gridPoses, HEADINGS, move, type Pose, STEPS, type Steps } from "./pose.ts";
 import { Renderer } from "./render.ts";
 import { makeScene, MAZE_CELLS, type Scene } from "./scene.ts";
 import { Walker } from "./walker.ts";
@@ -30,8 +30,10 @@ export interface WorldOptions {
   readonly index: number;
   /** Rows and columns of a frame: 64 (unless given), 128, or another even number from 16 to 512. */
   readonly size?: number;
-  /** Cells along each side of the maze; 4 by 4 unless given (bench/results/world.json says how much a walk of 300 frames returns). */
+  /** Cells along each side of the maze; 4 by 4 unless given (bench/results/world_returns.json says how much a walk of 300 frames returns). */
   readonly cells?: readonly [width: number, height: number];
+  /** Size of the steps; `smooth` unless given. Walks of one number have the same maze whatever their steps. */
+  readonly steps?: Steps;
 }
 
 /** A finished walk. */
@@ -79,7 +81,7 @@ export function worldNumber(split: Split, index: number): number {
   return 3 * index + part;
 }
 
-/** A walk's random numbers: its number is the key's seed, the user's seed chooses the stream. */
+/** Random numbers of a walk: its number is the key's seed, the user's seed chooses the stream. */
 function drawsOf({ seed, split, index }: WorldOptions, purpose: string): RandomStream {
   check("seed", seed, 2 ** 32);
   return new RandomStream(streamOf(worldNumber(split, index), `world ${seed} ${purpose}`));
@@ -87,8 +89,39 @@ function drawsOf({ seed, split, index }: WorldOptions, purpose: string): RandomS
 
 /** The maze of a walk and all that is to be seen in it. */
 export function worldScene(options: WorldOptions): Scene {
+  return makeScene(worldMaze(options), drawsOf(options, "looks"));
+}
+
+/** The maze of a walk, without what is to be seen in it. */
+export function worldMaze(options: WorldOptions): Maze {
   const { cells: [width, height] = [MAZE_CELLS, MAZE_CELLS] } = options;
-  return makeScene(makeMaze(drawsOf(options, "maze"), width, height), drawsOf(options, "looks"));
+  return makeMaze(drawsOf(options, "maze"), width, height);
+}
+
+/** Every pose of a world with grid steps, drawn once. */
+export interface WorldPlaces {
+  /** Frames in the order of {@linkcode gridPose}, `[4 · cells, H, W, 3]`. */
+  readonly frames: Uint8Array;
+  /** Poses, `[4 · cells, 3]`. */
+  readonly poses: Int32Array;
+}
+
+/**
+ * Draws all that a walk with grid steps can ever see of its world.
+ *
+ * @param options Which world; `steps` is not read.
+ * @throws {RangeError} If an option is out of range.
+ */
+export function worldPlaces(options: WorldOptions): WorldPlaces {
+  const { size = 64 } = options, scene = worldScene(options), renderer = new Renderer(scene, size);
+  const count = gridPoses(scene.maze), bytes = size * size * 3;
+  const frames = new Uint8Array(count * bytes), poses = new Int32Array(count * 3);
+  for (let i = 0; i < count; i++) {
+    const pose = gridPose(scene.maze, i);
+    renderer.draw(pose, frames, i * bytes);
+    poses.set([pose.x, pose.y, pose.heading], 3 * i);
+  }
+  return { frames, poses };
 }
 
 /**
@@ -106,21 +139,35 @@ export function worldScene(options: WorldOptions): Scene {
  */
 export function* worldFrames(options: WorldOptions): Generator<WorldFrame, void> {
   const { size = 64 } = options, scene = worldScene(options), renderer = new Renderer(scene, size);
-  for (const step of walk(options, scene)) {
+  for (const step of walk(scene.maze, drawsOf(options, "walk"), options.steps)) {
     const frame = new Uint8Array(size * size * 3);
     renderer.draw(step.pose, frame);
     yield { ...step, frame };
   }
 }
 
-/** Walks without looking: drawing takes nearly all of the time, so frames that nobody asks for are not drawn. */
-function* walk(options: WorldOptions, { maze }: Scene): Generator<Omit<WorldFrame, "frame">, never> {
-  const draws = drawsOf(options, "walk"), walker = new Walker(maze, draws);
+/**
+ * Walks without looking: drawing takes nearly all of the time, so frames that nobody asks for are not drawn.
+ *
+ * @param maze Where.
+ * @param draws Random numbers of the walk.
+ * @param steps Size of its steps.
+ * @throws {RangeError} If there are no such steps.
+ */
+export function* walk(
+  maze: Maze,
+  draws: RandomStream,
+  steps: Steps = "smooth",
+): Generator<Omit<WorldFrame, "frame">, never> {
+  if (!STEPS.includes(steps)) {
+    throw new RangeError(`world: expected steps ${STEPS.join(" or ")}, found ${steps}`);
+  }
+  const walker = new Walker(maze, draws, steps);
   let pose = cellPose(maze, draws.below(maze.walls.length), draws.below(4) * HEADINGS / 4);
   for (let index = 0;; index++) {
     const action = walker.next(pose);
     yield { index, action, pose };
-    pose = move(maze, pose, action);
+    pose = move(maze, pose, action, steps);
   }
 }
 
@@ -168,7 +215,7 @@ export function worldWalk(options: WorldOptions & WorldRange): WorldWalk {
   }
   const scene = worldScene(options), renderer = new Renderer(scene, size), bytes = size * size * 3;
   const actions = new Int32Array(count), poses = new Int32Array(count * 3);
-  for (const { index, action, pose } of walk(options, scene)) {
+  for (const { index, action, pose } of walk(scene.maze, drawsOf(options, "walk"), options.steps)) {
     if (index < start || (index - start) % interval !== 0) continue;
     const at = (index - start) / interval;
     actions[at] = action;

@@ -8,6 +8,7 @@ import { writeAtomic } from "../../io/atomic.ts";
 import type { HostTensor } from "../../io/host.ts";
 import { isFile } from "../../io/paths.ts";
 import { writeNpz } from "../../io/npz.ts";
+import type { Steps } from "./pose.ts";
 import { worldClip, type WorldOptions } from "./world.ts";
 
 const int64 = (values: Int32Array, shape: readonly number[]): HostTensor => ({
@@ -49,13 +50,17 @@ export interface WorldFiles extends Omit<WorldOptions, "index"> {
 }
 
 /** Names of the files of {@linkcode writeWorld}: the clip `index` and the list. */
-export const worldFileNames = (index: number | "*", split: string): readonly [clip: string, list: string] => [
-  `${split}/${index}.npz`,
-  `world_${split}.json`,
-];
+export function worldFileNames(
+  index: number | "*",
+  split: string,
+  steps: Steps = "smooth",
+): readonly [clip: string, list: string] {
+  const grid = steps === "grid";
+  return [`${grid ? "grid_" : ""}${split}/${index}.npz`, `${grid ? "grid" : "world"}_${split}.json`];
+}
 
 /**
- * Writes clips `SPLIT/0.npz`, `SPLIT/1.npz`, ... and the list `world_SPLIT.json` of all clips that this call asks for. Each
+ * Writes clips `SPLIT/0.npz`, `SPLIT/1.npz`, ... and the list `world_SPLIT.json` (with grid steps `grid_SPLIT/0.npz`, ... and `grid_SPLIT.json`) of all clips that this call asks for. Each
  * file is there in full or not at all; the list comes last, so an interrupted call leaves no list with missing clips.
  *
  * @param folder The folder.
@@ -71,8 +76,9 @@ export async function writeWorld(
   onClip: (done: number) => void | Promise<void> = () => {},
 ): Promise<string[]> {
   const { first = 0, clips, resume = false, ...options } = files,
-    [, list] = worldFileNames("*", options.split);
-  const names = Array.from({ length: clips }, (_, i) => worldFileNames(first + i, options.split)[0]);
+    { split, steps } = options,
+    [, list] = worldFileNames("*", split, steps);
+  const names = Array.from({ length: clips }, (_, i) => worldFileNames(first + i, split, steps)[0]);
   for (const [i, name] of names.entries()) {
     const path = join(folder, name);
     if (!(resume && isFile(path))) await writeWorldClip(path, { ...options, index: first + i });
