@@ -31,6 +31,13 @@ export const predictFlags = {
   pred: integer("frames to predict", { default: 16, min: 1, max: 100_000 }),
   ...modelFlags,
   ...samplerFlags,
+  remember: integer(
+    "most frames that the model sees, the new one included; the oldest are forgotten (default: all)",
+    {
+      min: 2,
+      max: 100_000,
+    },
+  ),
   samples: integer("trajectories, each with noise of its own", { default: 1, min: 1, max: 1024 }),
   label: text("class of the clip, by number or UCF-101 name, for a model with labels (default: none)"),
   ...clipFlags,

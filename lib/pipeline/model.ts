@@ -89,9 +89,9 @@ export class Model implements OpenModels, Disposable {
       ? await readClip(clip, { frames: framesNeeded(this.far, options), side: this.vae.side })
       : clip;
     const task = predictionTask(this.far, whole, options), { context, truth } = task, first = context.frames;
-    const given = await encodeClip(this, context), { predict, steps, guidance, seed } = task;
+    const given = await encodeClip(this, context), { predict, steps, guidance, seed, remember } = task;
     const conditions = rolloutConditions(this.far, task);
-    using walk = rollout(this, given, { predict, steps, guidance, seed, ...conditions });
+    using walk = rollout(this, given, { predict, steps, guidance, seed, remember, ...conditions });
     for await (const _ of walk);
     const latents = makeLatents({ ...given, values: walk.made }),
       { frames, values } = await decodeClip(this, latents);

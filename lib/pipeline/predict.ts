@@ -253,7 +253,9 @@ async function rollOut(
   workUntil: PredictionEstimate["workUntil"],
   afterFrame: () => Promise<void>,
 ): Promise<Float32Array[]> {
-  const { predict, steps, guidance, seed } = task, { trajectories } = output, first = task.context.frames;
+  const { predict, steps, guidance, seed, remember } = task,
+    { trajectories } = output,
+    first = task.context.frames;
   const { channels: C, height: H, width: W } = context;
   const save = (name: string, values: () => Float32Array) =>
     state.save(name, values, [C, H, W], watch.interrupted);
@@ -269,7 +271,7 @@ async function rollOut(
         frameShape: [1, C, H, W],
         context: context.values.length > 0 ? context.values : undefined,
         made,
-        ...{ predict, steps, guidance, seed },
+        ...{ predict, steps, guidance, seed, remember },
         ...rolloutConditions(far, task),
         streams: [trajectory],
         cache: output.cache,

@@ -47,12 +47,23 @@ export async function predictionCost(
   task: PredictionTask,
   output: OutputOptions,
 ): Promise<PredictionEstimate> {
-  const { context, predict, steps, guidance } = task, { trajectories, cache, decodeContext } = output;
+  const { context, predict, steps, guidance, remember } = task,
+    { trajectories, cache, decodeContext } = output;
   const { height, width } = latentSize(vae.config, context);
   const sides = [context.height, context.width] as const, shown = decodeContext ? context.frames : 0;
   const encode = dcaeCost(vae.config, "encode", context.frames, sides, vae.weights.dtype);
   const decode = dcaeCost(vae.config, "decode", trajectories * predict + shown, sides, vae.weights.dtype);
-  const shape = { clips: 1, height, width, context: context.frames, predict, steps, guidance, cache };
+  const shape = {
+    clips: 1,
+    height,
+    width,
+    context: context.frames,
+    predict,
+    steps,
+    guidance,
+    cache,
+    remember,
+  };
   const frames = await sampleCost(far.config, shape, far.weights.dtype), sampled = totalCost(frames, steps);
   const memory = { encode: encode.memory, predict: sampled.memory, decode: decode.memory };
   refuseTooLarge(device, memory);

@@ -24,6 +24,8 @@ export interface PredictOptions {
   readonly guidance?: number;
   /** Seed of the noise. Default 0. */
   readonly seed?: number;
+  /** Most frames that the model sees, the one that it predicts included: the oldest ones are forgotten. Default: all. */
+  readonly remember?: number;
   /** One action per frame of context and prediction, or a file or a pattern such as `0*36,2*12,1`; the clip's own unless given. */
   readonly actions?: ArrayLike<number> | string;
   /** Class of the clip by number or UCF-101 name, for a model with labels. */
@@ -44,6 +46,8 @@ export interface PredictionTask {
   readonly guidance: number;
   /** Seed of the noise. */
   readonly seed: number;
+  /** Most frames that the model sees; all unless given. */
+  readonly remember?: number;
   /** One per frame of context and prediction, for a model with actions. */
   readonly actions?: Int32Array;
   /** Class of the clip; none where it is absent, for a model with labels. */
@@ -91,7 +95,10 @@ export function conditionsOf(
 }
 
 /** Numbers of a prediction, from the options, else from the card of a bundled model. */
-function numbersOf(name: string, { context, predict, steps, guidance = 1, seed = 0 }: PredictOptions) {
+function numbersOf(
+  name: string,
+  { context, predict, steps, guidance = 1, seed = 0, remember }: PredictOptions,
+) {
   const card = BUNDLED[name]?.defaults.predict ?? {};
   return {
     context: context ?? Number(card.ctx ?? 16),
@@ -99,6 +106,7 @@ function numbersOf(name: string, { context, predict, steps, guidance = 1, seed =
     steps: steps ?? Number(card.steps ?? 50),
     guidance,
     seed,
+    ...(remember === undefined ? {} : { remember }),
   };
 }
 
@@ -174,5 +182,7 @@ export const rolloutConditions = (
 
 /** The sampler's settings in words, for a protocol. */
 export const samplerText = (
-  { steps, guidance, seed }: Pick<PredictionTask, "steps" | "guidance" | "seed">,
-): string => `Euler, ${steps} step${steps === 1 ? "" : "s"}, guidance ${guidance}, seed ${seed}`;
+  { steps, guidance, seed, remember }: Pick<PredictionTask, "steps" | "guidance" | "seed" | "remember">,
+): string =>
+  `Euler, ${steps} step${steps === 1 ? "" : "s"}, guidance ${guidance}, seed ${seed}` +
+  (remember === undefined ? "" : `, at most ${remember} frames remembered`);
