@@ -64,6 +64,7 @@ async function encodeClip(clip: string, f: Values<typeof encodeFlags>): Promise<
   const shape = await encodeTo({ device, vae }, clip, f.to, options, run);
   run.event("done", { path: f.to, shape, seconds: run.seconds, random_weights: vae.weights.path === null });
   run.say(`wrote ${f.to}: latents [${shape.join(", ")}], times ${vae.config.scalingFactor}${stampOf(vae)}`);
+  await run.finish();
 }
 
 async function encodeClips(file: string, f: Values<typeof encodeFlags>): Promise<void> {
@@ -93,6 +94,7 @@ async function decodeClip(file: string, f: Values<typeof decodeFlags>): Promise<
   const frames = await decodeTo({ device, vae }, { latents, fps: f.fps ?? fps }, f.to, run);
   run.event("done", { path: f.to, frames, seconds: run.seconds, random_weights: vae.weights.path === null });
   run.say(`wrote ${f.to}: ${frames} frames${stampOf(vae)}`);
+  await run.finish();
 }
 
 /** `far.ts encode`. */

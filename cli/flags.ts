@@ -28,6 +28,12 @@ export const deviceFlags = {
 export const progressFlags = {
   json: toggle("print events as one JSON object per line on stdout", { presentation: true }),
   quiet: toggle("print errors and nothing else", { presentation: true }),
+  profile: path(
+    "print the time per kernel at the end, and write a trace for Perfetto or chrome://tracing to this file",
+    {
+      presentation: true,
+    },
+  ),
 };
 
 /** Treatment of an interrupted run in the result folder. */

@@ -13,6 +13,7 @@ import type { Stage, Watch } from "../lib/pipeline/watch.ts";
 import type { Flags } from "./args.ts";
 import { openChosen } from "./flags.ts";
 import { InterruptListener } from "./interrupt.ts";
+import { ProfileFile } from "./profile.ts";
 import { Progress, progressMode } from "./progress.ts";
 import { Interrupted } from "./report.ts";
 
@@ -23,6 +24,7 @@ export interface RunFlags {
   readonly blas?: string;
   readonly json: boolean;
   readonly quiet: boolean;
+  readonly profile?: string;
 }
 
 /** A verb's call that writes a folder. */
@@ -70,12 +72,13 @@ export class Run implements Watch, Disposable {
   kept: () => string = () => "nothing was written";
   readonly #flags: RunFlags;
   readonly #interrupts: InterruptListener;
+  readonly #profile: ProfileFile | null;
   #opened: Opened | null = null;
 
   /** @param flags Device and presentation. @param stopping What Ctrl-C does, e.g. `stopping`. */
   constructor(flags: RunFlags, stopping: string) {
     const progress = new Progress(progressMode(flags));
-    [this.#flags, this.progress] = [flags, progress];
+    [this.#flags, this.progress, this.#profile] = [flags, progress, ProfileFile.of(flags)];
     this.#interrupts = new InterruptListener((line) => progress.say(line), stopping);
   }
 
@@ -105,7 +108,8 @@ export class Run implements Watch, Disposable {
 
   /** Opens the device that the flags ask for; the run closes it. */
   async openDevice(): Promise<Opened> {
-    this.#opened = await openChosen(this.#flags);
+    const opened = await openChosen(this.#flags);
+    this.#opened = this.#profile?.open(opened) ?? opened;
     this.say(`device: ${this.#opened.device.info.description} (${this.#opened.reason})`);
     return this.#opened;
   }
@@ -115,6 +119,11 @@ export class Run implements Watch, Disposable {
     await new Promise((resolve) => setTimeout(resolve));
     const { signal } = this.#interrupts;
     if (signal !== null) throw new Interrupted(signal, this.kept());
+  }
+
+  /** Prints the profile and writes its trace, with `--profile`. */
+  async finish(): Promise<void> {
+    await this.#profile?.finish((line) => this.say(line));
   }
 
   /** Closes the device and stops listening. */
@@ -147,5 +156,9 @@ export async function runJob(call: JobCall, body: (job: Job, run: Run) => Promis
   });
   run.kept = () =>
     job.hasBegun ? `${job.path} holds what is done; the same command resumes it` : "nothing was written";
-  await body(job, run);
+  try {
+    await body(job, run);
+  } finally {
+    await run.finish();
+  }
 }

@@ -14,6 +14,7 @@ import { type Call, choice, type Flags, path, texts, UsageError, type Values } f
 import { deviceFlags, openChosen, progressFlags } from "./flags.ts";
 import { InterruptListener } from "./interrupt.ts";
 import { deviceOf } from "../kernels/device.ts";
+import { ProfileFile } from "./profile.ts";
 import { Progress, progressMode, terminalColumns } from "./progress.ts";
 import { Interrupted } from "./report.ts";
 
@@ -74,9 +75,10 @@ export async function train(
   if (f.resume === "never" && listSteps(`${folder}/checkpoints`).length > 0) {
     throw new UsageError(`${folder}: holds a run already: take another --out, or omit --resume never`);
   }
-  const planned = plan(options), opened = await openChosen(f), { device, reason } = opened;
+  const planned = plan(options), profile = ProfileFile.of(f), opened = await openChosen(f);
+  const { device, reason } = profile?.open(opened) ?? opened, progress = new Progress(progressMode(f));
   try {
-    using watch = new TerminalWatch(new Progress(progressMode(f)));
+    using watch = new TerminalWatch(progress);
     const end = await runTraining(planned, {
       ...{ verb, declared, flags: f, owned, init: f.init, watch },
       ...{ device, reason, deviceName: deviceOf(device), available: availableMemory() },
@@ -85,6 +87,7 @@ export async function train(
     if (end.finished) return;
     throw new Interrupted(watch.signal!, `${end.checkpoint} holds the run; the same command resumes it`);
   } finally {
+    await profile?.finish((line) => progress.say(line));
     device.close();
   }
 }

@@ -1,9 +1,11 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch } from "@std/assert";
 import { type DeviceName } from "../kernels/device.ts";
+import { profileLines } from "../cli/profile.ts";
 import { binary } from "../kernels/elementwise.ts";
 import { openDevice } from "../kernels/open.ts";
 import { Profile, profiled } from "../kernels/profile.ts";
 import { softmax } from "../kernels/softmax.ts";
+import { far, inFolder, tinyWorld } from "./cli_helpers.ts";
 import { DEVICES } from "./helpers.ts";
 
 /** Opened here, not shared: a GPU device that was profiled once keeps doing so. */
@@ -67,4 +69,47 @@ Deno.test("a profile keeps the sums of spans that the trace has no room for", ()
     { kind: "wait", name: "read", count: 1, seconds: 1 },
   ]);
   assertEquals(JSON.parse(profile.trace()).otherData.dropped, 11);
+});
+
+Deno.test("the lines of a profile give every kind its share of the run, and the rest to the host", () => {
+  const profile = new Profile();
+  for (let i = 0; i < 18; i++) {
+    profile.add({ kind: "kernel", name: `k${i}`, start: 0, seconds: i === 7 ? 2 : 0.1 });
+  }
+  profile.add({ kind: "wait", name: "read", start: 0, seconds: 1 });
+  const lines = profileLines(profile, 10);
+  assertEquals(
+    lines[0],
+    "profile of 10 s: kernels 3.7 s (37 %), host, waiting 1.0 s (10 %), host, other work 5.3 s (53 %)",
+  );
+  assertEquals(lines[1], "kernel         k7    2.000 s  20 %  1 times");
+  assertEquals(lines[2], "host, waiting  read  1.000 s  10 %  1 times");
+  assertEquals(lines.length, 1 + 16 + 1);
+  assertEquals(lines.at(-1), "  and 3 more, in the trace");
+  profile.add({ kind: "launch", name: "k7", start: 0, seconds: 0.5 });
+  assert(
+    profileLines(profile, 10)[0].endsWith("host, other work 8.5 s (85 %)"),
+    "kernels of a GPU run beside the host",
+  );
+});
+
+Deno.test("--profile writes a trace beside the result, and changes no byte of it", async () => {
+  await inFolder(async (folder) => {
+    const flags = await tinyWorld(folder);
+    const run = async (out: string, ...more: string[]) => {
+      const words = ["predict", ...flags, "--ctx", "2", "--pred", "2", "--device", "cpu", ...more];
+      const { code, stderr } = await far([...words, "--out", `${folder}/${out}`]);
+      assertEquals(code, 0, stderr);
+      return stderr;
+    };
+    await run("plain");
+    const said = await run("profiled", "--profile", `${folder}/trace.json`);
+    assertMatch(said, /profile of .* s: kernels /);
+    const { traceEvents } = JSON.parse(await Deno.readTextFile(`${folder}/trace.json`));
+    assert(
+      traceEvents.some((e: { name: string; cat: string }) => e.cat === "kernel" && e.name === "attention"),
+    );
+    const bytes = (out: string) => Deno.readFile(`${folder}/${out}/prediction.npz`);
+    assertEquals(await bytes("profiled"), await bytes("plain"));
+  });
 });
