@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { choice, integer, parseCall, path, real, text, toggle, UsageError, verb } from "../cli/args.ts";
 import { completionScript, EXIT_CODES, verbHelp } from "../cli/help.ts";
-import { VERBS } from "../cli/main.ts";
+import { allVerbs } from "../cli/main.ts";
 import { barLine, Progress } from "../cli/progress.ts";
 import { readOptions } from "../lib/train/options.ts";
 import { bytes, duration } from "../lib/units.ts";
@@ -9,6 +9,8 @@ import { oneLine } from "../cli/report.ts";
 import { isFile } from "../lib/io/paths.ts";
 import { denoArguments, STEPS, trainWorld } from "../experiments/train_world.ts";
 import { toolTest } from "./tools.ts";
+
+const VERBS = await allVerbs();
 
 const sample = verb({
   name: "sample",

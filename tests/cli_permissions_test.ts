@@ -1,10 +1,12 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { commandOf, ENVIRONMENT } from "../cli/help.ts";
-import { VERBS } from "../cli/main.ts";
+import { allVerbs } from "../cli/main.ts";
 import { ZOO_URL } from "../lib/pipeline/zoo.ts";
 import { writeLatents } from "../lib/data/latents.ts";
 import { far, farArgs, inFolder, tinyWorld } from "./cli_helpers.ts";
 import { toolTest } from "./tools.ts";
+
+const VERBS = await allVerbs();
 
 type Value = boolean | string[] | { allow?: string[]; ignore?: boolean | string[] };
 type Sets = Record<string, Record<string, Value>>;

@@ -8,7 +8,7 @@
  */
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { predictFlags } from "../cli/predict.ts";
-import { VERBS } from "../cli/main.ts";
+import { allVerbs } from "../cli/main.ts";
 import { folderSet } from "../lib/data/folder.ts";
 import { decoderOf } from "../lib/data/stamp.ts";
 import { makeFrames } from "../lib/io/frames.ts";
@@ -19,6 +19,8 @@ import { environment } from "../lib/io/environment.ts";
 import { farArgs, farHere, inFolder, killedEarly, TINY_DCAE, TINY_FAR, tinyWorld } from "./cli_helpers.ts";
 import { cases, OPTIONS, resultOf } from "./resume_cases.ts";
 import { copyFolder, hiddenIn, killedAt, killPoints, tellingPoints, treeOf } from "./kill_helpers.ts";
+
+const VERBS = await allVerbs();
 
 Deno.test("no verb touches a foreign folder, what it reads, or a folder behind a link", async () => {
   await inFolder(async (folder) => {

@@ -9,10 +9,12 @@ import { assert, assertEquals, assertMatch } from "@std/assert";
 import config from "../deno.json" with { type: "json" };
 import { parseCall } from "../cli/args.ts";
 import { ENVIRONMENT, EXIT_CODES } from "../cli/help.ts";
-import { VERBS } from "../cli/main.ts";
+import { allVerbs } from "../cli/main.ts";
 import { isFile } from "../lib/io/paths.ts";
 import { readOptions } from "../lib/train/options.ts";
 import { far, inFolder } from "./cli_helpers.ts";
+
+const VERBS = await allVerbs();
 
 const root = new URL("../", import.meta.url);
 const PAGES = [

@@ -23,8 +23,8 @@ export interface Rates {
 
 /** Seconds spent on timing what is not in the cache, and a launch that would take too much of them. */
 const BUDGET = 2, LONGEST = 0.2;
-/** Kinds that are timed in every run, once each: they keep the first frame waiting. */
-const AGAIN = 3;
+/** Kinds that are timed in every run, once each, for it keeps the first frame waiting. */
+const AGAIN = 1;
 /** Buffers of one launch beyond this are not made for timing. */
 const LARGEST = 512 * 2 ** 20;
 /** Work a second that is assumed where nothing like it was timed: a slow core. */
