@@ -24,7 +24,7 @@ const WASM_COLUMNS: i32 = 96;
 
 /** Whether a convolution is computed so. It depends on the sizes of one image, so bits do not depend on the batch. */
 export function isWinograd(H: i32, W: i32, KH: i32, KW: i32, stride: i32, pad: i32, K: i32, N: i32): bool {
-  return KH == 3 && KW == 3 && stride == 1 && pad == 1 && H >= 4 && W >= 4 && K >= 16 && N >= 8 && ((K | N) & 3) == 0;
+  return KH == 3 && KW == 3 && stride == 1 && pad == 1 && H >= 4 && W >= 4 && K >= 8 && N >= 8 && ((K | N) & 3) == 0;
 }
 
 /** Tiles of an image, and of a task. */
