@@ -5,7 +5,7 @@
  */
 import wgsl from "./conv2d.wgsl" with { type: "text" };
 import { activate, activations } from "./activation.ts";
-import { productScratch, productTasks } from "./cpu/blocks.ts";
+import { gatherScratch, gatherTasks } from "./cpu/blocks.ts";
 import {
   isWinograd,
   winogradGradScratch,
@@ -30,6 +30,9 @@ const channelDepth = (p: Params, channels: number) => {
 
 /** Taps of a filter and taps in a row of it, as constants of the shader. */
 const TAPS = { taps: (p: Params) => p.KH * p.KW, tapsAcross: (p: Params) => p.KW };
+
+/** The product that a convolution is on the cpu, unless it is computed by Winograd's algorithm. */
+const gathered = (p: Params) => ({ length: p.I, taps: p.KH * p.KW, N: p.O });
 
 /** Number of windows of `K` pixels over `length` pixels. */
 export function windows(length: number, K: number, stride: number, pad: number): number {
@@ -90,10 +93,12 @@ export const conv2d: Kernel = defineKernel({
   ),
   wasm: {
     tasks: (p, blas) =>
-      isWinograd(p, p.I, p.O) ? winogradTasks(p, p.I, p.O, blas) : productTasks(p.B * p.OH * p.OW, p.O),
+      isWinograd(p, p.I, p.O)
+        ? winogradTasks(p, p.I, p.O, blas)
+        : gatherTasks(p.B * p.OH * p.OW, gathered(p), blas),
     shared: (p) => isWinograd(p, p.I, p.O) ? winogradShared(p.I, p.O) : 0,
     scratch: (p, blas) =>
-      isWinograd(p, p.I, p.O) ? winogradScratch(p.I, blas) : 4 * p.I + 16 + productScratch(p.I, p.KH * p.KW), // a row of zeros first
+      isWinograd(p, p.I, p.O) ? winogradScratch(p.I, blas) : gatherScratch(gathered(p), blas),
     packed: (p) => ({ w: [p.O, p.I, p.KH * p.KW] }),
   },
   cases: convCases(),
@@ -369,6 +374,8 @@ function convCases(): Case[] {
     convCase([1, 6, 6, 256, 40], 3),
     convCase([1, 3, 3, 1023, 9], 3), // long: a loop in a loader would pass what a software adapter runs
     convCase([1, 4, 4, 512, 40], 3), // 4608 products: VGG16 and the widest stages
+    convCase([1, 7, 9, 300, 20], 4, { stride: 2, pad: 1 }), // more taps than a BLAS takes at a time
+    convCase([2, 34, 30, 8, 200], 4, { stride: 2, pad: 1, act: 1 }), // more rows and columns than one of its tasks has
     convCase([2, 9, 11, 20, 28], 3, { act: 1 }), // tiles that reach over the edge
     convCase([3, 26, 31, 16, 12], 3), // more tiles than one task has
     convCase([1, 8, 10, 260, 204], 3, { hasBias: 0 }), // more columns than one task computes at a time

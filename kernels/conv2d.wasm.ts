@@ -5,6 +5,8 @@
 
 import { Conv2d, DepthwiseConv2d } from "./arguments";
 import { CHANNELS, depthwiseImage } from "./cpu/depthwise.wasm";
+import { BLAS_COLUMNS, BLAS_ROWS } from "./cpu/blas.wasm";
+import { gatheredProduct, isGathered } from "./cpu/gather.wasm";
 import { BLOCK_COLUMNS, BLOCK_ROWS, product, setOutput, TILE_ROWS } from "./cpu/gemm.wasm";
 import { isWinograd, transformFilters, winograd } from "./cpu/winograd.wasm";
 
@@ -22,9 +24,11 @@ export function conv2d(args: Conv2d, task: i32, scratch: usize): void {
     return;
   }
   const taps = KH * KW, pixels = B * OH * OW;
-  const columnBlocks = (O + BLOCK_COLUMNS - 1) / BLOCK_COLUMNS;
-  const m0 = task / columnBlocks * BLOCK_ROWS, rows = min(BLOCK_ROWS, pixels - m0);
-  const n0 = task % columnBlocks * BLOCK_COLUMNS, n1 = min(O, n0 + BLOCK_COLUMNS);
+  const gathered = isGathered(I, taps, O);
+  const blockRows = gathered ? BLAS_ROWS : BLOCK_ROWS, blockColumns = gathered ? BLAS_COLUMNS : BLOCK_COLUMNS;
+  const columnBlocks = (O + blockColumns - 1) / blockColumns;
+  const m0 = task / columnBlocks * blockRows, rows = min(blockRows, pixels - m0);
+  const n0 = task % columnBlocks * blockColumns, n1 = min(O, n0 + blockColumns);
 
   const zeros = scratch, rowBytes = <usize>I << 2;
   memory.fill(zeros, 0, rowBytes);
@@ -44,7 +48,10 @@ export function conv2d(args: Conv2d, task: i32, scratch: usize): void {
     }
   }
   setOutput(args.y, <usize>O << 2, hasBias ? args.bias : 0, act, 0, 0, 0, 0);
-  product(table, m0, rows, w, half, O, n0, n1, I, taps, table + <usize>(BLOCK_ROWS * taps << 2));
+  // Tables hold whole groups of six rows.
+  const rest = table + (<usize>((blockRows + TILE_ROWS) * taps) << 2);
+  if (gathered) gatheredProduct(table, m0, rows, w, half, O, n0, n1, I, taps, rest);
+  else product(table, m0, rows, w, half, O, n0, n1, I, taps, rest);
 }
 
 export function depthwiseConv2d(args: DepthwiseConv2d, task: i32, scratch: usize): void {

@@ -47,7 +47,7 @@ export const stridedCopy: Kernel = defineKernel({
     groups: (p) => Math.ceil(count(p) / 64),
     loops: () => 0,
   },
-  wasm: { tasks: (p) => Math.ceil(count(p) / 16384), scratch: () => 64 },
+  wasm: { tasks: (p) => Math.ceil(count(p) / 16384), scratch: () => 96 },
   // A pixel unshuffle of [2, 4, 6, 3] by 2, a gather with a repeated axis, a transposition.
   cases: [
     copyCase(144, 150, 0, 6, [2, 2, 3, 3, 2, 2], [72, 36, 6, 1, 18, 3], [72, 36, 12, 4, 2, 1]),

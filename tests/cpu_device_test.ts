@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { attention } from "../kernels/attention.ts";
 import { CASES } from "../kernels/cases.ts";
+import { conv2d, conv2dGradInput } from "../kernels/conv2d.ts";
 import { ALIGNMENT, Allocator } from "../kernels/cpu/allocator.ts";
 import { openCpuDevice } from "../kernels/cpu/device.ts";
 import { accumulate, groupMean } from "../kernels/elementwise.ts";
@@ -163,6 +164,34 @@ test("a row of a linear layer and a query of attention do not depend on what is 
   const alike = await attend(() => mine, 3);
   assertEquals(await attend((t) => t === 3 ? mine : [0, 1 + t * 3, 0, 0], 3), alike);
   assertEquals(await attend((t) => t === 3 ? mine : [t, S, 0, 0], 3), alike);
+  device.close();
+});
+
+test("what a convolution makes of an image, and its gradient, do not depend on the batch", async () => {
+  const device = await openCpuDevice({ threads: 2 }), random = generator(9);
+  const numbers = (count: number) => Float32Array.from({ length: count }, () => random() * 4 - 2);
+  const H = 20, W = 19, I = 16, O = 24, B = 4, at = 2; // images begin and end inside a task
+  const launched = async (kernel: Kernel, from: number, to: number, data: Float32Array, w: Float32Array) => {
+    const output = kernel.buffers.at(-1)!.name, bytes = 4 * H * W * to;
+    const run = async (images: number, first: number) => {
+      const sizes = { B: images, H, W, OH: H, OW: W, I, O, KH: 3, KW: 3, stride: 1, pad: 1 };
+      const buffers = kernel.buffers.map(({ name }) => {
+        if (name === "bias") return null;
+        const storage = device.alloc(name === "w" ? w.byteLength : 4 * images * H * W * Math.max(from, to));
+        const each = H * W * from;
+        if (name === "w") device.write(storage, w);
+        else if (name !== output) device.write(storage, data.subarray(first * each, (first + images) * each));
+        return storage;
+      });
+      device.run({ kernel, buffers, params: { ...sizes, act: 0, hasBias: 0, half: 0, accumulate: 0 } });
+      const offset = (at - first) * bytes;
+      return new Uint8Array(await device.read(buffers.at(-1)!, offset, bytes));
+    };
+    assertEquals(await run(1, at), await run(B, 0), kernel.name);
+  };
+  const w = numbers(9 * I * O);
+  await launched(conv2d, I, O, numbers(B * H * W * I), w);
+  await launched(conv2dGradInput, O, I, numbers(B * H * W * O), w);
   device.close();
 });
 

@@ -35,3 +35,28 @@ export function blasTasks(rows: number, columns: number): number {
 export function blasScratch(length: number, half: number): number {
   return 4 * BLAS_ROWS * BLAS_COLUMNS + (half ? 4 * BLAS_COLUMNS * length : 0);
 }
+
+/** Left rows that are `taps` runs of `length` floats, for N columns. */
+interface Gathered {
+  readonly length: number;
+  readonly taps: number;
+  readonly N: number;
+}
+
+/** Whether a BLAS computes such a product (gather.wasm.ts). */
+const isGathered = ({ length, taps, N }: Gathered, blas: boolean) => blas && length * taps >= 48 && N >= 16;
+
+/** Tasks of such a product. */
+export const gatherTasks = (rows: number, product: Gathered, blas: boolean): number =>
+  isGathered(product, blas) ? blasTasks(rows, product.N) : productTasks(rows, product.N);
+
+/**
+ * Bytes of scratch of such a product: a row of zeros and addresses; then, for a BLAS, a tile of results, weights, gathered rows
+ * and panels.
+ */
+export function gatherScratch(product: Gathered, blas: boolean): number {
+  const { length, taps } = product, K = length * taps;
+  if (!isGathered(product, blas)) return 4 * length + 16 + 24 * taps + productScratch(length, taps);
+  const runs = 4 * BLAS_ROWS * Math.max(length, Math.min(1024, K));
+  return 4 * length + 16 + 4 * (BLAS_ROWS + 6) * taps + 4 * BLAS_COLUMNS * (BLAS_ROWS + K) + runs + 64 * K;
+}

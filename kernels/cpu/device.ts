@@ -3,9 +3,9 @@
  *
  * Results do not depend on the number of threads: a launch is split into tasks by its shapes alone, and each task writes
  * what no other task writes. Of linear, convolution, norm and elementwise kernels a row's result does not depend on the
- * rows beside it, and of attention a query's result depends on its own ranges only. Where a BLAS computes the products of
- * linear layers and attention, the first still holds; of those two a row may differ in its last bits with the rows beside
- * it, as a library chooses its loops by the number of rows.
+ * rows beside it (an image's, of a convolution, not on the batch), and of attention a query's result depends on its own ranges
+ * only. Where a BLAS computes the products of linear layers, convolutions and attention, the first still holds; of those a row
+ * may differ in its last bits with the rows beside it, as a library chooses its loops by the number of rows.
  *
  * @module
  */
@@ -125,7 +125,7 @@ class CpuDevice implements Device {
   readonly #limit: number;
   readonly #workers: Worker[];
   readonly #threads: number;
-  /** Whether linear layers and attention go through a BLAS. */
+  /** Whether linear layers, convolutions and attention go through a BLAS. */
   readonly #blas: boolean;
   readonly #exports: WebAssembly.Exports;
   readonly #functions: [string, KernelFunction][];

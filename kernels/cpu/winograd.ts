@@ -10,7 +10,7 @@ const padded = (N: number) => Math.ceil(N / 8) * 8;
 
 /** Whether a convolution of K into N channels is computed so. */
 export const isWinograd = ({ H, W, KH, KW, stride, pad }: Params, K: number, N: number): boolean =>
-  KH === 3 && KW === 3 && stride === 1 && pad === 1 && H >= 4 && W >= 4 && K >= 16 && N >= 8 &&
+  KH === 3 && KW === 3 && stride === 1 && pad === 1 && H >= 4 && W >= 4 && K >= 8 && N >= 8 &&
   K % 4 === 0 && N % 4 === 0;
 
 const tilesOf = ({ B, H, W }: Params) => B * Math.ceil(H / 2) * Math.ceil(W / 2);

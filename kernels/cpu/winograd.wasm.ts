@@ -4,6 +4,9 @@
 //
 //     y  = At [(G g Gt) * (Bt d B)] A        dg = Gt [(A z At) * (Bt d B)] G
 //
+// A pixel that is not finite spoils every pixel of a tile that sees it. Errors are no larger than those of the plain sum, whose
+// chains are nine times as long (4x4 pixels of 512 channels, 2026-11-21: 1.3e-6 of the largest value, before 2.1e-6).
+//
 // Transforms are element by element over channels, so four channels are computed at a time. Of the 16 entries f of a 4x4
 // block, entry f of all tiles is a matrix of its own, [tiles, channels]: one of the 16 products. Distances between these
 // matrices are no powers of two, or all 16 stores of a transform would meet in the same cache set.
@@ -24,7 +27,7 @@ const WASM_COLUMNS: i32 = 96;
 
 /** Whether a convolution is computed so. It depends on the sizes of one image, so bits do not depend on the batch. */
 export function isWinograd(H: i32, W: i32, KH: i32, KW: i32, stride: i32, pad: i32, K: i32, N: i32): bool {
-  return KH == 3 && KW == 3 && stride == 1 && pad == 1 && H >= 4 && W >= 4 && K >= 16 && N >= 8 && ((K | N) & 3) == 0;
+  return KH == 3 && KW == 3 && stride == 1 && pad == 1 && H >= 4 && W >= 4 && K >= 8 && N >= 8 && ((K | N) & 3) == 0;
 }
 
 /** Tiles of an image, and of a task. */

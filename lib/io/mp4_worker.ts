@@ -55,7 +55,7 @@ async function answer(request: Mp4Request): Promise<Mp4Answer> {
     encoder.height = request.height;
     encoder.frameRate = request.fps;
     encoder.quantizationParameter = request.quantiser;
-    encoder.speed = 5;
+    encoder.speed = 10; // at 5, the default, half as long again for the same picture (34.57 dB) and 8 % more bytes (2026-11-21)
     encoder.groupOfPictures = 50;
     encoder.initialize();
     yuv = new Uint8Array(request.width * request.height * 3 / 2);
