@@ -6,6 +6,7 @@
 import wgsl from "./attention.wgsl" with { type: "text" };
 import gradients from "./attention_grad.wgsl" with { type: "text" };
 import { uniform } from "./inputs.ts";
+import { rows } from "./rows.ts";
 import {
   type Case,
   defineKernel,
@@ -185,11 +186,11 @@ export const attentionStats: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: sections(gradients, "stats"),
+    source: rows(16, "sum") + sections(gradients, "stats"),
     views: { y: "vec4f", dy: "vec4f" },
     entry: "forward",
-    groups: (p) => Math.ceil(p.T * p.A / 8),
-    loops: (p) => Math.ceil(p.hd / 32) + 8,
+    groups: (p) => Math.ceil(p.T * p.A / 4),
+    loops: (p) => Math.ceil(p.hd / 64),
   },
   wasm: { tasks: (p) => Math.ceil(p.T / 16) },
   cases: [

@@ -1,9 +1,8 @@
 // attention_grad: what attention passes back to queries, keys and values; scores are computed again, block by block.
 
 //# stats
-// Eight invocations share one head of one query.
-
-var<workgroup> partial: array<f32, 64>;
+// Sixteen invocations share one head of one query.
+alias Sum = f32;
 
 @compute @workgroup_size(64)
 fn forward(
@@ -11,19 +10,16 @@ fn forward(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let item = (group.y * groups.x + group.x) * 8u + lane / 8u; // (query, head)
-  let end = select(0u, hd / 4u, item < p.T * p.A); // all meet at the barrier
+  let item = rowOf(group, groups, lane); // (query, head)
+  let end = select(0u, hd / 4u, item < p.T * p.A);
   let first = item * (hd / 4u);
-  var sum = vec4f();
-  for (var d = lane % 8u; d < end; d += 8u) { sum = fma(y[first + d], dy[first + d], sum); }
-  partial[lane] = (sum.x + sum.y) + (sum.z + sum.w);
-  workgroupBarrier();
-  if (end == 0u || lane % 8u > 0u) { return; }
-  var total = 0.0;
-  for (var i = lane; i < lane + 8u; i++) { total += partial[i]; }
+  var own = vec4f();
+  for (var d = lane % SHARE; d < end; d += SHARE) { own = fma(y[first + d], dy[first + d], own); }
+  let sum = sumOfRow(lane, (own.x + own.y) + (own.z + own.w));
+  if (end == 0u || lane % SHARE > 0u) { return; }
   let i = item / p.A * 2u * p.A + item % p.A;
   stats[i] = lse[item];
-  stats[i + p.A] = total;
+  stats[i + p.A] = sum;
 }
 
 //# gradients
