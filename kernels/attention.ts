@@ -18,7 +18,7 @@ import {
 } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
 import { specialise } from "./webgpu/specialise.ts";
-import { unroll } from "./webgpu/unroll.ts";
+import { written } from "./webgpu/unroll.ts";
 
 /** How the shaders read what all of them read. */
 const VIEWS = { q: "vec4f", k: "vec4f", v: "vec4f", visible: "vec4i" } as const;
@@ -45,9 +45,6 @@ function sharesOf(p: Params): number {
   const each = Math.max(LEAST_BLOCKS, Math.ceil(blocks * tiles / MANY), Math.ceil(blocks / 32));
   return Math.max(1, Math.ceil(blocks / each));
 }
-
-/** The text for hardware has its hot loops written out; software adapters would compile that for seconds. */
-const written = (text: string, target: Target) => target.software ? text : unroll(text);
 
 const source = (p: Params, target: Target, end: string) =>
   written(specialise(sections(wgsl, "forward", end), sliceOf(p)), target);

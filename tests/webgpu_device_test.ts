@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { attention, attentionGradKey, attentionGradQuery } from "../kernels/attention.ts";
+import { reluAttention, reluAttentionGrad } from "../kernels/relu_attention.ts";
 import { conv2d, conv2dGradInput, conv2dGradWeight } from "../kernels/conv2d.ts";
 import type { Device, Storage } from "../kernels/device.ts";
 import { binary, unary } from "../kernels/elementwise.ts";
@@ -353,7 +354,7 @@ function sharedBytes(wgsl: string): number {
 /** Kernels that choose a shader by the adapter. */
 const VARIED = [
   ...[linear, linearQkv, linearGradInput, linearGradWeight],
-  ...[conv2d, conv2dGradInput, conv2dGradWeight, attention],
+  ...[conv2d, conv2dGradInput, conv2dGradWeight, attention, reluAttention, reluAttentionGrad],
 ];
 
 for (const variant of ["hardware", "software"] as const) {
@@ -368,7 +369,7 @@ Deno.test("attention and its gradients fit into the least shared memory that Web
   const least: Target = { software: false, sharedBytes: 16_384 };
   for (const kernel of [attention, attentionGradQuery, attentionGradKey]) {
     const { source } = kernel.wgsl;
-    if (typeof source === "string") throw new Error(`${kernel.name} has one text for all sizes`);
+    if (typeof source !== "function") throw new Error(`${kernel.name} has one text for all sizes`);
     for (const hd of [4, 8, 32, 64, 68, 128, 1024]) {
       const bytes = sharedBytes(source({ hd }, least));
       assert(bytes > 0 && bytes <= least.sharedBytes, `${kernel.name} hd ${hd}: ${bytes} bytes`);
