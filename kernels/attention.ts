@@ -3,31 +3,80 @@
  *
  * @module
  */
-import { activations } from "./activation.ts";
 import wgsl from "./attention.wgsl" with { type: "text" };
+import gradients from "./attention_grad.wgsl" with { type: "text" };
 import { uniform } from "./inputs.ts";
-import { type Case, defineKernel, type HostBuffers, type Kernel, type Params, type Target } from "./spec.ts";
+import { rows } from "./rows.ts";
+import {
+  type Case,
+  defineKernel,
+  type HostBuffers,
+  type Kernel,
+  type Params,
+  type Pass,
+  type Target,
+} from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
 import { specialise } from "./webgpu/specialise.ts";
+import { written } from "./webgpu/unroll.ts";
 
-const exponential = activations("exp");
+/** How the shaders read what all of them read. */
+const VIEWS = { q: "vec4f", k: "vec4f", v: "vec4f", visible: "vec4i" } as const;
 
-/** Queries of a workgroup. */
-const QUERIES = 16;
+/** Queries of a workgroup, and keys of a block. */
+const QUERIES = 32, KEYS = 32;
 
-/**
- * Keys of a block and invocations of a query, as the shader's constants.
- *
- * On hardware 256 invocations share 16 queries, since a denoising step has few workgroups (64 queries of 12 heads: 48)
- * and waits for memory; not measured yet. Software adapters take the fewest invocations. Smaller blocks where shared
- * memory is small.
- */
-function tileOf(hd: number, target: Target): { KEYS: number; LANES: number; PARTS: number } {
-  const wide = target.software ? [] : [{ KEYS: 32, LANES: 16, PARTS: 2 }];
-  const tiles = [...wide, ...[32, 16, 8].map((KEYS) => ({ KEYS, LANES: 8, PARTS: 1 }))];
-  const bytes = ({ KEYS, LANES, PARTS }: typeof tiles[0]) =>
-    4 * QUERIES * (hd + KEYS + LANES * PARTS) + 16 * KEYS * ((hd / 4) | 1);
-  return tiles.find((tile) => bytes(tile) <= target.sharedBytes) ?? tiles.at(-1)!;
+/** How a head passes through shared memory, as the shader's constants. */
+function sliceOf({ hd }: Params) {
+  const HV = hd / 4, SLICES = Math.ceil(HV / 16), SLICE = Math.ceil(HV / SLICES);
+  const LANES = SLICE <= 4 ? 4 : SLICE <= 8 ? 8 : 16;
+  return { HV, SLICES, SLICE, LANES, PARTS: 32 / LANES, LOADS: Math.ceil(KEYS * SLICE / 256) };
+}
+
+/** Workgroups that fill a large GPU, two for each of the 132 multiprocessors of an H200. Not measured. */
+const MANY = 264;
+
+/** Blocks of keys that are worth a workgroup, which then writes and reads about as much as two of them hold. */
+const LEAST_BLOCKS = 4;
+
+/** Workgroups that share the keys of a tile of queries; 32 is what the shader can tell apart. */
+function sharesOf(p: Params): number {
+  const tiles = Math.ceil(p.T / QUERIES) * p.A, blocks = Math.ceil((p.keys ?? 0) / KEYS);
+  const each = Math.max(LEAST_BLOCKS, Math.ceil(blocks * tiles / MANY), Math.ceil(blocks / 32));
+  return Math.max(1, Math.ceil(blocks / each));
+}
+
+const source = (p: Params, target: Target, end: string) =>
+  written(specialise(sections(wgsl, "forward", end), sliceOf(p)), target);
+
+/** Sums over a share of the keys, and what adds the shares up in one order. */
+const PASSES: readonly Pass[] = [
+  {
+    reads: ["q", "k", "v", "visible"],
+    writes: ["partial"],
+    flags: ["hd", "hasSlope"],
+    source: (p, target) => source(p, target, "partial"),
+    views: { ...VIEWS, partial: "vec4f" },
+    entry: "forward",
+    groups: (p) => [Math.ceil(p.T / QUERIES), p.A, sharesOf(p)],
+    loops: forwardLoops,
+  },
+  {
+    reads: ["partial"],
+    writes: ["y", "lse"],
+    flags: ["hd", "hasLse"],
+    source: (p) => specialise(sections(wgsl, "merge"), { HV: p.hd / 4 }),
+    views: { partial: "vec4f", y: "vec4f" },
+    entry: "merge",
+    groups: (p) => Math.ceil(p.T * p.D / 256),
+    loops: (p) => 2 * sharesOf(p),
+  },
+];
+
+/** A block of keys: itself and at most 32 rows with NaN. S bounds what a query sees. */
+function forwardLoops(p: Params): number {
+  const blocks = Math.ceil((p.S ?? 0) / KEYS);
+  return 33 * Math.ceil(blocks / sharesOf(p)) + Math.ceil(blocks / 32) + Math.ceil(blocks / 256) + 64;
 }
 
 /** What the temporal decay adds to the score of query t and key s. */
@@ -78,18 +127,14 @@ export const attention: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: (p, target) =>
-      exponential + specialise(sections(wgsl, "forward"), { HD: p.hd, ...tileOf(p.hd, target) }),
-    views: { q: "vec4f", k: "vec4f", v: "vec4f", visible: "vec4i", y: "vec4f" },
+    source: (p, target) => source(p, target, "whole"),
+    views: { ...VIEWS, y: "vec4f" },
     entry: "forward",
     groups: (p) => [Math.ceil(p.T / QUERIES), p.A, 1],
-    // A block of keys: loads, scores, weights and sums, as counted in the shader. S bounds what a query sees.
-    loops: (p, target) => {
-      const { KEYS, LANES, PARTS } = tileOf(p.hd, target), share = LANES * PARTS, vectors = p.hd / 4;
-      const own = Math.ceil(KEYS / share), span = Math.ceil(vectors / LANES);
-      const loads = Math.ceil(KEYS * vectors / (8 * share));
-      const block = 2 * loads + own * (vectors + 2) + share + KEYS / PARTS * (1 + span) + span + 1;
-      return Math.ceil((p.S ?? 0) / KEYS + 2) * block + 200;
+    loops: forwardLoops,
+    passes: (p) => {
+      const shares = sharesOf(p);
+      return shares === 1 ? null : { scratch: { partial: shares * p.T * p.A * (p.hd + 4) }, passes: PASSES };
     },
   },
   wasm: {
@@ -138,11 +183,11 @@ export const attentionStats: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: sections(wgsl, "stats"),
+    source: rows(16, "sum") + sections(gradients, "stats"),
     views: { y: "vec4f", dy: "vec4f" },
     entry: "forward",
-    groups: (p) => Math.ceil(p.T * p.A / 8),
-    loops: (p) => Math.ceil(p.hd / 32) + 8,
+    groups: (p) => Math.ceil(p.T * p.A / 4),
+    loops: (p) => Math.ceil(p.hd / 64),
   },
   wasm: { tasks: (p) => Math.ceil(p.T / 16) },
   cases: [
@@ -186,33 +231,25 @@ const GRAD_INPUTS = {
   dy: "T D",
 } as const;
 
-const GRAD_VIEWS = { q: "vec4f", k: "vec4f", v: "vec4f", visible: "vec4i", dy: "vec4f" } as const;
+const GRAD_VIEWS = { ...VIEWS, dy: "vec4f" } as const;
 
 /** Rows that a workgroup of the gradients owns. */
 const OWN = 32;
 
-/** Rows of a block of the gradients: what fits into shared memory. */
-function blockOf(hd: number, target: Target): number {
-  const bytes = 16 * (32 * ((hd / 4) | 1) + OWN * 9) + 256;
-  return bytes <= target.sharedBytes ? 32 : 16;
+/** How a head passes through shared memory in the gradients, as the shader's constants. */
+function gradientSlice(p: Params) {
+  const { HV, SLICES, SLICE } = sliceOf(p);
+  const STEPS = SLICE % 2 === 0 ? 2 : 1;
+  return { HV, SLICES, SLICE, SPAN: Math.ceil(SLICE / 8), LOADS: Math.ceil(SLICE / 2), STEPS };
 }
 
 const gradientSource = (part: string, p: Params, target: Target) =>
-  exponential + specialise(sections(wgsl, "gradients", part), { HD: p.hd, BLOCK: blockOf(p.hd, target) });
+  written(specialise(sections(gradients, "gradients", part), gradientSlice(p)), target);
 
-/** Loop iterations over `count` rows of the other kind, all of them seen: loads, products and sums of each block. */
-function gradientLoops(
-  count: number,
-  loads: number,
-  adds: number,
-  scanned: number,
-  p: Params,
-  target: Target,
-): number {
-  const block = blockOf(p.hd, target), vectors = p.hd / 4, span = Math.ceil(vectors / 8);
-  const blocks = Math.ceil(count / block);
-  const each = loads * Math.ceil(block * vectors / 64) + 2 * vectors + 16 + adds * span * (block / 4 + 1) + 1;
-  return blocks * each + Math.ceil(blocks / 64) * (scanned + 1) + OWN + 5 * span;
+/** Loop iterations over `count` rows of the other kind, all of them seen: scanned in chunks of 64 blocks. */
+function gradientLoops(count: number, p: Params): number {
+  const { SLICES, SLICE, STEPS } = gradientSlice(p), blocks = Math.ceil(count / 32) + 1;
+  return blocks * (1 + 2 * SLICES * SLICE / STEPS) + Math.ceil(blocks / 64) * 33 + 2 * OWN;
 }
 
 /**
@@ -241,7 +278,7 @@ export const attentionGradQuery: Kernel = defineKernel({
     views: { ...GRAD_VIEWS, dq: "vec4f" },
     entry: "backward",
     groups: (p) => [Math.ceil(p.T / OWN), p.A, 1],
-    loops: (p, target) => gradientLoops(p.S ?? 0, 2, 1, OWN, p, target),
+    loops: (p) => gradientLoops(p.S ?? 0, p),
   },
   wasm: {
     tasks: (p) => p.A * Math.ceil(p.T / 64),
@@ -273,7 +310,7 @@ export const attentionGradKey: Kernel = defineKernel({
     views: { ...GRAD_VIEWS, dk: "vec4f", dv: "vec4f" },
     entry: "backward",
     groups: (p) => [Math.ceil(p.S / OWN), p.A, 1],
-    loops: (p, target) => gradientLoops(p.T, 3, 2, blockOf(p.hd, target), p, target),
+    loops: (p) => gradientLoops(p.T, p),
   },
   wasm: {
     tasks: (p) => p.A * Math.ceil(p.S / 64),
@@ -328,6 +365,8 @@ function attentionCases(): Case[] {
     attentionCase(18, 1, 128, 70, { second: 9 }),
     attentionCase(16, 1, 32, 40, { spread: 12 }), // scores of several hundred: the running maximum matters
     attentionCase(64, 12, 64, 300),
+    attentionCase(33, 1, 68, 90, { lse: 1 }), // a last slice of the head that is not full
+    attentionCase(3, 1, 8, 8300, { second: 20, lse: 1 }), // more blocks of keys than the shader marks at a time, shared by 29 workgroups
     clipsCase(3, 20),
     clipsCase(5, 7),
   ];
@@ -357,6 +396,7 @@ function attentionGradCases(): Case[] {
     attentionGradCase(50, 2, 32, 7),
     attentionGradCase(70, 3, 64, 16, 0.1),
     attentionGradCase(20, 1, 128, 4),
+    attentionGradCase(20, 1, 68, 4),
     attentionGradCase(220, 2, 64, 64, -0.05, 1), // several tiles and blocks, some of them seen whole
   ];
 }

@@ -7,8 +7,10 @@ import wgsl from "./norm.wgsl" with { type: "text" };
 import { activate, activations } from "./activation.ts";
 import { indices, uniform, variances } from "./inputs.ts";
 import { columnSum, rowSum } from "./reduce.ts";
+import { rows } from "./rows.ts";
 import { type Case, defineKernel, type Kernel } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
+import { unroll } from "./webgpu/unroll.ts";
 
 /**
  * adaLN: y = LN(x) * (1 + scale) + shift, LN without weights over the D channels of a token. Shift and scale are
@@ -37,10 +39,11 @@ export const normModulate: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: sections(wgsl, "sumOfGroup", "normModulate"),
+    source: rows(64, "sum") + unroll(sections(wgsl, "normModulate")),
+    views: { x: "vec4f", modulation: "vec4f", y: "vec4f" },
     entry: "forward",
     groups: (p) => p.T,
-    loops: (p) => 3 * Math.ceil(p.D / 64) + 16,
+    loops: (p) => 3 * Math.ceil(p.D / 256),
   },
   wasm: { tasks: (p) => Math.ceil(p.T / 16) },
   cases: [
@@ -86,10 +89,10 @@ export const rmsNorm: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: activations("exp", "silu", "activate") + sections(wgsl, "rmsNorm"),
+    source: activations("exp", "silu", "activate") + rows(16, "sum") + sections(wgsl, "rmsNorm"),
     entry: "forward",
     groups: (p) => Math.ceil(p.P / 4),
-    loops: (p) => 2 * Math.ceil(p.C / 16) + 20,
+    loops: (p) => 2 * Math.ceil(p.C / 16),
   },
   wasm: { tasks: (p) => Math.ceil(p.P / 16) },
   cases: [
@@ -193,10 +196,11 @@ export const normModulateGrad: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: sections(wgsl, "sumOfGroup", "normModulateGrad"),
+    source: rows(64, "sum") + sections(wgsl, "normModulateGrad"),
+    views: { x: "vec4f", modulation: "vec4f", dy: "vec4f", dx: "vec4f", dscale: "vec4f" },
     entry: "backward",
     groups: (p) => p.T,
-    loops: (p) => 4 * Math.ceil(p.D / 64) + 24,
+    loops: (p) => 4 * Math.ceil(p.D / 256),
   },
   wasm: { tasks: (p) => Math.ceil(p.T / 16) },
   cases: [[1, 64], [37, 96], [20, 768], [5, 1152]].map(([T, D]) => ({
@@ -232,10 +236,10 @@ export const rmsNormGrad: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: sections(wgsl, "rmsNormGrad"),
+    source: rows(16, "sum") + sections(wgsl, "rmsNormGrad"),
     entry: "backward",
     groups: (p) => Math.ceil(p.P / 4),
-    loops: (p) => 2 * Math.ceil(p.C / 16) + 16,
+    loops: (p) => 2 * Math.ceil(p.C / 16),
   },
   wasm: { tasks: (p) => Math.ceil(p.P / 16) },
   cases: [[9, 16, 1], [33, 42, 1], [5, 512, 4], [4, 64, 1e-3]].map(([P, C, width]) => ({

@@ -7,6 +7,7 @@
 import wgsl from "./reduce.wgsl" with { type: "text" };
 import type { GradientRule } from "./gradient.ts";
 import { indices } from "./inputs.ts";
+import { rows } from "./rows.ts";
 import { type Case, defineKernel, type Kernel } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
 import { specialise } from "./webgpu/specialise.ts";
@@ -91,10 +92,10 @@ export const frameLoss: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: sections(wgsl, "squared", "loss", "blocks"),
+    source: rows(64, "sum") + sections(wgsl, "squared", "loss", "blocks"),
     entry: "forward",
     groups: (p) => p.F,
-    loops: (p) => Math.ceil(p.P / 64) + 6,
+    loops: (p) => Math.ceil(p.P / 64),
   },
   wasm: { tasks: (p) => p.F },
   cases: lossCases(),
@@ -141,10 +142,10 @@ export const squareSum: Kernel = defineKernel({
     for (let i = 0; i < p.E; i++) io.y![Math.floor(i / SQUARE_SUM_BLOCK)] += io.x![i] ** 2;
   },
   wgsl: {
-    source: specialise(sections(wgsl, "squareSum", "blocks"), { BLOCK: SQUARE_SUM_BLOCK }),
+    source: rows(64, "sum") + specialise(sections(wgsl, "squareSum", "blocks"), { BLOCK: SQUARE_SUM_BLOCK }),
     entry: "forward",
     groups: (p) => p.N,
-    loops: () => SQUARE_SUM_BLOCK / 64 + 6,
+    loops: () => SQUARE_SUM_BLOCK / 64,
   },
   wasm: { tasks: (p) => p.N },
   cases: [{ params: { E: 3 * SQUARE_SUM_BLOCK - 5, N: 3 } }, { params: { E: 7, N: 1 } }],
@@ -167,7 +168,7 @@ export const absLoss: Kernel = defineKernel({
       io.loss![f] = io.weight![f] * sum;
     }
   },
-  wgsl: { ...frameLoss.wgsl, source: sections(wgsl, "absolute", "loss", "blocks") },
+  wgsl: { ...frameLoss.wgsl, source: rows(64, "sum") + sections(wgsl, "absolute", "loss", "blocks") },
   wasm: { tasks: (p) => p.F },
   cases: lossCases(),
   gradient: lossGradient(() => absLossGrad),

@@ -84,7 +84,7 @@ fn forward(
 
 //# blocks
 // The sum of `term` over the elements of a block, one workgroup a block.
-var<workgroup> partial: array<f32, 64>;
+alias Sum = f32;
 
 @compute @workgroup_size(64)
 fn forward(
@@ -92,18 +92,12 @@ fn forward(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let block = group.y * groups.x + group.x;
-  if (block >= blockCount()) { return; }
+  let block = rowOf(group, groups, lane);
   let end = min((block + 1u) * blockSize(), elementCount());
-  var sum = 0.0;
-  for (var i = block * blockSize() + lane; i < end; i += 64u) { sum += term(i); }
-  partial[lane] = sum;
-  workgroupBarrier();
-  for (var half = 32u; half > 0u; half /= 2u) {
-    if (lane < half) { partial[lane] += partial[lane + half]; }
-    workgroupBarrier();
-  }
-  if (lane == 0u) { store(block, partial[0]); }
+  var own = 0.0;
+  for (var i = block * blockSize() + lane; i < end; i += 64u) { own += term(i); }
+  let sum = sumOfRow(lane, own);
+  if (lane == 0u && block < blockCount()) { store(block, sum); }
 }
 
 //# loss

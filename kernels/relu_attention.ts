@@ -3,16 +3,58 @@
  *
  * @module
  */
-import { specialise } from "./webgpu/specialise.ts";
 import wgsl from "./relu_attention.wgsl" with { type: "text" };
-import { type Case, defineKernel, type Kernel, type Params } from "./spec.ts";
+import { type Case, defineKernel, type Kernel, type Params, type Pass, type Shader } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
+import { specialise } from "./webgpu/specialise.ts";
+import { written } from "./webgpu/unroll.ts";
 
-/** Loop iterations of an invocation that helps to sum the state, 256 invocations and 16 positions at a time. */
-function stateLoops(p: Params): number {
-  const entries = Math.ceil(p.hd * (p.hd + 1) / 256);
-  return Math.ceil(p.P / 16) * (1 + Math.ceil(p.hd / 16) + entries * 17) + entries + 1;
+/** Positions of a workgroup in an image that has more; fewer would leave most of the time to adding up the shares. */
+const SHARE = 128;
+
+const sharesOf = (p: Params): number => Math.ceil(p.P / SHARE);
+
+/** Loop iterations of an invocation: positions come by 16, entries of the state by 256. Unrolled loops count as well. */
+function loopsOf(p: Params): number {
+  const entries = Math.ceil(p.hd * (p.hd + 1) / 256), rows = Math.ceil(p.hd / 16), wide = p.hd + 2;
+  const chunk = 2 * (rows + entries * 17) + Math.ceil(wide / 16) * wide + p.hd + rows * wide + 2;
+  const positions = sharesOf(p) === 1 ? p.P : SHARE;
+  return Math.ceil(positions / 16) * 2 * chunk + Math.ceil(positions * p.hd / 256) * wide +
+    entries * (sharesOf(p) + 4);
 }
+
+/** The text of some parts, its inner loops written out for hardware. */
+const shader = (...parts: string[]): Shader["source"] => (p, target) =>
+  written(specialise(sections(wgsl, "sizes", ...parts), { HD: p.hd, WIDE: p.hd + 1 }), target);
+
+const side = (entry: string, ...parts: string[]): Shader => ({
+  source: shader(...parts, entry),
+  entry,
+  groups: (p) => [p.G, p.B, 1],
+  loops: loopsOf,
+});
+
+const pass = (reads: string[], writes: string[], entry: string, ...parts: string[]): Pass => ({
+  ...side(entry, ...parts),
+  groups: (p) => [p.G, p.B, sharesOf(p)],
+  reads,
+  writes,
+  flags: ["hd"],
+});
+
+/** Floats of the sums of all shares. */
+const stateSize = (p: Params): number => sharesOf(p) * p.B * p.G * p.hd * (p.hd + 1);
+
+/** Sums of the shares, then what follows from their sum; a pass belongs to one kernel. */
+const FORWARD = [
+  pass(["qkv"], ["states"], "sum"),
+  pass(["qkv", "states"], ["y"], "apply", "queries", "readState"),
+];
+const BACKWARD = [
+  pass(["qkv"], ["states"], "sum"),
+  pass(["qkv", "dy", "states"], ["dqkv", "ups"], "ofQueries", "readState", "queryGradients"),
+  pass(["qkv", "ups"], ["dqkv"], "ofKeys", "keyGradients"),
+];
 
 /**
  * Group g of an image owns the channels 3·hd·g … of `qkv`: hd of q, hd of k, hd of v. With q and k through ReLU,
@@ -52,10 +94,8 @@ export const reluAttention: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: (p) => specialise(sections(wgsl, "sizes", "forward"), { HD: p.hd }),
-    entry: "forward",
-    groups: (p) => [p.G, p.B, 1],
-    loops: (p) => stateLoops(p) + Math.ceil(p.P * p.hd / 256) * (p.hd + 1),
+    ...side("forward", "queries"),
+    passes: (p) => sharesOf(p) === 1 ? null : { scratch: { states: stateSize(p) }, passes: FORWARD },
   },
   wasm: { tasks: (p) => p.B * p.G, scratch: (p) => 4 * p.hd * (p.hd + 4) },
   cases: reluCases(),
@@ -130,22 +170,18 @@ export const reluAttentionGrad: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: (p) => specialise(sections(wgsl, "sizes", "backward"), { HD: p.hd }),
-    entry: "backward",
-    groups: (p) => [p.G, p.B, 1],
-    loops: (p) => {
-      const entries = Math.ceil(p.hd * (p.hd + 1) / 256), rows = Math.ceil(p.hd / 16);
-      const products = Math.ceil((p.hd + 1) / 16) * (p.hd + 1) + rows * (p.hd + 2) + entries * 17;
-      return stateLoops(p) + entries + Math.ceil(p.P / 16) * (1 + rows + products + p.hd) +
-        Math.ceil(p.P * p.hd / 256) * (p.hd + 1);
-    },
+    ...side("backward", "queryGradients", "keyGradients"),
+    passes: (p) =>
+      sharesOf(p) === 1 ? null : { scratch: { states: stateSize(p), ups: stateSize(p) }, passes: BACKWARD },
   },
   wasm: { tasks: (p) => p.B * p.G, scratch: (p) => 8 * (p.hd + 3) * (p.hd + 8) },
   cases: reluCases(),
 });
 
 function reluCases(): Case[] {
-  return [[1, 4, 1, 8], [2, 16, 4, 8], [1, 70, 3, 32], [3, 5, 2, 32]].map(([B, P, G, hd]) => ({
+  return [[1, 4, 1, 8], [2, 16, 4, 8], [1, 70, 3, 32], [3, 5, 2, 32], [2, 300, 2, 16]].map((
+    [B, P, G, hd],
+  ) => ({
     params: { B, P, G, hd, C: G * hd, C3: 3 * G * hd, eps: 1e-15 },
   }));
 }

@@ -6,6 +6,7 @@
 import wgsl from "./softmax.wgsl" with { type: "text" };
 import { activations } from "./activation.ts";
 import { uniform } from "./inputs.ts";
+import { rows } from "./rows.ts";
 import { defineKernel, type Kernel } from "./spec.ts";
 import { sections } from "./webgpu/sections.ts";
 
@@ -26,10 +27,10 @@ export const softmax: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: activations("exp") + sections(wgsl, "rows", "softmax"),
+    source: activations("exp") + rows(16, "most", "sum") + sections(wgsl, "softmax"),
     entry: "forward",
     groups: (p) => Math.ceil(p.P / 4),
-    loops: (p) => 3 * Math.ceil(p.C / 16) + 32,
+    loops: (p) => 3 * Math.ceil(p.C / 16),
   },
   wasm: { tasks: (p) => Math.ceil(p.P / 16) },
   // The second would overflow without the row's largest value; the third has rows of a single value.
@@ -65,10 +66,10 @@ export const softmaxGrad: Kernel = defineKernel({
     }
   },
   wgsl: {
-    source: sections(wgsl, "rows", "softmaxGrad"),
+    source: rows(16, "sum") + sections(wgsl, "softmaxGrad"),
     entry: "forward",
     groups: (p) => Math.ceil(p.P / 4),
-    loops: (p) => 2 * Math.ceil(p.C / 16) + 16,
+    loops: (p) => 2 * Math.ceil(p.C / 16),
   },
   wasm: { tasks: (p) => Math.ceil(p.P / 16) },
   cases: [

@@ -6,6 +6,7 @@
  *
  * @module
  */
+import type { Target } from "../spec.ts";
 
 const HEAD = /for \(var (\w+) = ([^;]+); \1 < ([^;]+); \1(?:\+\+| \+= ([^)]+))\) \{ \/\/ unroll *\n/;
 
@@ -37,6 +38,9 @@ export function unroll(wgsl: string): string {
   }
   return text;
 }
+
+/** The text with its loops written out for hardware; software adapters, which compile for seconds, keep them rolled. */
+export const written = (wgsl: string, target: Target): string => target.software ? wgsl : unroll(wgsl);
 
 /** Index of the brace that closes the block whose first character is at `begin`. */
 function closing(text: string, begin: number): number {
