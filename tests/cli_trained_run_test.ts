@@ -2,7 +2,7 @@ import { assert, assertEquals, assertMatch, assertThrows } from "@std/assert";
 import { makeFrames } from "../lib/io/frames.ts";
 import { writePng } from "../lib/io/image.ts";
 import { ChoiceError } from "../lib/pipeline/choice.ts";
-import { chooseDcae, chooseFar } from "../lib/pipeline/models.ts";
+import { chooseFar } from "../lib/pipeline/models.ts";
 import { far, inFolder } from "./cli_helpers.ts";
 
 const path = (name: string) => new URL(`../${name}`, import.meta.url).pathname;

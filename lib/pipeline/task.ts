@@ -5,6 +5,7 @@
  */
 import type { FarConfig } from "../far/config.ts";
 import { type Frames, makeFrames, sliceFrames } from "../io/frames.ts";
+import { counted } from "../units.ts";
 import { BUNDLED } from "./bundled.ts";
 import { ChoiceError } from "./choice.ts";
 import { checkActions, type Clip, readActions } from "./clip.ts";
@@ -175,4 +176,4 @@ export const rolloutConditions = (
 /** The sampler's settings in words, for a protocol. */
 export const samplerText = (
   { steps, guidance, seed }: Pick<PredictionTask, "steps" | "guidance" | "seed">,
-): string => `Euler, ${steps} step${steps === 1 ? "" : "s"}, guidance ${guidance}, seed ${seed}`;
+): string => `Euler, ${counted(steps, "step")}, guidance ${guidance}, seed ${seed}`;
