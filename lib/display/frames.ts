@@ -6,7 +6,8 @@
 import { GifEncoder } from "../io/image_encode.ts";
 import type { Frames } from "../io/frames.ts";
 import { picture, pictureBundle, type Rgb, viewed } from "./pixels.ts";
-import { counted, type MediaBundle } from "./showing.ts";
+import { counted } from "../units.ts";
+import type { MediaBundle } from "./showing.ts";
 
 /** Longer clips show evenly spaced frames, at the same speed. */
 const MOST_FRAMES = 150;

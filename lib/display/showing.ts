@@ -24,6 +24,3 @@ export function showing<T extends object>(
 ): T {
   return Object.defineProperty(value, JUPYTER, { value: () => bundle(value), configurable: true });
 }
-
-/** `1 frame`, `2 frames`. */
-export const counted = (count: number, word: string): string => `${count} ${word}${count === 1 ? "" : "s"}`;

@@ -5,7 +5,8 @@
  */
 import { html } from "./html.ts";
 import type { Chart, Point } from "./plot.ts";
-import { counted, type MediaBundle, showing } from "./showing.ts";
+import { counted } from "../units.ts";
+import { type MediaBundle, showing } from "./showing.ts";
 
 /** A row of a table: cells by the name of their column. */
 export type TableRow = Readonly<Record<string, unknown>>;

@@ -5,6 +5,7 @@
  */
 import type { Memory } from "../data/world/seen.ts";
 import { type MeanError, meanError, pairedDifference } from "../metrics/paired.ts";
+import { counted } from "../units.ts";
 import { type ClipScores, type Method, methodName, METHODS, type Protocol } from "./evaluation.ts";
 import { RANDOM_STAMP } from "./weights.ts";
 
@@ -149,9 +150,9 @@ export function memoryTable(
   { ctx, short }: { readonly ctx: number; readonly short: number },
 ): string {
   const lines = rows.map(({ seen, frames, long, short, ahead }) =>
-    `| ${SEEN[seen]} | ${frames} (${ahead.psnr.clips} ${ahead.psnr.clips === 1 ? "clip" : "clips"}) | ${
-      show(long.psnr, "psnr")
-    } | ${show(short.psnr, "psnr")} | ` +
+    `| ${SEEN[seen]} | ${frames} (${counted(ahead.psnr.clips, "clip")}) | ${show(long.psnr, "psnr")} | ${
+      show(short.psnr, "psnr")
+    } | ` +
     `${show(ahead.psnr, "psnr", true)} | ${show(ahead.ssim, "ssim", true)} |`
   );
   return [
@@ -183,10 +184,10 @@ export interface TableContent extends Protocol {
 export function evaluationTables(content: TableContent): string {
   const { random_weights, data, clips, ctx, pred, steps, guidance, seed, models, memory } = content;
   return [
-    `${random_weights ? `${RANDOM_STAMP}. ` : ""}${data}, ${clips} clips, frames ${ctx} to ${
+    `${random_weights ? `${RANDOM_STAMP}. ` : ""}${data}, ${counted(clips, "clip")}, frames ${ctx} to ${
       ctx + pred - 1
     }; ` +
-    `${models.far.name}, ${steps} Euler step${steps === 1 ? "" : "s"}, guidance ${guidance}, seed ${seed}; ` +
+    `${models.far.name}, ${counted(steps, "Euler step")}, guidance ${guidance}, seed ${seed}; ` +
     "mean ± standard error over clips.\n",
     methodTable(content.methods, content),
     spanTable(content.by_frame, content),

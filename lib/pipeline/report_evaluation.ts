@@ -28,7 +28,7 @@ import {
   writeReport,
 } from "./html_report.ts";
 import { RESULT_FILE } from "./pictures.ts";
-import { duration } from "../units.ts";
+import { counted, duration } from "../units.ts";
 
 /** The part of result.json that the report shows. */
 export interface EvaluationResult {
@@ -194,7 +194,7 @@ export function evaluationData(
     title: ["evaluate", ...settings.operands].join(" "),
     lede: [
       `${models.far.name} on ${result.data}`,
-      `${clips.length} clips, frames ${ctx} to ${ctx + pred - 1}`,
+      `${counted(clips.length, "clip")}, frames ${ctx} to ${ctx + pred - 1}`,
       protocol.sampler,
     ].join(" · "),
     warnings: [

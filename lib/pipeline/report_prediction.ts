@@ -17,7 +17,7 @@ import {
 } from "./html_report.ts";
 import type { FrameScore, meanScore } from "../metrics/frames.ts";
 import { RESULT_FILE } from "./pictures.ts";
-import { bytes, duration } from "../units.ts";
+import { bytes, counted, duration } from "../units.ts";
 
 /** The part of result.json that the report shows. */
 export interface PredictionResult {
@@ -88,8 +88,10 @@ export function predictionData(
     lede: [
       models.far.name,
       generated
-        ? `${protocol.predicted_frames} frames of ${width}×${height} generated`
-        : `${protocol.context_frames} frames of context, ${protocol.predicted_frames} predicted, ${width}×${height}`,
+        ? `${counted(protocol.predicted_frames, "frame")} of ${width}×${height} generated`
+        : `${
+          counted(protocol.context_frames, "frame")
+        } of context, ${protocol.predicted_frames} predicted, ${width}×${height}`,
       protocol.sampler,
     ].join(" · "),
     warnings: [

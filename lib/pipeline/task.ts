@@ -5,6 +5,7 @@
  */
 import type { FarConfig } from "../far/config.ts";
 import { type Frames, makeFrames, sliceFrames } from "../io/frames.ts";
+import { counted } from "../units.ts";
 import { BUNDLED } from "./bundled.ts";
 import { ChoiceError } from "./choice.ts";
 import { checkActions, type Clip, readActions } from "./clip.ts";
@@ -184,5 +185,5 @@ export const rolloutConditions = (
 export const samplerText = (
   { steps, guidance, seed, remember }: Pick<PredictionTask, "steps" | "guidance" | "seed" | "remember">,
 ): string =>
-  `Euler, ${steps} step${steps === 1 ? "" : "s"}, guidance ${guidance}, seed ${seed}` +
-  (remember === undefined ? "" : `, at most ${remember} frames remembered`);
+  `Euler, ${counted(steps, "step")}, guidance ${guidance}, seed ${seed}` +
+  (remember === undefined ? "" : `, at most ${counted(remember, "frame")} remembered`);
