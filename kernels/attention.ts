@@ -79,6 +79,23 @@ function forwardLoops(p: Params): number {
   return 33 * Math.ceil(blocks / sharesOf(p)) + Math.ceil(blocks / 32) + Math.ceil(blocks / 256) + 64;
 }
 
+/** Channels of a head for which the cpu device has room in its tables of addresses. */
+const MOST_CHANNELS = 384;
+
+/**
+ * Scratch of a task on the cpu device, for one product of scores or for two: state and addresses, then for each 64 lanes,
+ * a block of scores and one of rows, and 64 results in whole groups of six channels (kernels/cpu/heads.wasm.ts).
+ */
+function headScratch(hd: number, blas: boolean, products: number): number {
+  if (hd > MOST_CHANNELS) {
+    throw new RangeError(
+      `attention: heads have ${hd} channels, expected at most ${MOST_CHANNELS} on the cpu device`,
+    );
+  }
+  const rows = blas ? 384 : 96;
+  return 5632 + 4 * products * (64 * hd + rows * (64 + hd) + 64 * Math.ceil(hd / 6) * 6);
+}
+
 /** What the temporal decay adds to the score of query t and key s. */
 const decay = (visible: ArrayLike<number>, t: number, s: number, p: Params): number =>
   p.hasSlope ? p.slope * (visible[5 * p.T + s] - visible[4 * p.T + t]) : 0;
@@ -139,8 +156,7 @@ export const attention: Kernel = defineKernel({
   },
   wasm: {
     tasks: (p) => p.A * Math.ceil(p.T / 64),
-    // State and scores, then 64 queries, 96 values and 66 results of one head, padded to 8 channels.
-    scratch: (p) => 32768 + 4 * (64 * p.hd + (96 + 66) * Math.ceil(p.hd / 8) * 8),
+    scratch: (p, blas) => headScratch(p.hd, blas, 1),
   },
   cases: attentionCases(),
   tolerance: { bound: 5e-6, why: "scores of size 5 lose 5e-7 before exp, then a weighted mean" },
@@ -252,13 +268,6 @@ function gradientLoops(count: number, p: Params): number {
   return blocks * (1 + 2 * SLICES * SLICE / STEPS) + Math.ceil(blocks / 64) * 33 + 2 * OWN;
 }
 
-/**
- * Scratch of a gradient's task on the cpu: state, two packed operands of 64 lanes, two blocks of 96 rows times 64 lanes,
- * 96 packed rows, and `results` blocks of 66 results, padded to 16 channels.
- */
-const gradientScratch = (hd: number, results: number) =>
-  64 * 1024 + 2 * 256 * hd + 4 * (96 + 66 * results) * Math.ceil(hd / 16) * 16;
-
 /** Gradient of the queries. Scores are computed again, block by block, and never stored. */
 export const attentionGradQuery: Kernel = defineKernel({
   name: "attentionGradQuery",
@@ -282,7 +291,7 @@ export const attentionGradQuery: Kernel = defineKernel({
   },
   wasm: {
     tasks: (p) => p.A * Math.ceil(p.T / 64),
-    scratch: (p) => gradientScratch(p.hd, 1),
+    scratch: (p, blas) => headScratch(p.hd, blas, 2),
   },
   cases: attentionGradCases(),
 });
@@ -314,7 +323,7 @@ export const attentionGradKey: Kernel = defineKernel({
   },
   wasm: {
     tasks: (p) => p.A * Math.ceil(p.S / 64),
-    scratch: (p) => gradientScratch(p.hd, 2),
+    scratch: (p, blas) => headScratch(p.hd, blas, 2),
   },
   cases: attentionGradCases(),
 });
@@ -367,6 +376,7 @@ function attentionCases(): Case[] {
     attentionCase(64, 12, 64, 300),
     attentionCase(33, 1, 68, 90, { lse: 1 }), // a last slice of the head that is not full
     attentionCase(3, 1, 8, 8300, { second: 20, lse: 1 }), // more blocks of keys than the shader marks at a time, shared by 29 workgroups
+    attentionCase(20, 1, 32, 820, { second: 400, lse: 1 }), // several blocks of a BLAS
     clipsCase(3, 20),
     clipsCase(5, 7),
   ];
@@ -398,5 +408,6 @@ function attentionGradCases(): Case[] {
     attentionGradCase(20, 1, 128, 4),
     attentionGradCase(20, 1, 68, 4),
     attentionGradCase(220, 2, 64, 64, -0.05, 1), // several tiles and blocks, some of them seen whole
+    attentionGradCase(420, 1, 32, 60, 0, 1), // several blocks of a BLAS
   ];
 }

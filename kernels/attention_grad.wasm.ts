@@ -1,38 +1,34 @@
 // Gradients of attention on the cpu device (contracts and references: attention.ts).
 //
 // Both gradients recompute scores block by block as the forward kernel does. One task is one head of 64 queries (or of
-// 64 keys), which stand in the lanes; the other side comes in blocks of 96 rows that start at multiples of 96 and are
-// read in place. A block's weights and score gradients stand as [row, lane], so those of a lane, one row apart, are a left
-// row of the product that adds them up. Sums run over rows in ascending order, and a hidden pair adds 0 exactly.
+// 64 keys), which stand in the lanes; the other side comes in blocks of rows (cpu/heads.wasm.ts). Sums run over rows in
+// ascending order, and a hidden pair adds 0 exactly.
 
 import { AttentionGradKey, AttentionGradQuery, AttentionStats } from "./arguments";
-import { blas, sgemm } from "./cpu/blas.wasm";
-import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
-import { place, STEP, TILE_BYTES } from "./cpu/gradient.wasm";
-import { anySees, copySeenRows, scaleRows, SCORE_ROW as ROW } from "./cpu/heads.wasm";
+import { blas } from "./cpu/blas.wasm";
+import {
+  addRows, blockBytes, blockRows, clearUnseen, copyRows, LANES, listRows, outBytes, packLanes, scoreAt, scoreRows,
+  scoreStep, storeLanes,
+} from "./cpu/heads.wasm";
 import { PANEL } from "./cpu/pack.wasm";
-import { exp2, lanes, madd } from "./cpu/simd.wasm";
+import { exp2, lanes, madd, prefetch } from "./cpu/simd.wasm";
 
-/** Queries or keys of a task, and rows of a block. */
-const LANES: i32 = 64;
-const ROWS: i32 = 96;
 const LOG2E: f32 = 1.44269504;
+/** The largest exponent that exp2 takes; weights are at most 1, or rounding has failed elsewhere. */
+const LARGEST: f32 = 127.0;
 /** Tokens of one task of attentionStats. */
 const TOKENS: i32 = 16;
 
-// Scratch: addresses of the rows of both products and of the lanes' columns, state of the lanes, one register tile, then
-// blocks.
-const FIRST: usize = 0; // 96 words
-const SECOND: usize = 384; // 96 words
-const COLUMNS: usize = 768; // 66 words
-const LSE: usize = 1040; // 64 floats, in exponents of 2
-const DELTA: usize = 1296; // 64 floats
-const RANGES: usize = 1552; // 4 times 64 words
-const FRAMES: usize = 2576; // 64 floats
-const TILE: usize = 2832; // 6 rows of a panel
-const BLOCKS: usize = TILE + ((TILE_BYTES + 63) & ~63);
-/** Whole groups of six rows, and what the last group of six lanes reads past them. */
-const SCORE_BYTES: usize = 102 * 256 + 64;
+// Scratch: state of the lanes, addresses of both kinds of copied rows and of their channels, then blocks.
+const LSE: usize = 0; // 64 floats, in exponents of 2
+const DELTA: usize = 256; // 64 floats
+const RANGES: usize = 512; // 4 times 64 words
+const FRAMES: usize = 1536; // 64 floats
+const FIRST_ROWS: usize = 1792; // 96 words
+const SECOND_ROWS: usize = 2176; // 96 words
+const FIRST_CHANNELS: usize = 2560; // hd words, whole groups of six
+const SECOND_CHANNELS: usize = 4096; // the same
+const BLOCKS: usize = 5632;
 
 export function attentionStats(args: AttentionStats, task: i32, scratch: usize): void {
   const T = args.T, D = args.D, A = args.A, hd = args.hd;
@@ -57,144 +53,26 @@ export function attentionStats(args: AttentionStats, task: i32, scratch: usize):
   }
 }
 
-/**
- * `count` rows of one head, times `factor`, as panels `[LANES / PANEL][hd, PANEL]`, or rows for a BLAS; absent lanes are
- * zero.
- */
-function packLanes(from: usize, rowBytes: usize, hd: i32, count: i32, factor: f32, to: usize): void {
-  const padded = (count + PANEL - 1) / PANEL * PANEL;
-  if (blas) {
-    scaleRows(from, rowBytes, hd, count, padded, factor, to);
-    return;
-  }
-  for (let i = 0; i < padded; i++) {
-    let out = to + <usize>(i / PANEL) * (<usize>hd * STEP) + (<usize>(i % PANEL) << 2);
-    for (let d: usize = 0; d < <usize>hd << 2; d += 4) {
-      store<f32>(out, i < count ? load<f32>(from + d) * factor : <f32>0.0);
-      out += STEP;
-    }
-    from += rowBytes;
-  }
-}
-
-/**
- * Rows of one head as panels `[width / PANEL][count, PANEL]`. Rows that no lane sees may hold anything and become zeros:
- * `weights` says which, 0 when all are seen.
- */
-function packRows(from: usize, rowBytes: usize, hd: i32, count: i32, weights: usize, to: usize): void {
-  const panelBytes = <usize>count * STEP, head = <usize>hd << 2;
-  for (let k = 0; k < count; k++) {
-    const seen = !weights || anySees(weights + <usize>k * ROW, ROW);
-    let out = to + <usize>k * STEP;
-    for (let d: usize = 0; d < head; d += STEP) {
-      if (seen && d + STEP <= head) {
-        for (let j: usize = 0; j < STEP; j += 16) v128.store(out + j, v128.load(from + d + j));
-      } else {
-        for (let j: usize = 0; j < STEP; j += 4) {
-          store<f32>(out + j, seen && d + j < head ? load<f32>(from + d + j) : <f32>0.0);
-        }
-      }
-      out += panelBytes;
-    }
-    from += rowBytes;
-  }
-}
-
-/** Both products of a block: rows of `first` with panels `a`, of `second` with panels `b`, as [row, lane]. */
-function scoreBlock(
-  scratch: usize, first: usize, second: usize, rowBytes: usize, count: i32, hd: i32, panels: i32,
-  a: usize, b: usize, scores: usize, products: usize,
-): void {
-  if (blas) {
-    const D = <i32>(rowBytes >> 2), used = panels * PANEL;
-    sgemm(0, 1, count, used, hd, first, D, a, hd, 0.0, scores, LANES);
-    sgemm(0, 1, count, used, hd, second, D, b, hd, 0.0, products, LANES);
-    return;
-  }
-  for (let r = 0; r < count || r % TILE_ROWS != 0; r++) {
-    const at = <usize>min(r, count - 1) * rowBytes;
-    store<u32>(scratch + (<usize>r << 2), <u32>(first + at), FIRST);
-    store<u32>(scratch + (<usize>r << 2), <u32>(second + at), SECOND);
-  }
-  for (let p = 0; p < panels; p++) {
-    const panel = <usize>(p * hd) * STEP, lane = <usize>p * STEP;
-    for (let r = 0; r < count; r += TILE_ROWS) {
-      const table = scratch + (<usize>r << 2), to = <usize>r * ROW + lane;
-      tile(table + FIRST, 1, hd, 4, a + panel, scores + to, ROW);
-    }
-    for (let r = 0; r < count; r += TILE_ROWS) {
-      const table = scratch + (<usize>r << 2), to = <usize>r * ROW + lane;
-      tile(table + SECOND, 1, hd, 4, b + panel, products + to, ROW);
-    }
-  }
-}
-
-/**
- * out[lane, d] += sum over rows of left[row, lane] * from[row, d]. `weights` tells rows that no lane sees, 0 when all are
- * seen; `panels` is room for the rows.
- */
-function addBlock(
-  scratch: usize, left: usize, from: usize, rowBytes: usize, hd: i32, count: i32, lanesUsed: i32, weights: usize,
-  panels: usize, out: usize,
-): void {
-  const width = (hd + PANEL - 1) / PANEL * PANEL, outBytes = <usize>width << 2;
-  if (blas) {
-    if (weights) copySeenRows(from, rowBytes, hd, count, weights, ROW, panels);
-    const rows = weights ? panels : from, step = weights ? hd : <i32>(rowBytes >> 2);
-    sgemm(1, 0, lanesUsed, hd, count, left, LANES, rows, step, 1.0, out, width);
-    return;
-  }
-  packRows(from, rowBytes, hd, count, weights, panels);
-  for (let i: usize = 0; i < 66; i++) store<u32>(scratch + (i << 2), <u32>(left + (i << 2)), COLUMNS);
-  for (let d = 0; d < width; d += PANEL) {
-    const panel = panels + <usize>(d / PANEL * count) * STEP;
-    for (let i = 0; i < lanesUsed; i += TILE_ROWS) {
-      const to = out + <usize>i * outBytes + (<usize>d << 2);
-      tile(scratch + COLUMNS + (<usize>i << 2), 1, count, ROW, panel, scratch + TILE, STEP);
-      place(scratch + TILE, to, outBytes, TILE_ROWS, PANEL, true);
-    }
-  }
-}
-
-/** Rows of one head from a block of results `[lane, width]`, times `factor`. */
-function storeLanes(from: usize, width: i32, count: i32, hd: i32, factor: f32, to: usize, rowBytes: usize): void {
-  const head = <usize>hd << 2;
-  const f = f32x4.splat(factor);
-  for (; count > 0; count--) {
-    let d: usize = 0;
-    for (; d + 16 <= head; d += 16) v128.store(to + d, f32x4.mul(v128.load(from + d), f));
-    for (; d < head; d += 4) store<f32>(to + d, load<f32>(from + d) * factor);
-    from += <usize>width << 2;
-    to += rowBytes;
-  }
-}
-
-/** Zeros in what tiles read beyond what a block writes, and in `bytes` bytes of results. */
-function clear(scores: usize, products: usize, out: usize, bytes: usize): void {
-  memory.fill(scores, 0, SCORE_BYTES);
-  memory.fill(products, 0, SCORE_BYTES);
-  memory.fill(out, 0, bytes);
-}
-
 export function attentionGradQuery(args: AttentionGradQuery, task: i32, scratch: usize): void {
   const T = args.T, D = args.D, A = args.A;
   const scale = args.scale, slope: f32 = args.slope * LOG2E;
   const hd = args.hd, hasSlope = args.hasSlope != 0;
   // Late queries see most: they go first.
-  const tileIndex = (T + LANES - 1) / LANES - 1 - task / A, head = task % A;
+  const tileIndex = (T + LANES - 1) / LANES - 1 - task / A, head = task % A, block = blockRows();
   const q0 = tileIndex * LANES, queries = min(LANES, T - q0), panels = (queries + PANEL - 1) / PANEL;
   const column = <usize>(head * hd) << 2, rowBytes = <usize>D << 2;
   const k = args.k + column, v = args.v + column;
   const ranges = args.visible, stats = args.stats;
   const queryFrames = ranges + (<usize>T << 4), keyFrames = queryFrames + (<usize>T << 2);
-  const width = (hd + PANEL - 1) / PANEL * PANEL;
   const q = scratch + BLOCKS, dy = q + (<usize>hd << 8), scores = dy + (<usize>hd << 8);
-  const products = scores + SCORE_BYTES, keys = products + SCORE_BYTES;
-  const out = keys + (<usize>(ROWS * width) << 2);
+  const products = scores + blockBytes(), out = products + blockBytes();
+  const keyRows = out + outBytes(hd), valueRows = keyRows + (<usize>(block * hd) << 2);
 
   packLanes(args.q + column + <usize>q0 * rowBytes, rowBytes, hd, queries, scale * LOG2E, q);
   packLanes(args.dy + column + <usize>q0 * rowBytes, rowBytes, hd, queries, 1.0, dy);
-  clear(scores, products, out, <usize>(66 * width) << 2);
+  listRows(keyRows, hd, scratch + FIRST_ROWS, scratch + FIRST_CHANNELS);
+  listRows(valueRows, hd, scratch + SECOND_ROWS, scratch + SECOND_CHANNELS);
+  memory.fill(out, 0, outBytes(hd));
   let low = i32.MAX_VALUE, high = 0;
   for (let i = 0; i < LANES; i++) {
     const at = scratch + (<usize>i << 2);
@@ -217,13 +95,13 @@ export function attentionGradQuery(args: AttentionGradQuery, task: i32, scratch:
     store<f32>(at, frame, FRAMES);
   }
 
-  for (let block = low / ROWS * ROWS; block < high; block += ROWS) {
+  for (let start = low / block * block; start < high; start += block) {
     // The part of the block that any query sees, and whether every query sees all of it.
-    let first = block + ROWS, end = block;
+    let first = start + block, end = start;
     for (let i = 0; i < queries; i++) {
       for (let r: usize = 0; r < 1024; r += 512) {
         const at = scratch + (<usize>i << 2) + r;
-        const from = max(block, load<i32>(at, RANGES)), to = min(block + ROWS, load<i32>(at, RANGES + 256));
+        const from = max(start, load<i32>(at, RANGES)), to = min(start + block, load<i32>(at, RANGES + 256));
         if (from < to) {
           first = min(first, from);
           end = max(end, to);
@@ -238,55 +116,64 @@ export function attentionGradQuery(args: AttentionGradQuery, task: i32, scratch:
       const far = load<i32>(at, RANGES + 512) <= first && end <= load<i32>(at, RANGES + 768);
       if (!near && !far) mixed = true;
     }
-    const count = end - first, at = <usize>first * rowBytes;
-    scoreBlock(scratch, k + at, v + at, rowBytes, count, hd, panels, q, dy, scores, products);
-    for (let i: usize = 0; i < <usize>panels * STEP; i += 16) {
+    const count = end - first, at = <usize>first * rowBytes, inPlace = blas && !mixed;
+    prefetch(k + at, rowBytes, count, <usize>hd << 2, scores);
+    prefetch(v + at, rowBytes, count, <usize>hd << 2, scores);
+    if (!inPlace) {
+      copyRows(k + at, rowBytes, hd, count, keyRows);
+      copyRows(v + at, rowBytes, hd, count, valueRows);
+    }
+    const kept = inPlace ? k + at : keyRows, step = inPlace ? D : hd;
+    scoreRows(kept, step, scratch + FIRST_ROWS, count, hd, panels, q, scores);
+    scoreRows(inPlace ? v + at : valueRows, step, scratch + SECOND_ROWS, count, hd, panels, dy, products);
+    for (let i: usize = 0; i < <usize>(panels * PANEL) << 2; i += 16) {
       const lse = v128.load(scratch + i, LSE), delta = v128.load(scratch + i, DELTA);
       const frames = v128.load(scratch + i, FRAMES);
       const a = v128.load(scratch + i, RANGES), b = v128.load(scratch + i, RANGES + 256);
       const c = v128.load(scratch + i, RANGES + 512), d = v128.load(scratch + i, RANGES + 768);
-      let s = scores + i, p = products + i;
+      let s = scores + scoreAt(i), p = products + scoreAt(i);
       for (let key = first; key < end; key++) {
         let x = f32x4.sub(v128.load(s), lse);
         if (hasSlope) {
           const frame = f32x4.splat(<f32>load<i32>(keyFrames + (<usize>key << 2)));
           x = madd(f32x4.splat(slope), f32x4.sub(frame, frames), x);
         }
-        let ds = f32x4.mul(exp2(x), f32x4.sub(v128.load(p), delta));
+        let ds = f32x4.mul(exp2(f32x4.pmin(x, f32x4.splat(LARGEST))), f32x4.sub(v128.load(p), delta));
         if (mixed) {
           const n = i32x4.splat(key);
           const near = v128.and(i32x4.ge_s(n, a), i32x4.lt_s(n, b));
           ds = v128.and(ds, v128.or(near, v128.and(i32x4.ge_s(n, c), i32x4.lt_s(n, d))));
         }
         v128.store(s, ds);
-        s += ROW;
-        p += ROW;
+        s += scoreStep();
+        p += scoreStep();
       }
     }
-    addBlock(scratch, scores, k + at, rowBytes, hd, count, queries, mixed ? scores : 0, keys, out);
+    if (mixed) clearUnseen(keyRows, hd, count, scores, panels);
+    addRows(kept, step, scratch + FIRST_CHANNELS, count, hd, panels, scores, out);
   }
-  storeLanes(out, width, queries, hd, scale, args.dq + column + <usize>q0 * rowBytes, rowBytes);
+  storeLanes(out, hd, queries, scale, args.dq + column + <usize>q0 * rowBytes, rowBytes);
 }
 
 export function attentionGradKey(args: AttentionGradKey, task: i32, scratch: usize): void {
   const T = args.T, S = args.S, D = args.D, A = args.A;
   const scale = args.scale, slope: f32 = args.slope * LOG2E;
   const hd = args.hd, hasSlope = args.hasSlope != 0;
-  const k0 = task / A * LANES, head = task % A;
+  const k0 = task / A * LANES, head = task % A, block = blockRows();
   const keys = min(LANES, S - k0), k1 = k0 + keys, panels = (keys + PANEL - 1) / PANEL;
   const column = <usize>(head * hd) << 2, rowBytes = <usize>D << 2;
   const q = args.q + column, dy = args.dy + column;
   const ranges = args.visible, stats = args.stats;
   const queryFrames = ranges + (<usize>T << 4), keyFrames = queryFrames + (<usize>T << 2);
-  const width = (hd + PANEL - 1) / PANEL * PANEL;
   const k = scratch + BLOCKS, v = k + (<usize>hd << 8), scores = v + (<usize>hd << 8);
-  const products = scores + SCORE_BYTES, rows = products + SCORE_BYTES;
-  const outBytes = <usize>(66 * width) << 2;
-  const outKeys = rows + (<usize>(ROWS * width) << 2), outValues = outKeys + outBytes;
+  const products = scores + blockBytes(), outKeys = products + blockBytes(), outValues = outKeys + outBytes(hd);
+  const queryRows = outValues + outBytes(hd), upRows = queryRows + (<usize>(block * hd) << 2);
 
   packLanes(args.k + column + <usize>k0 * rowBytes, rowBytes, hd, keys, scale * LOG2E, k);
   packLanes(args.v + column + <usize>k0 * rowBytes, rowBytes, hd, keys, 1.0, v);
-  clear(scores, products, outKeys, 2 * outBytes);
+  listRows(queryRows, hd, scratch + FIRST_ROWS, scratch + FIRST_CHANNELS);
+  listRows(upRows, hd, scratch + SECOND_ROWS, scratch + SECOND_CHANNELS);
+  memory.fill(outKeys, 0, 2 * outBytes(hd));
   if (hasSlope) {
     for (let i = 0; i < LANES; i++) {
       const frame: f32 = i < keys ? <f32>load<i32>(keyFrames + (<usize>(k0 + i) << 2)) : 0.0;
@@ -294,10 +181,10 @@ export function attentionGradKey(args: AttentionGradKey, task: i32, scratch: usi
     }
   }
 
-  for (let block = 0; block < T; block += ROWS) {
+  for (let start = 0; start < T; start += block) {
     // The part of the block that sees any key of the tile, and whether all of it sees every key.
-    let first = block + ROWS, end = block, mixed = false;
-    for (let t = block; t < min(T, block + ROWS); t++) {
+    let first = start + block, end = start, mixed = false;
+    for (let t = start; t < min(T, start + block); t++) {
       const at = ranges + (<usize>t << 4);
       const near = max(k0, load<i32>(at)) < min(k1, load<i32>(at, 4));
       const far = max(k0, load<i32>(at, 8)) < min(k1, load<i32>(at, 12));
@@ -313,8 +200,16 @@ export function attentionGradKey(args: AttentionGradKey, task: i32, scratch: usi
       const far = load<i32>(at, 8) <= k0 && k1 <= load<i32>(at, 12);
       if (!near && !far) mixed = true;
     }
-    const count = end - first, at = <usize>first * rowBytes;
-    scoreBlock(scratch, q + at, dy + at, rowBytes, count, hd, panels, k, v, scores, products);
+    const count = end - first, at = <usize>first * rowBytes, inPlace = blas && !mixed;
+    prefetch(q + at, rowBytes, count, <usize>hd << 2, scores);
+    prefetch(dy + at, rowBytes, count, <usize>hd << 2, scores);
+    if (!inPlace) {
+      copyRows(q + at, rowBytes, hd, count, queryRows);
+      copyRows(dy + at, rowBytes, hd, count, upRows);
+    }
+    const queries = inPlace ? q + at : queryRows, ups = inPlace ? dy + at : upRows, step = inPlace ? D : hd;
+    scoreRows(queries, step, scratch + FIRST_ROWS, count, hd, panels, k, scores);
+    scoreRows(ups, step, scratch + SECOND_ROWS, count, hd, panels, v, products);
     let s = scores, p = products;
     for (let t = first; t < end; t++) {
       const stat = stats + (<usize>(t * 2 * A + head) << 2);
@@ -324,10 +219,11 @@ export function attentionGradKey(args: AttentionGradKey, task: i32, scratch: usi
       const c = i32x4.splat(load<i32>(range, 8)), d = i32x4.splat(load<i32>(range, 12));
       const frame = f32x4.splat(hasSlope ? <f32>load<i32>(queryFrames + (<usize>t << 2)) : <f32>0.0);
       let n = i32x4.add(i32x4.splat(k0), i32x4(0, 1, 2, 3));
-      for (let i: usize = 0; i < <usize>panels * STEP; i += 16) {
-        let x = f32x4.sub(v128.load(s + i), lse);
+      for (let i: usize = 0; i < <usize>(panels * PANEL) << 2; i += 16) {
+        const lane = scoreAt(i);
+        let x = f32x4.sub(v128.load(s + lane), lse);
         if (hasSlope) x = madd(f32x4.splat(slope), f32x4.sub(v128.load(scratch + i, FRAMES), frame), x);
-        let w = exp2(x), ds = f32x4.mul(w, f32x4.sub(v128.load(p + i), delta));
+        let w = exp2(f32x4.pmin(x, f32x4.splat(LARGEST))), ds = f32x4.mul(w, f32x4.sub(v128.load(p + lane), delta));
         if (mixed) {
           const near = v128.and(i32x4.ge_s(n, a), i32x4.lt_s(n, b));
           const seen = v128.or(near, v128.and(i32x4.ge_s(n, c), i32x4.lt_s(n, d)));
@@ -335,17 +231,20 @@ export function attentionGradKey(args: AttentionGradKey, task: i32, scratch: usi
           ds = v128.and(ds, seen);
           n = i32x4.add(n, i32x4.splat(4));
         }
-        v128.store(s + i, w);
-        v128.store(p + i, ds);
+        v128.store(s + lane, w);
+        v128.store(p + lane, ds);
       }
-      s += ROW;
-      p += ROW;
+      s += scoreStep();
+      p += scoreStep();
     }
-    const seen: usize = mixed ? scores : 0;
-    addBlock(scratch, scores, dy + at, rowBytes, hd, count, keys, seen, rows, outValues);
-    addBlock(scratch, products, q + at, rowBytes, hd, count, keys, seen, rows, outKeys);
+    if (mixed) {
+      clearUnseen(queryRows, hd, count, scores, panels);
+      clearUnseen(upRows, hd, count, scores, panels);
+    }
+    addRows(ups, step, scratch + SECOND_CHANNELS, count, hd, panels, scores, outValues);
+    addRows(queries, step, scratch + FIRST_CHANNELS, count, hd, panels, products, outKeys);
   }
   const to = column + <usize>k0 * rowBytes;
-  storeLanes(outKeys, width, keys, hd, scale, args.dk + to, rowBytes);
-  storeLanes(outValues, width, keys, hd, 1.0, args.dv + to, rowBytes);
+  storeLanes(outKeys, hd, keys, scale, args.dk + to, rowBytes);
+  storeLanes(outValues, hd, keys, 1.0, args.dv + to, rowBytes);
 }

@@ -1,7 +1,7 @@
 // Elementwise kernels on the cpu device (contracts and references: elementwise.ts).
 
 import { Accumulate, Binary, Embed, Fill, GateAdd, GateMul, Glu, GluGrad, GroupMean, GroupMeanGrad, Unary, UnaryGrad } from "./arguments";
-import { activate, exp, madd, silu } from "./cpu/simd.wasm";
+import { activateRow, logistic2, madd, silu } from "./cpu/simd.wasm";
 
 /** Elements, and rows, of one task. */
 const ELEMENTS: i32 = 16384;
@@ -10,10 +10,7 @@ const ROWS: i32 = 16;
 export function unary(args: Unary, task: i32, scratch: usize): void {
   const E = args.E, act = args.act;
   const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
-  const x = args.x, y = args.y;
-  let i = first;
-  for (; i + 16 <= end; i += 16) v128.store(y + i, activate(act, v128.load(x + i)));
-  for (; i < end; i += 4) store<f32>(y + i, f32x4.extract_lane(activate(act, v128.load_splat<f32>(x + i)), 0));
+  activateRow(act, args.x + first, end - first, args.y + first);
 }
 
 @inline
@@ -112,17 +109,17 @@ export function gateAdd(args: GateAdd, task: i32, scratch: usize): void {
 }
 
 /** The derivative of the activation with this code (kernels/activation.ts). */
+@inline
 function slope(code: u32, x: v128): v128 {
   const one = f32x4.splat(1.0), zero = f32x4.splat(0.0);
   if (code == 1) {
-    const s = f32x4.div(one, f32x4.add(one, exp(f32x4.neg(x))));
+    const s = logistic2(f32x4.mul(x, f32x4.splat(-1.44269504)));
     return f32x4.mul(s, madd(x, f32x4.sub(one, s), one));
   }
   if (code == 2) {
     // x sigmoid(2u) with 2u = x (a + b x²), see gelu: s + x s (1 - s) (a + 3b x²).
     const square = f32x4.mul(x, x);
-    const u = f32x4.mul(x, madd(square, f32x4.splat(0.0713548163), f32x4.splat(1.5957691216)));
-    const s = f32x4.div(one, f32x4.add(one, exp(f32x4.neg(u))));
+    const s = logistic2(f32x4.mul(x, madd(square, f32x4.splat(-0.102943240), f32x4.splat(-2.30220820))));
     const inner = madd(square, f32x4.splat(0.2140644489), f32x4.splat(1.5957691216));
     return madd(f32x4.mul(x, f32x4.mul(s, f32x4.sub(one, s))), inner, s);
   }
@@ -136,6 +133,9 @@ export function unaryGrad(args: UnaryGrad, task: i32, scratch: usize): void {
   const first = <usize>(task * ELEMENTS) << 2, end = <usize>min(E, (task + 1) * ELEMENTS) << 2;
   const x = args.x, dy = args.dy, dx = args.dx;
   let i = first;
+  if (act == 2) { // the transformer's: a loop of its own, without the choice in each step
+    for (; i + 16 <= end; i += 16) v128.store(dx + i, f32x4.mul(v128.load(dy + i), slope(2, v128.load(x + i))));
+  }
   for (; i + 16 <= end; i += 16) {
     v128.store(dx + i, f32x4.mul(v128.load(dy + i), slope(act, v128.load(x + i))));
   }

@@ -165,8 +165,8 @@ export const groupedLinear: Kernel = defineKernel({
   },
 });
 
-/** Scratch of a gradient's task on the cpu: row addresses, one register tile, one panel. */
-const gradientScratch = (rows: number, length: number) => 4 * rows + 512 + 64 * length;
+/** Scratch of a gradient's task on the cpu: addresses of 192 rows, one register tile, panels of `length` steps. */
+const gradientScratch = (panels: number, length: number) => 4 * 192 + 512 + 32 * panels * length;
 
 /**
  * Gradient of a linear layer's input: dx (+)= dz w, rows as in {@linkcode linear}. `dz` is columns `zCol … zCol+N-1` of
@@ -196,7 +196,7 @@ export const linearGradInput: Kernel = defineKernel({
   ),
   wasm: {
     tasks: (p, blas) => blas ? blasTasks(p.M, p.K) : Math.ceil(p.M / 192) * Math.ceil(p.K / 48),
-    scratch: (p, blas) => blas ? blasScratch(p.N, p.half) : gradientScratch(192, p.N),
+    scratch: (p, blas) => blas ? blasScratch(p.N, p.half) : gradientScratch(6, Math.min(p.N, 512)),
     packed: (p) => ({ w: [p.N, p.K, 1] }),
   },
   cases: linearGradInputCases(),
@@ -226,7 +226,7 @@ export const linearGradWeight: Kernel = defineKernel({
   ),
   wasm: {
     tasks: (p) => Math.ceil(p.N / 192) * Math.ceil(p.K / 192),
-    scratch: () => gradientScratch(192, 512) + 4 * 192 * 528, // the transposed block of dz behind it
+    scratch: () => gradientScratch(2, 512) + 4 * 192 * 528, // the transposed block of dz behind it
   },
   cases: linearGradWeightCases(),
 });

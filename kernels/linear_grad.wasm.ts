@@ -6,7 +6,7 @@ import { GroupedLinearGradInput, GroupedLinearGradWeight, LinearGradInput, Linea
 import { blas, BLAS_COLUMNS, BLAS_ROWS, floatsOf, sgemm } from "./cpu/blas.wasm";
 import { tile, TILE_ROWS } from "./cpu/gemm.wasm";
 import {
-  addRows, LEFT_ROW, panelOfHalves, panelOfRows, panelPairOfHalves, panelPairOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS,
+  addRows, LEFT_ROW, panelOfHalves, panelOfRows, panelPairOfRows, panelsOfRows, place, STEP, sumOf, TILE_BYTES, TOKENS,
   transpose, WEIGHT_COLUMNS, WEIGHT_ROWS,
 } from "./cpu/gradient.wasm";
 import { PANEL } from "./cpu/pack.wasm";
@@ -17,27 +17,28 @@ const INPUT_ROWS: i32 = 192;
 const INPUT_COLUMNS: i32 = 48;
 /** Bytes of a panel of the weight's gradient. */
 const PANEL_BYTES: usize = <usize>TOKENS * STEP;
-/** Columns k0 ... k0+width-1 of the weights `[N, K]`, row-major or packed, floats or halves, as a panel `[N, PANEL]`. */
-function panelOfWeights(w: usize, half: u32, N: i32, K: i32, k0: i32, width: i32, to: usize): void {
+/** Outputs whose products are added up at a time: their rows of w are then packed for all columns of a task at once. */
+const OUTPUTS: i32 = 512;
+
+/**
+ * Columns k0 ... k0+width-1 of rows n ... end-1 of the weights `[N, K]`, row-major halves or packed, as a panel
+ * `[end - n, PANEL]`. `n` is a multiple of PANEL.
+ */
+function panelOfWeights(w: usize, half: u32, n: i32, end: i32, K: i32, k0: i32, width: i32, to: usize): void {
   const packed = (w & 1) != 0;
   w &= ~1;
-  if (!packed && !half) {
-    panelOfRows(w + (<usize>k0 << 2), <usize>K << 2, N, width, to);
+  if (!packed && half && width == PANEL) {
+    panelOfHalves(w + (<usize>(n * K + k0) << 1), <usize>K << 1, end - n, to);
     return;
   }
-  if (!packed && width == PANEL) {
-    panelOfHalves(w + (<usize>k0 << 1), <usize>K << 1, N, to);
-    return;
-  }
-  let n = 0;
   if (packed && !half && width == PANEL) {
     // A packed weight is already in panels, of rows of w: square blocks change places.
-    for (; n + PANEL <= N; n += PANEL) {
+    for (; n + PANEL <= end; n += PANEL) {
       transpose(w + (<usize>(n * K + k0 * PANEL) << 2), STEP, PANEL, PANEL, to, STEP);
       to += <usize>PANEL * STEP;
     }
   }
-  for (; n < N; n++) {
+  for (; n < end; n++) {
     for (let j = 0; j < PANEL; j++) {
       let v: f32 = 0.0;
       if (j < width) {
@@ -69,24 +70,29 @@ export function linearGradInput(args: LinearGradInput, task: i32, scratch: usize
     sgemm(0, 0, rows, columns, N, dz, <i32>Z, b, half ? columns : K, beta, dx + (<usize>k0 << 2), K);
     return;
   }
-  const table = scratch, c = scratch + (INPUT_ROWS << 2), panel = c + TILE_BYTES;
-  for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
-    store<u32>(table + (<usize>r << 2), <u32>(dz + <usize>min(r, rows - 1) * (Z << 2)));
-  }
-  const w = args.w, panelBytes = <usize>N * STEP;
-  const paired = !(w & 1);
-  for (let k = k0; k < k1; k += PANEL) {
-    const width = min(PANEL, k1 - k), odd = ((k - k0) / PANEL & 1) != 0;
-    let from = panel;
-    if (paired && odd && width == PANEL) from += panelBytes;
-    else if (paired && k + 2 * PANEL <= k1) {
-      if (half) panelPairOfHalves(w + (<usize>k << 1), stride >> 1, N, panel, panelBytes);
-      else panelPairOfRows(w + (<usize>k << 2), stride, N, panel, panelBytes);
-    } else panelOfWeights(w, half, N, K, k, width, panel);
-    for (let r = 0; r < rows; r += TILE_ROWS) {
-      tile(table + (<usize>r << 2), 1, N, 4, from, c, STEP);
-      const to = dx + <usize>r * stride + (<usize>k << 2);
-      place(c, to, stride, min(TILE_ROWS, rows - r), width, add);
+  const table = scratch, c = scratch + (INPUT_ROWS << 2), panels = c + TILE_BYTES;
+  const w = args.w, columns = k1 - k0;
+  for (let n = 0; n < N; n += OUTPUTS) {
+    const end = min(N, n + OUTPUTS), count = end - n, panelBytes = <usize>count * STEP, onto = add || n > 0;
+    for (let r = 0; r < rows || r % TILE_ROWS != 0; r++) {
+      store<u32>(table + (<usize>r << 2), <u32>(dz + <usize>min(r, rows - 1) * (Z << 2) + (<usize>n << 2)));
+    }
+    if (!half && !(w & 1)) panelsOfRows(w + (<usize>(n * K + k0) << 2), stride, count, columns, panels, panelBytes);
+    else for (let k = 0; k < columns; k += PANEL) {
+      const to = panels + <usize>(k / PANEL) * panelBytes;
+      panelOfWeights(w, half, n, end, K, k0 + k, min(PANEL, columns - k), to);
+    }
+    for (let k = 0; k < columns; k += PANEL) {
+      const panel = panels + <usize>(k / PANEL) * panelBytes, width = min(PANEL, columns - k);
+      for (let r = 0; r < rows; r += TILE_ROWS) {
+        const to = dx + <usize>r * stride + (<usize>(k0 + k) << 2);
+        if (r + TILE_ROWS <= rows && width == PANEL) {
+          tile(table + (<usize>r << 2), 1, count, 4, panel, to, stride, onto);
+          continue;
+        }
+        tile(table + (<usize>r << 2), 1, count, 4, panel, c, STEP);
+        place(c, to, stride, min(TILE_ROWS, rows - r), width, onto);
+      }
     }
   }
 }

@@ -19,11 +19,11 @@ export function productTasks(rows: number, columns: number): number {
 }
 
 /**
- * Bytes of scratch: row addresses for each tap, one register tile, and two panels for weights that come row-major or as
+ * Bytes of scratch: row addresses for each tap, a block of results, and two panels for weights that come row-major or as
  * halves.
  */
 export function productScratch(length: number, taps: number): number {
-  return ROWS * taps * 4 + 256 + 64 * length * taps;
+  return ROWS * taps * 4 + 4 * ROWS * COLUMNS + 64 * length * taps;
 }
 
 /** Tasks of a product through a BLAS. */

@@ -12,7 +12,7 @@
 // gains nothing: a panel streams from the second-level cache fast enough.
 
 import { packPanel, PANEL } from "./pack.wasm";
-import { activate, halfAt, halves, madd } from "./simd.wasm";
+import { activate, activateRow, halfAt, halves, madd, prefetch } from "./simd.wasm";
 
 /** Rows of a register tile. */
 export const TILE_ROWS: i32 = 6;
@@ -25,9 +25,10 @@ export const BLOCK_COLUMNS: i32 = 48;
  *
  * `rows` is a table of addresses, 6 for each tap; a tap is `length` floats, `step` bytes apart (a linear layer has one
  * tap, a 3x3 convolution nine). `b` is a panel, 8 floats for each k. `stride` is the distance of two rows of c in bytes.
+ * With `add`, the chains begin at what is in c.
  */
 export function tile(
-  rows: usize, taps: i32, length: i32, step: usize, b: usize, c: usize, stride: usize,
+  rows: usize, taps: i32, length: i32, step: usize, b: usize, c: usize, stride: usize, add: bool = false,
 ): void {
   const zero = f32x4.splat(0.0);
   let c00 = zero, c01 = zero;
@@ -36,6 +37,15 @@ export function tile(
   let c30 = zero, c31 = zero;
   let c40 = zero, c41 = zero;
   let c50 = zero, c51 = zero;
+  if (add) {
+    let from = c;
+    c00 = v128.load(from); c01 = v128.load(from, 16); from += stride;
+    c10 = v128.load(from); c11 = v128.load(from, 16); from += stride;
+    c20 = v128.load(from); c21 = v128.load(from, 16); from += stride;
+    c30 = v128.load(from); c31 = v128.load(from, 16); from += stride;
+    c40 = v128.load(from); c41 = v128.load(from, 16); from += stride;
+    c50 = v128.load(from); c51 = v128.load(from, 16);
+  }
   let x = zero;
   for (; taps > 0; taps--) {
     let a0: usize = load<u32>(rows), a1: usize = load<u32>(rows, 4), a2: usize = load<u32>(rows, 8);
@@ -150,55 +160,67 @@ export function setOutput(
   outGateStride = gateStride;
 }
 
-/** Bias, activation, gate, residual and store of a tile `c` (rows of `step` bytes) at row m0, column n0. */
+/** Bias, activation, gate, residual and store of a block `c` (rows of `step` bytes, overwritten) at row m0, column n0. */
 export function epilogue(c: usize, step: usize, m0: i32, rows: i32, n0: i32, columns: i32): void {
-  const whole = columns & ~3;
+  const bytes = <usize>columns << 2, whole = bytes & ~15, at = <usize>n0 << 2;
+  const bias = outBias + at;
   for (let r = 0; r < rows; r++) {
     const m = m0 + r;
-    const y = outAddress + <usize>m * outStride;
-    const residual = outResidual ? outResidual + <usize>m * outStride : 0;
-    const gate = outGate ? outGate + <usize>load<u32>(outGateRows + (<usize>m << 2)) * outGateStride : 0;
-    let j = 0;
-    for (; j < whole; j += 4) {
-      const at = <usize>(n0 + j) << 2;
-      let v = v128.load(c + (<usize>j << 2));
-      if (outBias) v = f32x4.add(v, v128.load(outBias + at));
-      if (outAct) v = activate(outAct, v);
-      if (gate) v = f32x4.mul(v, v128.load(gate + at));
-      if (residual) v = f32x4.add(v, v128.load(residual + at));
-      v128.store(y + at, v);
+    const y = outAddress + <usize>m * outStride + at;
+    const residual = outResidual ? outResidual + <usize>m * outStride + at : 0;
+    const gate = outGate ? outGate + <usize>load<u32>(outGateRows + (<usize>m << 2)) * outGateStride + at : 0;
+    let j: usize = 0;
+    if (gate && residual && outBias && !outAct) {
+      for (; j < whole; j += 16) {
+        const v = f32x4.add(v128.load(c + j), v128.load(bias + j));
+        v128.store(y + j, f32x4.add(f32x4.mul(v, v128.load(gate + j)), v128.load(residual + j)));
+      }
+    } else {
+      if (outBias) for (; j < whole; j += 16) v128.store(c + j, f32x4.add(v128.load(c + j), v128.load(bias + j)));
+      if (outAct) activateRow(outAct, c, whole, c);
+      if (gate) for (j = 0; j < whole; j += 16) v128.store(c + j, f32x4.mul(v128.load(c + j), v128.load(gate + j)));
+      if (residual) for (j = 0; j < whole; j += 16) v128.store(c + j, f32x4.add(v128.load(c + j), v128.load(residual + j)));
+      for (j = 0; j < whole; j += 16) v128.store(y + j, v128.load(c + j));
     }
-    for (; j < columns; j++) {
-      const at = <usize>(n0 + j) << 2;
-      let v = load<f32>(c + (<usize>j << 2));
-      if (outBias) v += load<f32>(outBias + at);
+    for (; j < bytes; j += 4) {
+      let v = load<f32>(c + j);
+      if (outBias) v += load<f32>(bias + j);
       if (outAct) v = f32x4.extract_lane(activate(outAct, f32x4.splat(v)), 0);
-      if (gate) v *= load<f32>(gate + at);
-      if (residual) v += load<f32>(residual + at);
-      store<f32>(y + at, v);
+      if (gate) v *= load<f32>(gate + j);
+      if (residual) v += load<f32>(residual + j);
+      store<f32>(y + j, v);
     }
     c += step;
   }
 }
 
+/** Bytes of a row of the block of results. */
+const BLOCK_ROW: usize = <usize>BLOCK_COLUMNS << 2;
+/** Bytes of the block of results. */
+const BLOCK_BYTES: usize = <usize>BLOCK_ROWS * BLOCK_ROW;
+
 /**
- * Rows m0 ... m0+rows-1 times the columns n0 ... n1-1 of the weights `[N, length, taps]`, then the epilogue. `table`
- * holds `taps` times six row addresses for each group of six rows (missing rows repeat a valid address). Scratch: one
- * register tile, 256 bytes, and the buffer of panelOf.
+ * Rows m0 ... m0+rows-1 times the columns n0 ... n1-1 of the weights `[N, length, taps]`, then the epilogue: at most
+ * BLOCK_ROWS rows and, BLOCK_COLUMNS at a time, any columns. `table` holds `taps` times six row addresses for each group of six
+ * rows (missing rows repeat a valid address). Scratch: a block of results, and the buffer of panelOf.
  */
 export function product(
   table: usize, m0: i32, rows: i32, w: usize, half: u32, N: i32, n0: i32, n1: i32,
   length: i32, taps: i32, scratch: usize,
 ): void {
-  const c = scratch, buffer = scratch + 256;
-  for (let n = n0; n < n1; n += PANEL) {
-    const panel = panelOf(w, half, N, n, length, taps, buffer);
-    const columns = min(PANEL, n1 - n);
-    let addresses = table;
-    for (let r = 0; r < rows; r += TILE_ROWS) {
-      tile(addresses, taps, length, 4, panel, c, 32);
-      epilogue(c, 32, m0 + r, min(TILE_ROWS, rows - r), n, columns);
-      addresses += <usize>(taps * 24);
+  const buffer = scratch + BLOCK_BYTES;
+  for (; n0 < n1; n0 += BLOCK_COLUMNS) {
+    const columns = min(BLOCK_COLUMNS, n1 - n0);
+    for (let n = 0; n < columns; n += PANEL) {
+      const panel = panelOf(w, half, N, n0 + n, length, taps, buffer);
+      let addresses = table, c = scratch + (<usize>n << 2);
+      prefetch(panel, 0, 1, <usize>(length * taps) << 5, c);
+      for (let r = 0; r < rows; r += TILE_ROWS) {
+        tile(addresses, taps, length, 4, panel, c, BLOCK_ROW);
+        addresses += <usize>(taps * 24);
+        c += <usize>TILE_ROWS * BLOCK_ROW;
+      }
     }
+    epilogue(scratch, BLOCK_ROW, m0, rows, n0, columns);
   }
 }

@@ -51,6 +51,26 @@ export function panelPairOfRows(from: usize, stride: usize, count: i32, to: usiz
   }
 }
 
+/**
+ * `columns` columns of `count` rows as panels, `panelBytes` apart: rows lie far apart, often in a page each, and are read
+ * once for all panels.
+ */
+export function panelsOfRows(
+  from: usize, stride: usize, count: i32, columns: i32, to: usize, panelBytes: usize,
+): void {
+  const bytes = <usize>(columns & ~(PANEL - 1)) << 2;
+  for (let row = from, out = to, left = count; left > 0; left--) {
+    for (let i: usize = 0, at = out; i < bytes; i += STEP, at += panelBytes) {
+      v128.store(at, v128.load(row + i));
+      v128.store(at, v128.load(row + i, 16), 16);
+    }
+    row += stride;
+    out += STEP;
+  }
+  const rest = columns % PANEL;
+  if (rest) panelOfRows(from + bytes, stride, count, rest, to + <usize>(columns / PANEL) * panelBytes);
+}
+
 /** Eight halves as floats. */
 @inline
 function widen(from: usize, to: usize): void {
@@ -77,16 +97,6 @@ export function widenRow(from: usize, count: i32, to: usize): void {
 export function panelOfHalves(from: usize, stride: usize, count: i32, to: usize): void {
   for (; count > 0; count--) {
     widen(from, to);
-    from += stride;
-    to += STEP;
-  }
-}
-
-/** panelPairOfRows for rows of halves. */
-export function panelPairOfHalves(from: usize, stride: usize, count: i32, to: usize, panelBytes: usize): void {
-  for (; count > 0; count--) {
-    widen(from, to);
-    widen(from + 16, to + panelBytes);
     from += stride;
     to += STEP;
   }
