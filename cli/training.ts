@@ -1,5 +1,5 @@
 /**
- * Shared by the training verbs: flags, the folder of the run, its progress on the terminal, Ctrl-C.
+ * Shared by the training verbs: flags, the folder of the run, and its progress on the terminal.
  *
  * @module
  */
@@ -8,15 +8,10 @@ import { listSteps } from "../lib/io/run_folder.ts";
 import type { PlannedTraining } from "../lib/pipeline/training_plan.ts";
 import { runTraining, type TrainingWatch } from "../lib/pipeline/training_run.ts";
 import { optionFiles, readOptions, type TrainOptions } from "../lib/train/options.ts";
-import { linearRate } from "../lib/pipeline/health.ts";
-import { availableMemory } from "../lib/io/environment.ts";
 import { type Call, choice, type Flags, path, texts, UsageError, type Values } from "./args.ts";
-import { deviceFlags, openChosen, progressFlags } from "./flags.ts";
-import { InterruptListener } from "./interrupt.ts";
-import { deviceOf } from "../kernels/device.ts";
-import { ProfileFile } from "./profile.ts";
-import { Progress, progressMode, terminalColumns } from "./progress.ts";
-import { Interrupted } from "./report.ts";
+import { deviceFlags, progressFlags } from "./flags.ts";
+import { Run } from "./job.ts";
+import { terminalColumns } from "./progress.ts";
 
 /** Flags of every training verb. */
 export const trainingFlags = {
@@ -75,20 +70,14 @@ export async function train(
   if (f.resume === "never" && listSteps(`${folder}/checkpoints`).length > 0) {
     throw new UsageError(`${folder}: holds a run already: take another --out, or omit --resume never`);
   }
-  const planned = plan(options), profile = ProfileFile.of(f), opened = await openChosen(f);
-  const { device, reason } = profile?.open(opened) ?? opened, progress = new Progress(progressMode(f));
+  using run = new TrainingRun(f, "finishing the step and saving a checkpoint");
+  const planned = plan(options), settings = { verb, declared, flags: f, init: f.init };
   try {
-    using watch = new TerminalWatch(progress);
-    const end = await runTraining(planned, {
-      ...{ verb, declared, flags: f, owned, init: f.init, watch },
-      ...{ device, reason, deviceName: deviceOf(device), available: availableMemory() },
-      measurePeak: async () => 1e9 * await linearRate(device, undefined, 3),
-    });
-    if (end.finished) return;
-    throw new Interrupted(watch.signal!, `${end.checkpoint} holds the run; the same command resumes it`);
+    const end = await runTraining(planned, { ...settings, owned, watch: run, open: () => run.openDevice() });
+    run.kept = () => `${end.checkpoint} holds the run; the same command resumes it`;
+    if (!end.finished) await run.pause(); // throws
   } finally {
-    await profile?.finish((line) => progress.say(line));
-    device.close();
+    await run.finish();
   }
 }
 
@@ -96,71 +85,22 @@ export async function train(
 const EVERY = 10;
 
 /** Shows a run: on a terminal the line of a step replaces the one before it, elsewhere some of them are printed. */
-class TerminalWatch implements TrainingWatch, Disposable {
-  readonly #progress: Progress;
-  #interrupts: InterruptListener | undefined;
+class TrainingRun extends Run implements TrainingWatch {
   #shown = -Infinity;
-  #open = false;
-
-  constructor(progress: Progress) {
-    this.#progress = progress;
-  }
-
-  get warnings(): readonly string[] {
-    return this.#progress.warnings;
-  }
-
-  /** The signal that asked to stop. */
-  get signal() {
-    return this.#interrupts?.signal ?? null;
-  }
-
-  get stopping(): boolean {
-    return this.signal !== null;
-  }
-
-  say(line: string): void {
-    this.#end();
-    this.#progress.say(line);
-  }
-
-  warn(line: string): void {
-    this.#end();
-    this.#progress.warn(line);
-  }
-
-  event(kind: string, values: Readonly<Record<string, unknown>>): void {
-    this.#progress.event(kind, values);
-  }
-
-  begin(): void {
-    this.#interrupts = new InterruptListener(
-      (line) => this.say(line),
-      "finishing the step and saving a checkpoint",
-    );
-  }
 
   step(line: string, important: boolean): void {
-    const { mode } = this.#progress;
-    if (mode === "bar") {
-      Deno.stderr.writeSync(new TextEncoder().encode(`\r\x1b[K${line.slice(0, terminalColumns() - 1)}`));
-      this.#open = true;
-      if (important) this.#end();
-      return;
+    const { progress } = this, now = progress.now();
+    if (progress.mode === "bar") {
+      progress.draw(line.slice(0, terminalColumns() - 1));
+      if (important) progress.keep();
+    } else if (progress.mode === "lines" && (important || now - this.#shown >= EVERY)) {
+      this.#shown = now;
+      progress.say(line);
     }
-    const now = this.#progress.now();
-    if (mode !== "lines" || (now - this.#shown < EVERY && !important)) return;
-    this.#shown = now;
-    this.#progress.say(line);
   }
 
-  #end(): void {
-    if (this.#open) console.error();
-    this.#open = false;
-  }
-
-  [Symbol.dispose](): void {
-    this.#end();
-    this.#interrupts?.[Symbol.dispose]();
+  override [Symbol.dispose](): void {
+    this.progress.draw("");
+    super[Symbol.dispose]();
   }
 }

@@ -138,11 +138,11 @@ export const training: Runner = {
     disposeAll([again, noisy, target]);
 
     const { lr, betas, eps, weight_decay: weightDecay } = c.config.adamw;
-    const optimiser = new AdamW(params, { betas, eps, weightDecay });
+    const optimizer = new AdamW(params, { betas, eps, weightDecay });
     const ema = await Ema.start(params, c.config.ema_decay);
     let gradients = grads, total = norm;
     for (let i = 0; i < 3; i++) {
-      await optimiser.step(params, gradients, lr, clipFactor(total, c.config.max_grad_norm));
+      await optimizer.step(params, gradients, lr, clipFactor(total, c.config.max_grad_norm));
       await ema.update(params);
       if (i === 0) {
         await checkUpdated(c, params, lr);
@@ -170,7 +170,7 @@ export const training: Runner = {
       if (!name.startsWith("after3.")) continue;
       differences.check(name, await params[name.slice(7)].read(), floats(c, name), "curve");
     }
-    optimiser.dispose();
+    optimizer.dispose();
     ema.dispose();
     disposeAll([params, value, latents, predictions]);
   },

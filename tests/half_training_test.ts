@@ -116,7 +116,7 @@ testOnDevices("matrices take half the memory, steps leave nothing behind and wai
   }
 });
 
-Deno.test("the costs of a step count halves, and what the optimiser keeps counts masters", () => {
+Deno.test("the costs of a step count halves, and what the optimizer keeps counts masters", () => {
   const model = farConfig("FAR_B"), shapes = farShapes(model), shape = [1, 4, 32, 8, 8] as const;
   const full = stepCost(model, shape), half = stepCost(model, shape, { dtype: "f16" });
   assertEquals([half.flops, half.activationBytes], [full.flops, full.activationBytes]);

@@ -210,6 +210,25 @@ testOnDevices(
 );
 
 testOnDevices(
+  "a network without gradients takes statistics over all the same, and is not updated",
+  async (device) => {
+    const objective = game(device, 0), { gradients } = objective;
+    const trainer = await Trainer.start(device, {
+      ...objective,
+      async gradients(...args) {
+        const { grads: { model, ...others }, ...rest } = await gradients(...args);
+        disposeAll(model);
+        return { ...rest, grads: others };
+      },
+    }, CONFIG);
+    const { gradientNorm } = await trainer.step();
+    assertEquals([gradientNorm, trainer.state.updates, trainer.state.networkUpdates], [0, 0, { judge: 1 }]);
+    assertEquals([await first(trainer.params.a), await first(trainer.params["norm.running_mean"])], [1, 2]);
+    trainer.dispose();
+  },
+);
+
+testOnDevices(
   "a term that is not finite is named and changes nothing, though the loss is finite",
   async (device) => {
     const objective = slope(device), { gradients } = objective;

@@ -4,7 +4,6 @@
  */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { parseCall } from "../cli/args.ts";
-import { deviceOf } from "../kernels/device.ts";
 import { openData } from "../lib/pipeline/training_data.ts";
 import { runFingerprint } from "../lib/pipeline/training_fingerprint.ts";
 import { trainVerb } from "../cli/train.ts";
@@ -48,7 +47,7 @@ function printOf(verb: TrainingVerb, args: readonly string[], device: object = {
     flags,
     options,
     sets: { "datasets.train.data_list": openData(options.datasets.train, "datasets.train", 0).set },
-    device: deviceOf({ info: { ...info, ...device } } as unknown as Device),
+    device: { info: { ...info, ...device } } as unknown as Device,
     decoder: null,
   });
 }
@@ -228,7 +227,7 @@ async function refused(
 ): Promise<void> {
   const before = treeOf(folder);
   const { code, stderr } = await far(args, {}, "-A");
-  const lines = stderr.split("\n").filter((line) => !line.startsWith("device "));
+  const lines = stderr.split("\n").filter((line) => !line.startsWith("device: "));
   assert(code !== 0 && lines.length === 1, `${code}: ${stderr}`);
   for (const text of expected) assert(lines[0].includes(text), `expected ${text}: ${lines[0]}`);
   const after = treeOf(folder);

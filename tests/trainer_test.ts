@@ -225,7 +225,7 @@ testOnDevices(
     assertEquals((await trainer.step()).skipped, undefined);
     await trainer.step();
     const error = await assertRejects(() => trainer.step(), DivergedError);
-    assert(error.message.includes("at step 4, the 2th step in a row"), error.message);
+    assert(error.message.includes("at step 4, the last of 2 such steps in a row"), error.message);
     trainer.dispose();
   },
 );

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { type Device, deviceOf } from "../../kernels/device.ts";
 import type { DataSet } from "../data/clip.ts";
 import { stampOf } from "../data/stamp.ts";
 import { isFile } from "../io/paths.ts";
@@ -30,8 +31,8 @@ export interface RunParts {
   readonly options: TrainOptions;
   /** Data sets by the option that names their files. */
   readonly sets: Readonly<Record<string, DataSet | undefined>>;
-  /** Description of the device, without what changes no bit. */
-  readonly device: string;
+  /** Device to train on. */
+  readonly device: Device;
   /** Program that decodes the videos of the sets. */
   readonly decoder: string | null;
 }
@@ -58,7 +59,7 @@ export function runFingerprint(
     verb,
     ...optionsFingerprint(options, option),
     ...Object.fromEntries(deciding),
-    device,
+    device: deviceOf(device),
     decoder,
   };
 }

@@ -7,6 +7,7 @@
 import type { Device } from "../../kernels/device.ts";
 import { dcaeShapes, downsampling } from "../dcae/config.ts";
 import { countParameters, farShapes } from "../far/config.ts";
+import { availableMemory } from "../io/environment.ts";
 import { openTensorFile } from "../io/open.ts";
 import { loadPerceptual } from "../metrics/perceptual.ts";
 import { isBuffer } from "../params.ts";
@@ -39,8 +40,6 @@ export interface PlanSetting {
   readonly device: Device;
   /** The run's folder. */
   readonly folder: string;
-  /** Free memory of the machine in bytes, where it is known. */
-  readonly available?: number;
   /** Tells a person something. */
   readonly say: (line: string) => void;
   /** Warns a person. */
@@ -75,11 +74,11 @@ export interface PlannedTraining {
  * Refuses what does not fit before it starts: bytes needed and available.
  *
  * @param peakBytes Device memory of a step.
- * @param states Bytes of moments, averages and masters, which the cpu device keeps in ordinary memory.
+ * @param states Bytes of moments, averages and masters, which the cpu device can move to ordinary memory.
  */
-function checkMemory(device: Device, peakBytes: number, states: number, available: number | undefined): void {
+function checkMemory(device: Device, peakBytes: number, states: number): void {
   const { name, limits: { maxBytes: limit } } = device.info, cpu = name === "cpu";
-  const needed = cpu ? peakBytes : peakBytes + states;
+  const needed = cpu ? peakBytes : peakBytes + states, available = availableMemory();
   const advice =
     "take a smaller model, fewer frames or clips per batch, or train.gradient_checkpointing=true";
   if (limit !== undefined && needed > limit) {
@@ -158,12 +157,12 @@ export function planFar(options: TrainOptions, ending: string): PlannedTraining 
     } satisfies Validation;
   }
 
-  async function plan({ device, folder, warn, available }: PlanSetting): Promise<TrainingPlan> {
+  async function plan({ device, folder, warn }: PlanSetting): Promise<TrainingPlan> {
     const codec = codecOf(options, device),
       source = new DataSource(train.set, train.options, codec.toModelInput);
     const { shape } = await source.batch(0);
     const { peakBytes } = stepCost(model, shape, { checkpoint, full: videoDiT, dtype });
-    checkMemory(device, peakBytes, stateBytes(shapes, config), available);
+    checkMemory(device, peakBytes, stateBytes(shapes, config));
     const scaling = optionsDcaeConfig(options)?.scalingFactor,
       warning = scaling && await scaleOf(source, scaling);
     if (warning) warn(warning);
@@ -206,11 +205,11 @@ export function planVae(options: TrainOptions, perceptual: readonly string[] | n
     );
   }
 
-  async function plan({ device, folder, say, available }: PlanSetting): Promise<TrainingPlan> {
+  async function plan({ device, folder, say }: PlanSetting): Promise<TrainingPlan> {
     const source = new DataSource(train.set, train.options, pixelsToInput), { shape } = await source.batch(0);
     checkSize(shape);
     const peakBytes = await vaePeakBytes(config, shape, options.train.total_iter);
-    checkMemory(device, peakBytes, stateBytes(trained, config), available);
+    checkMemory(device, peakBytes, stateBytes(trained, config));
     if (perceptual === null) say("loss: L1 without LPIPS, as told");
     const files = (perceptual ?? []).map(openTensorFile);
     try {

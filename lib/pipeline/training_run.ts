@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { Device } from "../../kernels/device.ts";
+import type { Opened } from "../../kernels/open.ts";
 import { decoderOf } from "../data/stamp.ts";
 import { writeAtomic } from "../io/atomic.ts";
 import { openTensorFile } from "../io/open.ts";
@@ -15,28 +15,19 @@ import { checkSameRun, latestState } from "../train/checkpoint.ts";
 import type { RunProgress } from "../train/meter.ts";
 import type { RunEnd } from "../train/run.ts";
 import { duration } from "../units.ts";
+import { linearRate } from "./health.ts";
 import { writeTrainingReport } from "./report_training.ts";
 import { runFingerprint, type RunParts } from "./training_fingerprint.ts";
 import type { PlannedTraining } from "./training_plan.ts";
 import { dropSamples } from "./training_samples.ts";
 import { estimateLine, matchLines, precisionLine, stepLine, validationLine } from "./training_text.ts";
+import type { Watch } from "./watch.ts";
 
-/** Observer of a training run. */
-export interface TrainingWatch {
-  /** Warnings so far, for the report. */
-  readonly warnings: readonly string[];
-  /** One line for a person. */
-  say(line: string): void;
-  /** One line on something that is allowed and probably not meant. */
-  warn(line: string): void;
-  /** One event for a program. */
-  event(kind: string, values: Readonly<Record<string, unknown>>): void;
-  /** Called before the first step: from now on a user who wants to stop waits for the end of the step. */
-  begin(): void;
+/** Observer of a training run. Until the first step, {@linkcode Watch.pause} is where it may be stopped. */
+export interface TrainingWatch
+  extends Pick<Watch, "warnings" | "interrupted" | "say" | "warn" | "event" | "pause"> {
   /** A line about the last step, which the next one may replace unless it is important. */
   step(line: string, important: boolean): void;
-  /** Whether the user wants to stop. */
-  readonly stopping: boolean;
 }
 
 /** Where and how a planned training runs. */
@@ -45,16 +36,8 @@ export interface TrainingRunOptions extends Pick<RunParts, "verb" | "declared" |
   readonly owned: OwnedFolder;
   /** Checkpoint to start from, instead of that of the options. */
   readonly init?: string;
-  /** Device to train on. */
-  readonly device: Device;
-  /** Why it was chosen. */
-  readonly reason: string;
-  /** Its description for the fingerprint, without what changes no bit. */
-  readonly deviceName: string;
-  /** Measures the FLOP/s that it reaches on a large matrix product. */
-  readonly measurePeak: () => Promise<number>;
-  /** Free memory of the machine in bytes, where it is known. */
-  readonly available?: number;
+  /** Opens the device; the caller closes it. */
+  readonly open: () => Promise<Opened>;
   /** Observer. */
   readonly watch: TrainingWatch;
 }
@@ -63,25 +46,21 @@ export interface TrainingRunOptions extends Pick<RunParts, "verb" | "declared" |
 const MEASURED = 3;
 
 /**
- * Trains until the end or until the observer wants to stop, and resumes the run in the folder.
+ * Resumes the run in the folder or starts one, and trains until the end or until the user wants to stop.
  *
  * @throws {FileFormatError} If the folder holds another run, or one whose newest checkpoint is damaged.
  * @throws {RangeError} If training does not fit into memory.
  */
 export async function runTraining(training: PlannedTraining, o: TrainingRunOptions): Promise<RunEnd> {
-  const { options, train, heldOut, plan } = training, { device, owned, watch, available } = o;
+  const { options, train, heldOut, plan } = training, { owned, watch } = o;
   const folder = owned.path, total = options.train.total_iter, initFile = o.init ?? training.initFile;
   using initial = initFile === null ? null : openTensorFile(initFile);
-  watch.say(`device ${o.reason}`);
+  const { device, reason } = await o.open();
   const sets = { "datasets.train.data_list": train.set, "datasets.sample.data_list": heldOut?.set };
   const decoders = await Promise.all(Object.values(sets).map((set) => set && decoderOf(set)));
-  const fingerprint = runFingerprint({
-    ...o,
-    options,
-    sets,
-    device: o.deviceName,
-    decoder: decoders.find((name) => name) ?? null,
-  });
+  const decoder = decoders.find((name) => name) ?? null;
+  const { verb, declared, flags } = o;
+  const fingerprint = runFingerprint({ verb, declared, flags, options, sets, device, decoder });
   const saved = latestState(`${folder}/checkpoints`);
   if (saved) checkSameRun(saved, fingerprint, total);
   for (const { warning } of heldOut ? [train, heldOut] : [train]) if (warning) watch.warn(warning);
@@ -90,11 +69,11 @@ export async function runTraining(training: PlannedTraining, o: TrainingRunOptio
   const { parameters, shape, start } = await plan({
     device,
     folder,
-    available,
     say: (line) => watch.say(line),
     warn: (line) => watch.warn(line),
   });
-  const peak = await o.measurePeak();
+  const peak = 1e9 * await linearRate(device, undefined, 3);
+  await watch.pause();
   await owned.mark();
   dropSamples(`${folder}/samples`, saved?.state.step ?? 0);
   await writeAtomic(`${folder}/options.json`, JSON.stringify(options, null, 2) + "\n");
@@ -104,7 +83,6 @@ export async function runTraining(training: PlannedTraining, o: TrainingRunOptio
     } M parameters, batches of [${shape}], ${total} steps, ` +
       `${(peak / 1e9).toFixed(0)} GFLOP/s measured`,
   );
-  watch.begin();
   const began = performance.now(), observer = stepObserver(watch, total);
   const end = await start({
     device,
@@ -128,11 +106,11 @@ export async function runTraining(training: PlannedTraining, o: TrainingRunOptio
       if (Object.keys(measured).length > 0) watch.say(validationLine(step, measured));
       watch.event("validation", { step, ...measured });
     },
-    stop: () => watch.stopping,
+    stop: () => watch.interrupted,
   });
   await writeTrainingReport(folder, {
     options,
-    device: { ...device.info, reason: o.reason },
+    device: { ...device.info, reason },
     parameters,
     shape,
     ...end,

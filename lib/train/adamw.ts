@@ -13,8 +13,8 @@ import { accumulate, concat, full, launch } from "../ops.ts";
 import type { Params } from "../params.ts";
 import { disposeAll, scope, Tensor, unscoped } from "../tensor.ts";
 
-/** A set of tensors like the parameters, on their device. */
-export class Slots {
+/** Optimizer state: tensors shaped like the parameters (moments, masters, averages), on their device. */
+export class OptimizerState {
   readonly #values: Params;
 
   /** Zeros, or copies of `initial`, shaped like `params`. */
@@ -24,7 +24,7 @@ export class Slots {
         Object.entries(params).map(([name, { device, shape, size }]) => {
           const values = initial?.[name];
           if (values && values.length !== size) {
-            throw new RangeError(`Slots: ${name} has ${values.length} values, expected ${size}`);
+            throw new RangeError(`OptimizerState: ${name} has ${values.length} values, expected ${size}`);
           }
           const tensor = values ? Tensor.from(device, values, shape) : full(device, shape, 0);
           device.setAside(tensor.storage);
@@ -59,7 +59,7 @@ export class Slots {
     return out;
   }
 
-  /** Gives device memory back. */
+  /** Frees device memory. */
   dispose(): void {
     disposeAll([this.#values]);
   }
@@ -71,18 +71,18 @@ export interface AdamWOptions {
   readonly betas?: readonly [number, number];
   /** Added to the root of the second moment. Default 1e-8. */
   readonly eps?: number;
-  /** Decoupled: weights shrink by lr · weightDecay a step. Default 0. */
+  /** Decoupled: weights shrink by lr · weightDecay per step. Default 0. */
   readonly weightDecay?: number;
 }
 
 /** AdamW (decoupled weight decay), as PyTorch computes it. */
 export class AdamW {
-  /** First and second moments. */
-  readonly m: Slots;
-  /** See `m`. */
-  readonly v: Slots;
-  /** f32 masters of weights that are stored as f16. */
-  readonly masters: Slots;
+  /** First moments. */
+  readonly m: OptimizerState;
+  /** Second moments. */
+  readonly v: OptimizerState;
+  /** f32 masters of weights stored as f16. */
+  readonly masters: OptimizerState;
   /** The largest sizes of masters, block by block, since they were last rounded; null where all weights are f32. */
   readonly sizes: Tensor | null;
   /** Updates done so far. */
@@ -116,10 +116,10 @@ export class AdamW {
       this.#at.set(name, blocks);
       blocks += Math.ceil(p.size / HALF_BLOCK);
     }
-    this.masters = new Slots(Object.fromEntries(halves), masters);
+    this.masters = new OptimizerState(Object.fromEntries(halves), masters);
     this.sizes = blocks === 0 ? null : unscoped(() => full(halves[0][1].device, [blocks], 0));
-    this.m = new Slots(params, state?.m);
-    this.v = new Slots(params, state?.v);
+    this.m = new OptimizerState(params, state?.m);
+    this.v = new OptimizerState(params, state?.v);
     this.steps = state?.steps ?? 0;
     this.#options = {
       betas: options.betas ?? [0.9, 0.999],
@@ -162,7 +162,7 @@ export class AdamW {
     return `${name} reached ${values[bad]}`;
   }
 
-  /** Gives memory back. */
+  /** Frees device memory. */
   dispose(): void {
     this.m.dispose();
     this.v.dispose();
@@ -237,10 +237,10 @@ export const clipFactor = (norm: number, maxNorm: number): number => Math.min(1,
 /** Exponential moving average of weights: shadow ← decay · shadow + (1 - decay) · p, starting from the weights. */
 export class Ema {
   /** The averages. */
-  readonly shadow: Slots;
+  readonly shadow: OptimizerState;
   readonly #decay: number;
 
-  private constructor(shadow: Slots, decay: number) {
+  private constructor(shadow: OptimizerState, decay: number) {
     this.shadow = shadow;
     this.#decay = decay;
   }
@@ -260,10 +260,10 @@ export class Ema {
     const initial = saved ?? Object.fromEntries(
       await Promise.all(Object.keys(params).map(async (name) => [name, await read(name)] as const)),
     );
-    return new Ema(new Slots(params, initial), decay);
+    return new Ema(new OptimizerState(params, initial), decay);
   }
 
-  /** One update, after the optimiser's, whose masters stand for the weights that are stored as f16. */
+  /** One update, after the optimizer's, whose masters stand for the weights that are stored as f16. */
   update(params: Params, optimizer?: AdamW): Promise<void> {
     for (const [name, p] of Object.entries(params)) {
       const weights = optimizer?.masters.has(name) ? optimizer.masters.of(name) : p;
@@ -272,12 +272,12 @@ export class Ema {
     return Promise.resolve();
   }
 
-  /** Copies of the averages on the device, to compute with; the caller disposes of them. */
+  /** Copies of the averages on the device; the caller disposes of them. */
   async params(): Promise<Params> {
     return await this.shadow.copies();
   }
 
-  /** Gives memory back. */
+  /** Frees device memory. */
   dispose(): void {
     this.shadow.dispose();
   }

@@ -1,7 +1,8 @@
 /**
- * The loss of FAR on a batch, with all its random draws: flow matching with a noise level for each frame, stochastic clean context, long short-term
- * context (paper, sections 3.1 to 3.3); and, not in the paper, clean context that the model has made itself, as it will be
- * when it predicts (scheduled sampling, arXiv 1506.03099, with roll-outs made beforehand as in DAgger, arXiv 1011.0686).
+ * The loss of FAR on a batch, with all its random draws: flow matching with a noise level for each frame, stochastic clean
+ * context, long short-term context (paper, sections 3.1 to 3.3); and, not in the paper, clean context from the model's own
+ * roll-outs, as it will be in prediction (scheduled sampling, arXiv 1506.03099, with roll-outs made beforehand as in DAgger,
+ * arXiv 1011.0686).
  *
  * @module
  */

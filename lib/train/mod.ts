@@ -3,7 +3,7 @@
  *
  * @module
  */
-export { AdamW, type AdamWOptions, clipFactor, Ema, gradientNorm, Slots } from "./adamw.ts";
+export { AdamW, type AdamWOptions, clipFactor, Ema, gradientNorm, OptimizerState } from "./adamw.ts";
 export {
   type Fingerprint,
   latestCheckpoint,

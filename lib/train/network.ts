@@ -141,10 +141,14 @@ export class Network implements NetworkWeights {
     return { norms: new Map(named), ...(beyond ? { beyond: this.#prefix + beyond } : {}) };
   }
 
-  /** Updates the parameters that have gradients, and takes over batch-norm statistics. */
-  async update(grads: Params, running: Params, lr: number, scale: number): Promise<void> {
+  /** Updates the parameters that have gradients. */
+  async update(grads: Params, lr: number, scale: number): Promise<void> {
     const trained = Object.fromEntries(Object.keys(grads).map((name) => [name, this.params[name]]));
     await this.optimizer.step(trained, grads, lr, scale);
+  }
+
+  /** Replaces batch-norm statistics. */
+  assign(running: Params): void {
     scope(() => Object.entries(running).forEach(([name, t]) => addInto(this.buffers[name], t, 1, 0)));
   }
 

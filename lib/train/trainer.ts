@@ -217,50 +217,56 @@ export class Trainer<Input extends TrainInput = TrainInput> {
   async step(): Promise<StepReport> {
     const { config, device, networks } = this, step = this.#step, lr = this.lr;
     const { sum, losses, terms, shapes } = await this.#gradients();
-    const measured = Object.entries(sum.grads).map(([name, grads]) => {
-      const network = networks[name];
-      if (!network) {
-        throw new RangeError(
-          `Trainer: the objective has gradients of ${name}, a network that it does not declare`,
-        );
+    const { loss, norms } = await this.#measure(sum, losses);
+    const skipped = notFinite(loss, terms, new Map([...norms.values()].flatMap((named) => [...named])));
+    const normOf = (network: string) => Math.hypot(...norms.get(network)?.values() ?? []);
+    if (skipped === undefined) {
+      for (const [name, grads] of Object.entries(sum.grads)) {
+        const clip = config.maxGradNorm === null ? 1 : clipFactor(normOf(name), config.maxGradNorm);
+        await networks[name].update(grads, networks[name].lr * rateFactor(step, config), clip);
       }
-      return { name, network, grads, measurement: network.measure(grads) };
-    });
-    const tensors = losses.filter((loss) => loss instanceof Tensor);
-    const parts = [...tensors, ...measured.flatMap(({ measurement }) => measurement.tensors)];
-    const all = unscoped(() => scope(() => concat(parts.map((t) => t.reshape([t.size])), 0)));
-    device.flush();
-    this.#batches.start((step + 1) * config.accumulate);
-    const values = await all.read();
-    let read = tensors.reduce((n, t) => n + t.size, 0);
-    const shares = losses.filter((loss) => typeof loss === "number");
-    const loss = [...values.subarray(0, read), ...shares].reduce((a, b) => a + b, 0) / config.accumulate;
-    const norms = measured.map(({ network, measurement }) => {
-      const count = measurement.tensors.reduce((n, t) => n + t.size, 0);
-      return network.norms(measurement, values.subarray(read, read += count));
-    });
-    const beyond = norms.find((n) => n.beyond)?.beyond;
-    disposeAll([tensors, measured.map(({ measurement }) => measurement.sums.partial), all]);
-    if (beyond) disposeAll([sum.grads, sum.buffers]);
-    stopBeyondHalf(step, beyond);
-
-    const skipped = notFinite(loss, terms, new Map(norms.flatMap((n) => [...n.norms])));
-    let gradientNorm = 0;
-    for (const [i, { name, network, grads }] of measured.entries()) {
-      const norm = Math.hypot(...norms[i].norms.values());
-      if (name === "model") gradientNorm = norm;
-      if (skipped !== undefined) continue;
-      const clip = config.maxGradNorm === null ? 1 : clipFactor(norm, config.maxGradNorm);
-      await network.update(grads, sum.buffers?.[name] ?? {}, network.lr * rateFactor(step, config), clip);
+      for (const [name, running] of Object.entries(sum.buffers ?? {})) networks[name].assign(running);
+      await this.ema?.update(averaged(networks.model.all), networks.model.optimizer);
     }
-    if (skipped === undefined) await this.ema?.update(averaged(networks.model.all), networks.model.optimizer);
     disposeAll([sum.grads, sum.buffers]);
     if (device.info.name === "cpu") await tick();
     this.#skippedInRow = skipped === undefined ? 0 : this.#skippedInRow + 1;
     this.#step++;
     stopWhenDiverged(step, skipped, this.#skippedInRow, config.nonFiniteLimit);
     const clips = shapes.reduce((n, [B]) => n + B, 0), frames = shapes.reduce((n, [B, F]) => n + B * F, 0);
-    return { step, loss, terms, gradientNorm, lr, clips, frames, shapes, ...(skipped ? { skipped } : {}) };
+    const report = { step, loss, terms, gradientNorm: normOf("model"), lr, clips, frames, shapes };
+    return skipped === undefined ? report : { ...report, skipped };
+  }
+
+  /** Mean loss and norms of all gradients by network, read in one wait, during which the next batch is prepared. */
+  async #measure(
+    { grads, buffers }: Gradients,
+    losses: readonly (Tensor | number)[],
+  ): Promise<{ readonly loss: number; readonly norms: ReadonlyMap<string, ReadonlyMap<string, number>> }> {
+    const { config: { accumulate }, device, networks } = this, step = this.#step;
+    const measured = Object.entries(grads).map(([name, own]) => ({
+      name,
+      network: networks[name],
+      measurement: networks[name].measure(own),
+    }));
+    const tensors = losses.filter((loss) => loss instanceof Tensor);
+    const parts = [...tensors, ...measured.flatMap(({ measurement }) => measurement.tensors)];
+    const all = unscoped(() => scope(() => concat(parts.map((t) => t.reshape([t.size])), 0)));
+    device.flush();
+    this.#batches.start((step + 1) * accumulate);
+    const values = await all.read();
+    let read = tensors.reduce((n, t) => n + t.size, 0);
+    const shares = losses.filter((loss) => typeof loss === "number");
+    const loss = [...values.subarray(0, read), ...shares].reduce((a, b) => a + b, 0) / accumulate;
+    const found = measured.map(({ name, network, measurement }) => {
+      const count = measurement.tensors.reduce((n, t) => n + t.size, 0);
+      return [name, network.norms(measurement, values.subarray(read, read += count))] as const;
+    });
+    disposeAll([tensors, measured.map(({ measurement }) => measurement.sums.partial), all]);
+    const beyond = found.find(([, { beyond }]) => beyond)?.[1].beyond;
+    if (beyond) disposeAll([grads, buffers]);
+    stopBeyondHalf(step, beyond);
+    return { loss, norms: new Map(found.map(([name, { norms }]) => [name, norms])) };
   }
 
   /** Gradients of the mean loss of a step's batches. */
@@ -283,6 +289,7 @@ export class Trainer<Input extends TrainInput = TrainInput> {
       });
       disposeAll(sum?.buffers);
       sum = next;
+      checkNames(next, networks);
       losses.push(next.loss);
       shapes.push(input.shape);
       for (const [name, value] of Object.entries(next.terms ?? {})) {
@@ -305,11 +312,18 @@ export class Trainer<Input extends TrainInput = TrainInput> {
 export const averaged = (params: Params): Params =>
   Object.fromEntries(Object.entries(params).filter(([name]) => !name.endsWith(".num_batches_tracked")));
 
+/** Refuses gradients and statistics of networks that an objective does not declare. */
+function checkNames({ grads, buffers }: Gradients, networks: Readonly<Record<string, unknown>>): void {
+  const name = Object.keys({ ...grads, ...buffers }).find((name) => !Object.hasOwn(networks, name));
+  if (name === undefined) return;
+  throw new RangeError(`Trainer: the objective has gradients of ${name}, a network that it does not declare`);
+}
+
 /** Stops a run after too many consecutive skipped steps. */
 function stopWhenDiverged(step: number, skipped: string | undefined, inRow: number, limit: number): void {
   if (inRow < limit) return;
   throw new DivergedError(
-    `training: ${skipped} at step ${step}, the ${inRow}th step in a row that was not finite: ` +
+    `training: ${skipped} at step ${step}, the last of ${inRow} such steps in a row: ` +
       "lower the learning rate, or go back to a checkpoint",
   );
 }

@@ -199,7 +199,7 @@ testOnDevices(
     const before = await valuesOf(trainer.params), report = await trainer.step();
     assert(report.skipped?.startsWith("the loss is NaN"), report.skipped);
     assertEquals(await valuesOf(trainer.params), before);
-    await assertRejects(() => trainer.step(), Error, "2th step in a row");
+    await assertRejects(() => trainer.step(), Error, "the last of 2 such steps in a row");
     trainer.dispose();
   },
 );
