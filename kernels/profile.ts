@@ -163,10 +163,6 @@ class ProfiledDevice implements Device {
   write(storage: Storage, data: ArrayBufferView, byteOffset?: number): void {
     this.#timed("copy", "write", () => this.#device.write(storage, data, byteOffset));
   }
-  setAside(storage: Storage): void {
-    this.#device.setAside(storage);
-  }
-
   pack(storage: Storage, request: PackRequest): void {
     this.#timed("copy", "pack", () => this.#device.pack(storage, request));
   }
