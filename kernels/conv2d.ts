@@ -16,11 +16,11 @@ import {
   winogradTasks,
 } from "./cpu/winograd.ts";
 import { type Case, defineKernel, type Kernel, type Params } from "./spec.ts";
-import { gemmSide } from "./webgpu/gemm.ts";
+import { type Gemm, gemmSide } from "./webgpu/gemm.ts";
 import { sections } from "./webgpu/sections.ts";
 
-/** Channels that the WGSL takes for one tap, in fours: a tile's sixteen, fewer where there are fewer. */
-const channelSteps = (channels: number) => Math.min(4, Math.ceil(channels / 4));
+/** Channels that the WGSL takes for one tap, in fours: those of a tile's stage, 16 or 64; fewer where there are fewer. */
+const channelSteps = (channels: number) => channels % 64 === 0 ? 16 : Math.min(4, Math.ceil(channels / 4));
 
 /** Steps of four k of a WGSL product over channels and taps. */
 const channelDepth = (p: Params, channels: number) => {
@@ -28,8 +28,59 @@ const channelDepth = (p: Params, channels: number) => {
   return Math.ceil(channels / (4 * steps)) * p.KH * p.KW * steps;
 };
 
-/** Taps of a filter and taps in a row of it, as constants of the shader. */
-const TAPS = { taps: (p: Params) => p.KH * p.KW, tapsAcross: (p: Params) => p.KW };
+/** Taps of a filter, taps in a row of it, and the stride, as constants of the shader. */
+const TAPS = {
+  taps: (p: Params) => p.KH * p.KW,
+  tapsAcross: (p: Params) => p.KW,
+  stride: (p: Params) => p.stride,
+};
+
+/**
+ * The product over channels and taps that both a convolution and the gradient of its input are on WebGPU: an image and packed
+ * weights, `rows` of them.
+ */
+function channelProduct(
+  name: "dense" | "gradInput",
+  image: string,
+  pixels: (p: Params) => number,
+  rows: (p: Params) => number,
+  channels: (p: Params) => number,
+  result: Gemm["result"],
+) {
+  const depth = (p: Params) => channelDepth(p, channels(p));
+  const constants = { ...TAPS, steps: (p: Params) => channelSteps(channels(p)) };
+  const values = (p: Params) => 4 * rows(p) * depth(p);
+  return gemmSide({
+    sizes: (p) => ({ rows: pixels(p), columns: rows(p), depth: depth(p) }),
+    text: sections(wgsl, "blocks", `${name}Sizes`),
+    operands: {
+      text: sections(wgsl, "quads", "packed", name),
+      reads: [image, "packed"],
+      flags: [],
+      views: { [image]: "vec4f", packed: "vec4f" },
+      constants: {
+        ...constants,
+        together: (p, stage) => channelSteps(channels(p)) % stage === 0 ? 1 : 0,
+        even: (p) => channels(p) % (4 * channelSteps(channels(p))) === 0 ? 1 : 0,
+      },
+    },
+    result: { ...result, constants: { ...constants, together: () => 1 } },
+    pack: {
+      values,
+      pass: {
+        source: sections(wgsl, "blocks", "pack"),
+        entry: "pack",
+        views: { w: "u32", packed: "vec4f" },
+        constants: { ...constants, together: () => 1, turned: () => name === "dense" ? 0 : 1 },
+        groups: (p) => Math.ceil(values(p) / 256),
+        loops: () => 0,
+        reads: ["w"],
+        writes: ["packed"],
+        flags: ["half"],
+      },
+    },
+  });
+}
 
 /** The product that a convolution is on the cpu, unless it is computed by Winograd's algorithm. */
 const gathered = (p: Params) => ({ length: p.I, taps: p.KH * p.KW, N: p.O });
@@ -83,14 +134,12 @@ export const conv2d: Kernel = defineKernel({
       }
     }
   },
-  wgsl: gemmSide(
-    activations("exp", "silu", "activate") + sections(wgsl, "blocks", "dense"),
-    (p) => ({ rows: p.B * p.OH * p.OW, columns: p.O, depth: channelDepth(p, p.I) }),
-    {
-      views: { x: "vec4f", w: "u32" },
-      constants: { ...TAPS, steps: (p) => channelSteps(p.I) },
-    },
-  ),
+  wgsl: channelProduct("dense", "x", (p) => p.B * p.OH * p.OW, (p) => p.O, (p) => p.I, {
+    text: activations("exp", "silu", "activate") + sections(wgsl, "denseStore"),
+    reads: ["bias"],
+    writes: ["y"],
+    flags: ["act", "hasBias"],
+  }),
   wasm: {
     tasks: (p, blas) =>
       isWinograd(p, p.I, p.O)
@@ -228,15 +277,12 @@ export const conv2dGradInput: Kernel = defineKernel({
     if (!p.accumulate) io.dx!.fill(0);
     eachProduct(p, (z, x, w) => io.dx![x] += io.dz![z] * io.w![w]);
   },
-  wgsl: gemmSide(
-    sections(wgsl, "blocks", "gradInput"),
-    (p) => ({ rows: p.B * p.H * p.W, columns: p.I, depth: channelDepth(p, p.O) }),
-    {
-      views: { dz: "vec4f", w: "u32" },
-      constants: { ...TAPS, steps: (p) => channelSteps(p.O) },
-      byRow: { right: true },
-    },
-  ),
+  wgsl: channelProduct("gradInput", "dz", (p) => p.B * p.H * p.W, (p) => p.I, (p) => p.O, {
+    text: sections(wgsl, "gradInputStore"),
+    reads: [],
+    writes: ["dx"],
+    flags: ["accumulate"],
+  }),
   wasm: {
     tasks: (p, blas) =>
       isWinograd(p, p.O, p.I) ? winogradTasks(p, p.O, p.I, blas) : inputBlocks(p) * Math.ceil(p.I / 48),
@@ -262,15 +308,28 @@ export const conv2dGradWeight: Kernel = defineKernel({
     eachProduct(p, (z, x, w) => io.dw![w] += io.dz![z] * io.x![x]);
     if (p.hasBias) io.dz!.forEach((v, i) => io.db![i % p.O] += v);
   },
-  wgsl: gemmSide(
-    sections(wgsl, "gradWeight"),
-    (p) => ({
+  wgsl: gemmSide({
+    sizes: (p) => ({
       rows: p.O,
       columns: p.I * p.KH * p.KW + p.hasBias,
       depth: Math.ceil(p.B * p.OH * p.OW / 4),
     }),
-    { constants: TAPS, byRow: { left: true, right: true } },
-  ),
+    text: sections(wgsl, "gradWeightSizes"),
+    operands: {
+      text: sections(wgsl, "gradWeight"),
+      reads: ["dz", "x"],
+      flags: ["hasBias"],
+      constants: { ...TAPS, whole: (p) => p.B * p.OH * p.OW % 4 === 0 ? 1 : 0 },
+      byRow: { left: true, right: true },
+    },
+    result: {
+      text: sections(wgsl, "gradWeightStore"),
+      reads: [],
+      writes: ["dw", "db"],
+      flags: ["hasBias"],
+      constants: TAPS,
+    },
+  }),
   wasm: {
     tasks: (p) =>
       isWinograd(p, p.I, p.O)

@@ -2,19 +2,29 @@
 // depthwise one.
 
 //# blocks
-// Taps and width (`taps`, `tapsAcross`) are constants: dividing by them is a multiplication.
+// Constants: `taps` and `tapsAcross`, by which dividing is a multiplication; `stride`.
 //
-// k runs over blocks of 4 STEPS channels, then the filter's taps, then the channels of the block: neighbours read
-// neighbouring channels of the image, and all taps of a block, which lie together in [O, I, KH, KW], are used while they
-// are in the cache. What follows this text supplies the image: `image` by fours and `element`.
+// k runs over blocks of 4 `steps` channels, then the filter's taps, then the channels of the block: neighbours read
+// neighbouring channels of the image. Weights are copied into this order first (part `pack`), four to a vec4, so that a product
+// reads them as it reads those of a linear layer. What follows this text supplies the image: `image` by fours and `element`.
+
+struct Place { channel: u32, y: u32, x: u32 } // first of four channels, row and column of the tap
 
 fn depthOf(channels: u32) -> u32 { return (channels + 4u * steps - 1u) / (4u * steps) * taps * steps; }
-fn channelOf(k: u32) -> u32 { return 4u * (k / (taps * steps) * steps + k % steps); }
-fn tapOf(k: u32) -> u32 { return k / steps % taps; }
 
+// The place of step k + q. Where all steps of a stage belong to one tap (`together` = 1), it differs between invocations in
+// the channel alone.
+fn placeOf(k: u32, q: u32) -> Place {
+  let first = select(k + q, k, together == 1u);
+  let step = first % steps + select(0u, q, together == 1u);
+  let tap = first / steps % taps;
+  return Place(4u * (first / (taps * steps) * steps + step), tap / tapsAcross, tap % tapsAcross);
+}
+
+//# quads
 // Four channels of a pixel from channel c on, whose place is `at`; zero beyond the last channel.
 fn quad(at: u32, c: u32, channels: u32) -> vec4f {
-  if (channels % 4u == 0u) { return image(at / 4u); }
+  if (even == 1u || channels % 4u == 0u) { return image(at / 4u); }
   var v = vec4f(element(at), 0.0, 0.0, 0.0);
   if (c + 1u < channels) { v.y = element(at + 1u); }
   if (c + 2u < channels) { v.z = element(at + 2u); }
@@ -22,82 +32,118 @@ fn quad(at: u32, c: u32, channels: u32) -> vec4f {
   return v;
 }
 
-fn weight(o: u32, i: u32, tap: u32) -> f32 {
+//# pack
+// An invocation gathers four weights of a row. Rows are output channels and k runs over input channels, or (`turned`) the reverse.
+
+fn weight(n: u32, c: u32, tap: u32) -> f32 {
+  let o = select(n, c, turned == 1u);
+  let i = select(c, n, turned == 1u);
   if (o >= p.O || i >= p.I) { return 0.0; }
   let at = (o * p.I + i) * taps + tap;
   if (half == 0u) { return bitcast<f32>(w[at]); }
   return unpack2x16float(w[at / 2u])[at % 2u];
 }
 
-//# dense
+@compute @workgroup_size(64)
+fn pack(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.y * groups.x + group.x) * 64u + lane;
+  let depth = depthOf(select(p.I, p.O, turned == 1u));
+  let n = i / depth;
+  if (n >= select(p.O, p.I, turned == 1u)) { return; }
+  let at = placeOf(i % depth, 0u);
+  let tap = at.y * tapsAcross + at.x;
+  let c = at.channel;
+  packed[i] = vec4f(weight(n, c, tap), weight(n, c + 1u, tap), weight(n, c + 2u, tap), weight(n, c + 3u, tap));
+}
+
+//# packed
+// The rows of packed weights as the right operand.
+alias RightRow = vec2u; // its vec4 of step q, and q
+
+fn rightRow(n: u32, q: u32, tile: u32) -> RightRow { return vec2u(n * depth() + q, q); }
+
+fn right(row: RightRow, k: u32) -> vec4f {
+  if (exact == 0u && row.y + k >= depth()) { return vec4f(); }
+  return packed[row.x + k];
+}
+
+//# denseSizes
 // A product of B OH OW pixels and O channels.
 
-fn image(i: u32) -> vec4f { return x[i]; }
-fn element(i: u32) -> f32 { return x[i / 4u][i % 4u]; }
 fn rowCount() -> u32 { return p.B * p.OH * p.OW; }
 fn columnCount() -> u32 { return p.O; }
 fn depth() -> u32 { return depthOf(p.I); }
 
-fn left(m: u32, k: u32) -> vec4f {
-  let i = channelOf(k);
-  let tap = tapOf(k);
+//# dense
+alias LeftRow = vec4u; // row and column of the first tap, its first element, and q; all but q may wrap around below 0
+
+fn image(i: u32) -> vec4f { return x[i]; }
+fn element(i: u32) -> f32 { return x[i / 4u][i % 4u]; }
+
+fn leftRow(m: u32, q: u32) -> LeftRow {
   let row = m / p.OW;
-  let iy = i32(row % p.OH * p.stride + tap / tapsAcross) - i32(p.pad);
-  let ix = i32(m % p.OW * p.stride + tap % tapsAcross) - i32(p.pad);
-  if (i >= p.I || k >= depth() || iy < 0 || iy >= i32(p.H) || ix < 0 || ix >= i32(p.W)) { return vec4f(); }
-  let at = ((row / p.OH * p.H + u32(iy)) * p.W + u32(ix)) * p.I + i;
-  return quad(at, i, p.I);
+  let y = row % p.OH * stride - p.pad;
+  let x = m % p.OW * stride - p.pad;
+  return vec4u(y, x, ((row / p.OH * p.H + y) * p.W + x) * p.I, q);
 }
 
-fn right(n: u32, k: u32) -> vec4f {
-  let i = channelOf(k);
-  let tap = tapOf(k);
-  return vec4f(weight(n, i, tap), weight(n, i + 1u, tap), weight(n, i + 2u, tap), weight(n, i + 3u, tap));
+fn left(row: LeftRow, k: u32) -> vec4f {
+  if (exact == 0u && row.w + k >= depth()) { return vec4f(); }
+  let at = placeOf(k, row.w);
+  if (row.x + at.y >= p.H || row.y + at.x >= p.W || (even == 0u && at.channel >= p.I)) { return vec4f(); }
+  return quad(row.z + ((at.y * p.W + at.x) * p.I + at.channel), at.channel, p.I);
 }
 
+//# denseStore
 fn store(m: u32, n: u32, sum: f32) {
   var v = sum;
   if (hasBias == 1u) { v += bias[n]; }
   y[m * p.O + n] = activate(v);
 }
 
-//# gradInput
+//# gradInputSizes
 // A product of B H W input pixels and I channels; k runs over output channels and taps. Pixel (y, x) takes tap (ky, kx)
 // from output pixel ((y + pad - ky) / stride, (x + pad - kx) / stride) where both divide.
 
-fn image(i: u32) -> vec4f { return dz[i]; }
-fn element(i: u32) -> f32 { return dz[i / 4u][i % 4u]; }
 fn rowCount() -> u32 { return p.B * p.H * p.W; }
 fn columnCount() -> u32 { return p.I; }
 fn depth() -> u32 { return depthOf(p.O); }
 
-fn left(m: u32, k: u32) -> vec4f {
-  let o = channelOf(k);
-  let tap = tapOf(k);
+//# gradInput
+alias LeftRow = vec4u; // first row of dz's image; y + pad, x + pad; q
+
+fn image(i: u32) -> vec4f { return dz[i]; }
+fn element(i: u32) -> f32 { return dz[i / 4u][i % 4u]; }
+
+fn leftRow(m: u32, q: u32) -> LeftRow {
   let row = m / p.W;
-  // Below 0 these wrap around and end beyond the image.
-  let y = row % p.H + p.pad - tap / tapsAcross;
-  let x = m % p.W + p.pad - tap % tapsAcross;
-  let oy = y / p.stride;
-  let ox = x / p.stride;
-  if (o >= p.O || oy >= p.OH || ox >= p.OW || oy * p.stride != y || ox * p.stride != x) { return vec4f(); }
-  let at = ((row / p.H * p.OH + oy) * p.OW + ox) * p.O + o;
-  return quad(at, o, p.O);
+  return vec4u(row / p.H * p.OH, row % p.H + p.pad, m % p.W + p.pad, q);
 }
 
-fn right(n: u32, k: u32) -> vec4f {
-  let o = channelOf(k);
-  let tap = tapOf(k);
-  return vec4f(weight(o, n, tap), weight(o + 1u, n, tap), weight(o + 2u, n, tap), weight(o + 3u, n, tap));
+fn left(row: LeftRow, k: u32) -> vec4f {
+  if (exact == 0u && row.w + k >= depth()) { return vec4f(); }
+  let at = placeOf(k, row.w);
+  let y = row.y - at.y; // below 0 these wrap around and end beyond the image
+  let x = row.z - at.x;
+  let oy = y / stride;
+  let ox = x / stride;
+  if (oy >= p.OH || ox >= p.OW || oy * stride != y || ox * stride != x) { return vec4f(); }
+  if (even == 0u && at.channel >= p.O) { return vec4f(); }
+  return quad(((row.x + oy) * p.OW + ox) * p.O + at.channel, at.channel, p.O);
 }
 
+//# gradInputStore
 fn store(m: u32, n: u32, sum: f32) {
   let i = m * p.I + n;
   if (accumulate == 1u) { dx[i] += sum; }
   else { dx[i] = sum; }
 }
 
-//# gradWeight
+//# gradWeightSizes
 // A product of O output channels and the filter's taps times I input channels, which neighbouring columns read side by
 // side; k runs over the pixels of dz. The bias is one more column, of ones.
 
@@ -106,13 +152,28 @@ fn columnCount() -> u32 { return taps * p.I + hasBias; }
 fn pixelCount() -> u32 { return p.B * p.OH * p.OW; }
 fn depth() -> u32 { return (pixelCount() + 3u) / 4u; }
 
-fn left(m: u32, k: u32) -> vec4f {
-  var v = vec4f();
-  let at = 4u * k * p.O + m;
-  if (4u * k < pixelCount()) { v.x = dz[at]; }
-  if (4u * k + 1u < pixelCount()) { v.y = dz[at + p.O]; }
-  if (4u * k + 2u < pixelCount()) { v.z = dz[at + 2u * p.O]; }
-  if (4u * k + 3u < pixelCount()) { v.w = dz[at + 3u * p.O]; }
+//# gradWeight
+alias LeftRow = vec2u; // of an output channel: its element of step q, and q
+alias RightRow = vec4u; // input channel; row and column of the tap less the padding, which may wrap around below 0; q
+
+fn leftRow(m: u32, q: u32) -> LeftRow { return vec2u(4u * q * p.O + m, q); }
+
+fn rightRow(n: u32, q: u32, tile: u32) -> RightRow {
+  if (n >= taps * p.I) { return vec4u(p.I, 0u, 0u, q); } // the bias
+  let tap = n / p.I;
+  return vec4u(n % p.I, tap / tapsAcross - p.pad, tap % tapsAcross - p.pad, q);
+}
+
+fn left(row: LeftRow, k: u32) -> vec4f {
+  if (exact == 0u && row.y + k >= depth()) { return vec4f(); }
+  let a = row.x;
+  let at = vec4u(0u, 1u, 2u, 3u) * p.O + 4u * k * p.O;
+  if (whole == 1u) { return vec4f(dz[a + at.x], dz[a + at.y], dz[a + at.z], dz[a + at.w]); }
+  let rest = pixelCount() - 4u * (row.y + k);
+  var v = vec4f(dz[a + at.x], 0.0, 0.0, 0.0);
+  if (rest > 1u) { v.y = dz[a + at.y]; }
+  if (rest > 2u) { v.z = dz[a + at.z]; }
+  if (rest > 3u) { v.w = dz[a + at.w]; }
   return v;
 }
 
@@ -123,25 +184,24 @@ fn next(at: vec3u) -> vec3u {
   return vec3u(0u, 0u, at.z + 1u);
 }
 
-fn pixel(at: vec3u, tap: u32, i: u32) -> f32 {
-  // Below 0 these wrap around and end beyond the image.
-  let iy = at.y * p.stride + tap / tapsAcross - p.pad;
-  let ix = at.x * p.stride + tap % tapsAcross - p.pad;
+fn pixel(at: vec3u, column: RightRow) -> f32 {
+  let iy = at.y * stride + column.y;
+  let ix = at.x * stride + column.z;
   if (at.z >= p.B || iy >= p.H || ix >= p.W) { return 0.0; }
-  return x[((at.z * p.H + iy) * p.W + ix) * p.I + i];
+  return x[((at.z * p.H + iy) * p.W + ix) * p.I + column.x];
 }
 
-fn right(n: u32, k: u32) -> vec4f {
-  if (n >= taps * p.I) { return vec4f(1.0); } // left is zero beyond the end
-  let tap = n / p.I;
-  let i = n % p.I;
-  let row = 4u * k / p.OW;
-  let a = vec3u(4u * k % p.OW, row % p.OH, row / p.OH);
+fn right(column: RightRow, k: u32) -> vec4f {
+  if (column.x == p.I) { return vec4f(1.0); } // left is zero beyond the end
+  let first = 4u * (column.w + k);
+  let row = first / p.OW;
+  let a = vec3u(first % p.OW, row % p.OH, row / p.OH);
   let b = next(a);
   let c = next(b);
-  return vec4f(pixel(a, tap, i), pixel(b, tap, i), pixel(c, tap, i), pixel(next(c), tap, i));
+  return vec4f(pixel(a, column), pixel(b, column), pixel(c, column), pixel(next(c), column));
 }
 
+//# gradWeightStore
 fn store(m: u32, n: u32, sum: f32) {
   if (n < taps * p.I) { dw[(m * p.I + n % p.I) * taps + n / p.I] += sum; }
   else { db[m] += sum; }

@@ -9,8 +9,14 @@ import { blasScratch, blasTasks, productScratch, productTasks } from "./cpu/bloc
 import type { Backward } from "./gradient.ts";
 import { indices } from "./inputs.ts";
 import { type Case, defineKernel, type HostBuffers, type Kernel, type Params, type Shaped } from "./spec.ts";
-import { gemmSide } from "./webgpu/gemm.ts";
+import { gemmSide, TILE_COLUMNS } from "./webgpu/gemm.ts";
 import { sections } from "./webgpu/sections.ts";
+
+/** 1 where all of these numbers are multiples of four, so that a shader reads rows by fours; a constant of the shader. */
+const whole = (...numbers: number[]) => numbers.every((n) => n % 4 === 0) ? 1 : 0;
+
+/** 1 where a tile of columns ends at this one; a constant of the shader. */
+const apart = (column: number) => column % TILE_COLUMNS === 0 ? 1 : 0;
 
 /**
  * One linear layer on the rows `yRow … yRow+M-1`, so that tokens of two kinds can lie in one tensor and be projected
@@ -32,11 +38,23 @@ export const linear: Kernel = defineKernel({
   flags: ["act", "hasBias", "hasGate", "hasResidual", "half"],
   flops: (p) => 2 * p.M * p.N * p.K,
   reference: linearReference,
-  wgsl: gemmSide(
-    activations("exp", "silu", "activate") + sections(wgsl, "operands", "linear"),
-    (p) => ({ rows: p.M, columns: p.N, depth: Math.ceil(p.K / 4) }),
-    { views: { x: "vec4f", w: "vec4u" } },
-  ),
+  wgsl: gemmSide({
+    sizes: (p) => ({ rows: p.M, columns: p.N, depth: Math.ceil(p.K / 4) }),
+    text: sections(wgsl, "sizes"),
+    operands: {
+      text: sections(wgsl, "operands", "linear"),
+      reads: ["x", "w"],
+      flags: ["half"],
+      views: { x: "vec4f", w: "vec4u" },
+      constants: { whole: (p) => whole(p.K) },
+    },
+    result: {
+      text: activations("exp", "silu", "activate") + sections(wgsl, "linearStore"),
+      reads: ["bias", "modulation", "rows", "residual"],
+      writes: ["y"],
+      flags: ["act", "hasBias", "hasGate", "hasResidual"],
+    },
+  }),
   wasm: {
     tasks: (p, blas) => blas ? blasTasks(p.M, p.N) : productTasks(p.M, p.N),
     scratch: (p, blas) => blas ? blasScratch(p.K, p.half) : productScratch(p.K, 1),
@@ -97,11 +115,23 @@ export const linearQkv: Kernel = defineKernel({
       });
     }
   },
-  wgsl: gemmSide(
-    sections(wgsl, "operands", "qkv"),
-    (p) => ({ rows: p.M, columns: 3 * p.N, depth: Math.ceil(p.K / 4) }),
-    { views: { x: "vec4f", wq: "vec4u", wk: "vec4u", wv: "vec4u" } },
-  ),
+  wgsl: gemmSide({
+    sizes: (p) => ({ rows: p.M, columns: 3 * p.N, depth: Math.ceil(p.K / 4) }),
+    text: sections(wgsl, "qkvSizes"),
+    operands: {
+      text: sections(wgsl, "operands", "qkv"),
+      reads: ["x", "wq", "wk", "wv"],
+      flags: ["half"],
+      views: { x: "vec4f", wq: "vec4u", wk: "vec4u", wv: "vec4u" },
+      constants: { whole: (p) => whole(p.K), apart: (p) => apart(p.N) },
+    },
+    result: {
+      text: sections(wgsl, "qkvStore"),
+      reads: ["bq", "bk", "bv"],
+      writes: ["y"],
+      flags: ["hasBias"],
+    },
+  }),
   wasm: {
     tasks: (p, blas) => 3 * (blas ? blasTasks(p.M, p.N) : productTasks(p.M, p.N)),
     scratch: (p, blas) => blas ? blasScratch(p.K, p.half) : productScratch(p.K, 1),
@@ -189,11 +219,19 @@ export const linearGradInput: Kernel = defineKernel({
       }
     }
   },
-  wgsl: gemmSide(
-    sections(wgsl, "gradInput"),
-    (p) => ({ rows: p.M, columns: p.K, depth: Math.ceil(p.N / 4) }),
-    { views: { dz: "vec4f", w: "u32" }, byRow: { right: true } },
-  ),
+  wgsl: gemmSide({
+    sizes: (p) => ({ rows: p.M, columns: p.K, depth: Math.ceil(p.N / 4) }),
+    text: sections(wgsl, "gradInputSizes"),
+    operands: {
+      text: sections(wgsl, "rowsFrom", "gradInput"),
+      reads: ["dz", "w"],
+      flags: ["half"],
+      views: { dz: "vec4f", w: "u32" },
+      constants: { whole: (p) => whole(p.Z, p.zCol, p.N) },
+      byRow: { right: true },
+    },
+    result: { text: sections(wgsl, "gradInputStore"), reads: [], writes: ["dx"], flags: ["accumulate"] },
+  }),
   wasm: {
     tasks: (p, blas) => blas ? blasTasks(p.M, p.K) : Math.ceil(p.M / 192) * Math.ceil(p.K / 48),
     scratch: (p, blas) => blas ? blasScratch(p.N, p.half) : gradientScratch(6, Math.min(p.N, 512)),
@@ -219,11 +257,23 @@ export const linearGradWeight: Kernel = defineKernel({
       }
     }
   },
-  wgsl: gemmSide(
-    sections(wgsl, "gradWeight"),
-    (p) => ({ rows: p.N, columns: p.K + p.hasBias, depth: Math.ceil(p.M / 4) }),
-    { byRow: { left: true, right: true } },
-  ),
+  wgsl: gemmSide({
+    sizes: (p) => ({ rows: p.N, columns: p.K + p.hasBias, depth: Math.ceil(p.M / 4) }),
+    text: sections(wgsl, "gradWeightSizes"),
+    operands: {
+      text: sections(wgsl, "rowsFrom", "gradWeight"),
+      reads: ["dz", "x"],
+      flags: ["hasBias"],
+      constants: { whole: (p) => whole(p.M), apart: (p) => apart(p.K) },
+      byRow: { left: true, right: true },
+    },
+    result: {
+      text: sections(wgsl, "gradWeightStore"),
+      reads: [],
+      writes: ["dw", "db"],
+      flags: ["hasBias"],
+    },
+  }),
   wasm: {
     tasks: (p) => Math.ceil(p.N / 192) * Math.ceil(p.K / 192),
     scratch: () => gradientScratch(2, 512) + 4 * 192 * 528, // the transposed block of dz behind it

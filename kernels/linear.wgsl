@@ -1,52 +1,70 @@
 // linear: loads and stores of the linear layers; the sums are those of webgpu/gemm.wgsl.
 
-//# operands
-// x and the weights are bound as vec4. Rows whose length is no multiple of four are read one by one, without a loop: it
-// would count towards what software adapters stop at.
-
+//# sizes
 fn rowCount() -> u32 { return p.M; }
+fn columnCount() -> u32 { return p.N; }
 fn depth() -> u32 { return (p.K + 3u) / 4u; }
+
+//# operands
+// x and the weights are bound as vec4. Rows whose length is no multiple of four (`whole` = 0) are read one by one, without a loop:
+// it would count towards what software adapters stop at.
+
+// Of a row: its element (its vec4, if whole) of step q, and q.
+alias LeftRow = vec2u;
+
+fn leftRow(m: u32, q: u32) -> LeftRow {
+  let at = (p.xRow + m) * p.K + 4u * q;
+  return vec2u(select(at, at / 4u, whole == 1u), q);
+}
 
 fn element(i: u32) -> f32 { return x[i / 4u][i % 4u]; }
 
-fn left(m: u32, k: u32) -> vec4f {
-  if (4u * k >= p.K) { return vec4f(); }
-  let at = (p.xRow + m) * p.K + 4u * k;
-  if (p.K % 4u == 0u) { return x[at / 4u]; }
+fn left(row: LeftRow, k: u32) -> vec4f {
+  if (exact == 0u && row.y + k >= depth()) { return vec4f(); }
+  if (whole == 1u) { return x[row.x + k]; }
+  let at = row.x + 4u * k;
+  let rest = p.K - 4u * (row.y + k);
   var v = vec4f(element(at), 0.0, 0.0, 0.0);
-  if (4u * k + 1u < p.K) { v.y = element(at + 1u); }
-  if (4u * k + 2u < p.K) { v.z = element(at + 2u); }
-  if (4u * k + 3u < p.K) { v.w = element(at + 3u); }
+  if (rest > 1u) { v.y = element(at + 1u); }
+  if (rest > 2u) { v.z = element(at + 2u); }
+  if (rest > 3u) { v.w = element(at + 3u); }
   return v;
 }
 
-fn weight(n: u32, i: u32) -> f32 {
-  if (half == 0u) { return bitcast<f32>(weightWords(n, i / 4u)[i % 4u]); }
-  return unpack2x16float(weightWords(n, i / 8u)[(i / 2u) % 4u])[i % 2u];
+fn weight(row: RightRow, i: u32) -> f32 {
+  if (half == 0u) { return bitcast<f32>(weightWords(row, i / 4u)[i % 4u]); }
+  return unpack2x16float(weightWords(row, i / 8u)[(i / 2u) % 4u])[i % 2u];
 }
 
 // Four f32, or eight halves of which the lower bits come first, in a vec4 of words.
-fn right(n: u32, k: u32) -> vec4f {
-  if (4u * k >= p.K) { return vec4f(); }
-  let at = weightRow(n) * p.K + 4u * k;
-  if (p.K % 4u == 0u) {
-    if (half == 0u) { return bitcast<vec4f>(weightWords(n, at / 4u)); }
-    let words = weightWords(n, at / 8u);
-    let pair = select(words.xy, words.zw, (at & 4u) != 0u);
+fn right(row: RightRow, k: u32) -> vec4f {
+  if (exact == 0u && row.y + k >= depth()) { return vec4f(); }
+  if (whole == 1u) {
+    if (half == 0u) { return bitcast<vec4f>(weightWords(row, row.x + k)); }
+    let words = weightWords(row, (row.x + k) / 2u);
+    let pair = select(words.xy, words.zw, ((row.x + k) & 1u) != 0u);
     return vec4f(unpack2x16float(pair.x), unpack2x16float(pair.y));
   }
-  var v = vec4f(weight(n, at), 0.0, 0.0, 0.0);
-  if (4u * k + 1u < p.K) { v.y = weight(n, at + 1u); }
-  if (4u * k + 2u < p.K) { v.z = weight(n, at + 2u); }
-  if (4u * k + 3u < p.K) { v.w = weight(n, at + 3u); }
+  let at = row.x + 4u * k;
+  let rest = p.K - 4u * (row.y + k);
+  var v = vec4f(weight(row, at), 0.0, 0.0, 0.0);
+  if (rest > 1u) { v.y = weight(row, at + 1u); }
+  if (rest > 2u) { v.z = weight(row, at + 2u); }
+  if (rest > 3u) { v.w = weight(row, at + 3u); }
   return v;
 }
 
 //# linear
-fn columnCount() -> u32 { return p.N; }
-fn weightRow(n: u32) -> u32 { return n; }
-fn weightWords(n: u32, i: u32) -> vec4u { return w[i]; }
+alias RightRow = vec2u; // as LeftRow
 
+fn rightRow(n: u32, q: u32, tile: u32) -> RightRow {
+  let at = n * p.K + 4u * q;
+  return vec2u(select(at, at / 4u, whole == 1u), q);
+}
+
+fn weightWords(row: RightRow, i: u32) -> vec4u { return w[i]; }
+
+//# linearStore
 fn store(m: u32, n: u32, sum: f32) {
   let t = p.yRow + m;
   var v = sum;
@@ -60,22 +78,32 @@ fn store(m: u32, n: u32, sum: f32) {
 //# qkv
 // One product of 3N columns: the column says which of the three weights it is.
 
-fn columnCount() -> u32 { return 3u * p.N; }
+// As LeftRow, and which of the three: the same for all invocations where the weights are tiles apart (`apart` = 1).
+alias RightRow = vec3u;
 
-fn weightRow(n: u32) -> u32 {
-  return n - select(0u, p.N, n >= p.N) - select(0u, p.N, n >= 2u * p.N);
+fn rightRow(n: u32, q: u32, tile: u32) -> RightRow {
+  let at = columnOf(n) * p.K + 4u * q;
+  return vec3u(select(at, at / 4u, whole == 1u), q, partOf(select(n, tile, apart == 1u)));
 }
 
-fn weightWords(n: u32, i: u32) -> vec4u {
-  if (n < p.N) { return wq[i]; }
-  if (n < 2u * p.N) { return wk[i]; }
+fn weightWords(row: RightRow, i: u32) -> vec4u {
+  if (row.z == 0u) { return wq[i]; }
+  if (row.z == 1u) { return wk[i]; }
   return wv[i];
 }
 
+//# qkvSizes
+fn rowCount() -> u32 { return p.M; }
+fn columnCount() -> u32 { return 3u * p.N; }
+fn depth() -> u32 { return (p.K + 3u) / 4u; }
+fn partOf(n: u32) -> u32 { return select(0u, 1u, n >= p.N) + select(0u, 1u, n >= 2u * p.N); }
+fn columnOf(n: u32) -> u32 { return n - partOf(n) * p.N; }
+
+//# qkvStore
 fn store(m: u32, n: u32, sum: f32) {
   var v = sum;
   if (hasBias == 1u) {
-    let i = weightRow(n);
+    let i = columnOf(n);
     if (n < p.N) { v += bq[i]; }
     else if (n < 2u * p.N) { v += bk[i]; }
     else { v += bv[i]; }
@@ -140,71 +168,111 @@ fn backward(
   if (hasBias == 1u && i % p.I == 0u) { db[o] += bias; }
 }
 
-//# gradInput
+//# rowsFrom
+// Where four rows of so many elements begin. Added to what differs between invocations last, so that it is computed once for all.
+fn rowsFrom(row: u32, length: u32) -> vec4u { return vec4u(row, row + 1u, row + 2u, row + 3u) * length; }
+
+//# gradInputSizes
 // Rows are tokens, columns are the layer's input channels, and k runs over its output channels.
 
 fn rowCount() -> u32 { return p.M; }
 fn columnCount() -> u32 { return p.K; }
 fn depth() -> u32 { return (p.N + 3u) / 4u; }
 
+//# gradInput
+alias LeftRow = vec2u; // of a row: its element (its vec4, if whole) of step q, and q
+alias RightRow = vec2u; // of a column: its weight of step q, and q
+
+fn leftRow(m: u32, q: u32) -> LeftRow {
+  let at = (p.yRow + m) * p.Z + p.zCol + 4u * q;
+  return vec2u(select(at, at / 4u, whole == 1u), q);
+}
+
+fn rightRow(n: u32, q: u32, tile: u32) -> RightRow { return vec2u(4u * q * p.K + n, q); }
+
 fn element(i: u32) -> f32 { return dz[i / 4u][i % 4u]; }
 
-fn left(m: u32, k: u32) -> vec4f {
-  if (4u * k >= p.N) { return vec4f(); }
-  let at = (p.yRow + m) * p.Z + p.zCol + 4u * k;
-  if ((p.Z | p.zCol | p.N) % 4u == 0u) { return dz[at / 4u]; }
+fn left(row: LeftRow, k: u32) -> vec4f {
+  if (exact == 0u && row.y + k >= depth()) { return vec4f(); }
+  if (whole == 1u) { return dz[row.x + k]; }
+  let at = row.x + 4u * k;
+  let rest = p.N - 4u * (row.y + k);
   var v = vec4f(element(at), 0.0, 0.0, 0.0);
-  if (4u * k + 1u < p.N) { v.y = element(at + 1u); }
-  if (4u * k + 2u < p.N) { v.z = element(at + 2u); }
-  if (4u * k + 3u < p.N) { v.w = element(at + 3u); }
+  if (rest > 1u) { v.y = element(at + 1u); }
+  if (rest > 2u) { v.z = element(at + 2u); }
+  if (rest > 3u) { v.w = element(at + 3u); }
   return v;
 }
 
-fn weight(n: u32, k: u32) -> f32 {
-  let i = n * p.K + k;
-  if (n >= p.N) { return 0.0; }
+fn weight(i: u32) -> f32 {
   if (half == 0u) { return bitcast<f32>(w[i]); }
   return unpack2x16float(w[i / 2u])[i % 2u];
 }
 
-fn right(n: u32, k: u32) -> vec4f {
-  return vec4f(weight(4u * k, n), weight(4u * k + 1u, n), weight(4u * k + 2u, n), weight(4u * k + 3u, n));
+fn right(column: RightRow, k: u32) -> vec4f {
+  if (exact == 0u && column.y + k >= depth()) { return vec4f(); }
+  let a = column.x;
+  let at = rowsFrom(4u * k, p.K);
+  if (whole == 1u) { return vec4f(weight(a + at.x), weight(a + at.y), weight(a + at.z), weight(a + at.w)); }
+  let rest = p.N - 4u * (column.y + k);
+  var v = vec4f(weight(a + at.x), 0.0, 0.0, 0.0);
+  if (rest > 1u) { v.y = weight(a + at.y); }
+  if (rest > 2u) { v.z = weight(a + at.z); }
+  if (rest > 3u) { v.w = weight(a + at.w); }
+  return v;
 }
 
+//# gradInputStore
 fn store(m: u32, n: u32, sum: f32) {
   let i = (p.xRow + m) * p.K + n;
   if (accumulate == 1u) { dx[i] += sum; }
   else { dx[i] = sum; }
 }
 
-//# gradWeight
+//# gradWeightSizes
 // Rows are output channels, columns are input channels, and k runs over tokens. The bias is one more column, of ones.
 
 fn rowCount() -> u32 { return p.N; }
 fn columnCount() -> u32 { return p.K + hasBias; }
 fn depth() -> u32 { return (p.M + 3u) / 4u; }
 
-fn left(m: u32, k: u32) -> vec4f {
-  var v = vec4f();
-  var at = (p.yRow + 4u * k) * p.Z + p.zCol + m;
-  if (4u * k < p.M) { v.x = dz[at]; }
-  if (4u * k + 1u < p.M) { v.y = dz[at + p.Z]; }
-  if (4u * k + 2u < p.M) { v.z = dz[at + 2u * p.Z]; }
-  if (4u * k + 3u < p.M) { v.w = dz[at + 3u * p.Z]; }
+//# gradWeight
+alias LeftRow = vec2u; // of a column of dz: its element of step q, and q
+alias RightRow = vec3u; // of a column of x likewise, and whether it is the bias, whose tile has nothing else if `apart` = 1
+
+fn leftRow(m: u32, q: u32) -> LeftRow { return vec2u((p.yRow + 4u * q) * p.Z + p.zCol + m, q); }
+fn rightRow(n: u32, q: u32, tile: u32) -> RightRow {
+  return vec3u((p.xRow + 4u * q) * p.K + n, q, select(0u, 1u, select(n, tile, apart == 1u) >= p.K));
+}
+
+fn left(row: LeftRow, k: u32) -> vec4f {
+  if (exact == 0u && row.y + k >= depth()) { return vec4f(); }
+  let a = row.x;
+  let at = rowsFrom(4u * k, p.Z);
+  if (whole == 1u) { return vec4f(dz[a + at.x], dz[a + at.y], dz[a + at.z], dz[a + at.w]); }
+  let rest = p.M - 4u * (row.y + k);
+  var v = vec4f(dz[a + at.x], 0.0, 0.0, 0.0);
+  if (rest > 1u) { v.y = dz[a + at.y]; }
+  if (rest > 2u) { v.z = dz[a + at.z]; }
+  if (rest > 3u) { v.w = dz[a + at.w]; }
   return v;
 }
 
-fn right(n: u32, k: u32) -> vec4f {
-  if (n >= p.K) { return vec4f(1.0); } // left is zero beyond the end
-  var v = vec4f();
-  var at = (p.xRow + 4u * k) * p.K + n;
-  if (4u * k < p.M) { v.x = x[at]; }
-  if (4u * k + 1u < p.M) { v.y = x[at + p.K]; }
-  if (4u * k + 2u < p.M) { v.z = x[at + 2u * p.K]; }
-  if (4u * k + 3u < p.M) { v.w = x[at + 3u * p.K]; }
+fn right(column: RightRow, k: u32) -> vec4f {
+  if (column.z == 1u) { return vec4f(1.0); } // left is zero beyond the end
+  if (exact == 0u && column.y + k >= depth()) { return vec4f(); }
+  let a = column.x;
+  let at = rowsFrom(4u * k, p.K);
+  if (whole == 1u) { return vec4f(x[a + at.x], x[a + at.y], x[a + at.z], x[a + at.w]); }
+  let rest = p.M - 4u * (column.y + k);
+  var v = vec4f(x[a + at.x], 0.0, 0.0, 0.0);
+  if (rest > 1u) { v.y = x[a + at.y]; }
+  if (rest > 2u) { v.z = x[a + at.z]; }
+  if (rest > 3u) { v.w = x[a + at.w]; }
   return v;
 }
 
+//# gradWeightStore
 fn store(m: u32, n: u32, sum: f32) {
   if (n < p.K) { dw[m * p.K + n] += sum; }
   else { db[m] += sum; }

@@ -13,19 +13,24 @@ import { KERNELS } from "./all.ts";
 import { argumentsOf } from "./cpu/declare.ts";
 import type { Kernel, Params } from "./spec.ts";
 import { constantsOf, entryOf, shaderOf } from "./webgpu/declare.ts";
+import { stepsOf } from "./webgpu/programs.ts";
 
-/** The generated text of a kernel for one of its cases. */
+/** The generated text of a kernel for one of its cases: a shader for each of its passes. */
 export function show(kernel: Kernel, params: Params, software: boolean): string {
-  const target = { software, sharedBytes: 16_384 };
+  const target = { software, sharedBytes: 16_384 }, { steps, scratch } = stepsOf(kernel, params, target);
+  const shaders = steps.flatMap(({ program }) => [
+    `// WGSL, entry point ${entryOf(program, params, target)}, constants ${
+      JSON.stringify(constantsOf(program, params))
+    }`,
+    shaderOf(program, params, target),
+  ]);
   return [
     `// ${kernel.name} ${JSON.stringify(params)}`,
     "",
     "// AssemblyScript, from ./arguments",
     argumentsOf(kernel),
-    `// WGSL, entry point ${entryOf(kernel, params, target)}, constants ${
-      JSON.stringify(constantsOf(kernel, params))
-    }`,
-    shaderOf(kernel, params, target),
+    ...Object.entries(scratch).map(([name, bytes]) => `// Scratch memory ${name}: ${bytes} bytes`),
+    ...shaders,
   ].join("\n");
 }
 

@@ -86,9 +86,9 @@ export interface Passes {
   readonly passes: readonly Pass[];
 }
 
-/** How a kernel runs on WebGPU: one dispatch of its shader, which binds all of its buffers, or several passes. */
-export interface WgslSide extends Shader {
-  /** The passes at some sizes, where one dispatch would be slower; null where it would not. */
+/** How a kernel runs on WebGPU: a shader that binds all of its buffers, or passes, or passes where those are faster. */
+export interface WgslSide extends Partial<Shader> {
+  /** The passes at some sizes; null where one dispatch of the kernel's own shader is faster. */
   readonly passes?: (p: Params, target: Target) => Passes | null;
 }
 
@@ -203,6 +203,9 @@ export function defineKernel(spec: KernelSpec): Kernel {
         buffers.map((b) => b.name)
       }`,
     );
+  }
+  if (!spec.wgsl.passes && !spec.wgsl.source) {
+    throw new Error(`${spec.name}: has neither a shader nor passes`);
   }
   const names = [...buffers.map((b) => b.name), ...Object.keys(spec.params), ...spec.flags, "p", "shared"];
   const twice = names.find((name, i) => names.indexOf(name) < i);

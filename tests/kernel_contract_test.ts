@@ -14,32 +14,70 @@ import { linear } from "../kernels/linear.ts";
 import { planOf } from "../kernels/plan.ts";
 import { maxPool2d } from "../kernels/pool.ts";
 import { show } from "../kernels/show.ts";
-import { defineKernel, type Kernel, type Shaped } from "../kernels/spec.ts";
+import {
+  defineKernel,
+  type Kernel,
+  type Pass,
+  type Shader,
+  type Shaped,
+  type Target,
+} from "../kernels/spec.ts";
 import { constantsOf, declarations } from "../kernels/webgpu/declare.ts";
+import { type Program, stepsOf } from "../kernels/webgpu/programs.ts";
 import { valueAndGrad } from "../lib/autograd.ts";
 import { launch } from "../lib/launch.ts";
 import { Tensor } from "../lib/tensor.ts";
 
 const floats = (...shape: number[]): Shaped => ({ shape, dtype: "f32" });
 
+const HARDWARE: Target = { software: false, sharedBytes: 16_384 };
+
 Deno.test("a shader's declarations follow the contract: bindings in order, types and views, scalars, flags, constants", () => {
-  const lines = declarations(conv2d).split("\n");
-  const bound = lines.filter((l) => l.startsWith("@group")).map((l) => l.replace(/;.*/, ""));
-  assertEquals(bound, [
+  const p = conv2d.cases[3].params, { steps } = stepsOf(conv2d, p, { ...HARDWARE, software: true });
+  assertEquals(steps.map(({ binds }) => binds), [[1, "packed"], [0, "packed", 2, 3]]);
+  const [pack, product] = steps.map(({ program }) => program), lines = declarations(product).split("\n");
+  const bindings = (lines: string[]) =>
+    lines.filter((l) => l.startsWith("@group")).map((l) => l.replace(/;.*/, ""));
+  assertEquals(bindings(lines), [
     "@group(0) @binding(0) var<storage, read> x: array<vec4f>",
-    "@group(0) @binding(1) var<storage, read> w: array<u32>",
+    "@group(0) @binding(1) var<storage, read> packed: array<vec4f>",
     "@group(0) @binding(2) var<storage, read> bias: array<f32>",
     "@group(0) @binding(3) var<storage, read_write> y: array<f32>",
     "@group(0) @binding(4) var<uniform> p: Params",
+  ]);
+  assertEquals(bindings(declarations(pack).split("\n")), [
+    "@group(0) @binding(0) var<storage, read> w: array<u32>",
+    "@group(0) @binding(1) var<storage, read_write> packed: array<vec4f>",
+    "@group(0) @binding(2) var<uniform> p: Params",
   ]);
   const fields = lines.slice(lines.indexOf("struct Params {") + 1, lines.indexOf("}"));
   assertEquals(fields, Object.entries(conv2d.params).map(([name, type]) => `  ${name}: ${type},`));
   const overrides = lines.filter((l) => l.startsWith("override")).map((l) =>
     l.match(/override (\w+): u32;/)![1]
   );
-  assertEquals(overrides, ["act", "hasBias", "half", "taps", "tapsAcross", "steps"]);
-  const constants = constantsOf(conv2d, { act: 1, hasBias: 0, half: 0, KH: 3, KW: 2, I: 5 });
-  assertEquals(constants, { act: 1, hasBias: 0, half: 0, taps: 6, tapsAcross: 2, steps: 2 });
+  const sizes = { KH: 3, KW: 2, I: 5, stride: 2 }, constants = constantsOf(pack, { half: 1, ...sizes });
+  const filter = { taps: 6, tapsAcross: 2, stride: 2, steps: 2, together: 1 };
+  assertEquals(constants, { half: 1, ...filter, turned: 0 });
+  assertEquals(overrides.toSorted(), ["act", "even", "exact", "hasBias", ...Object.keys(filter)].toSorted());
+});
+
+Deno.test("passes bind what they name, no more than WebGPU promises, and are the same objects at every launch", () => {
+  const p = linear.cases[8].params, steps = () => stepsOf(linear, p, HARDWARE);
+  assertEquals(steps().scratch, { sums: 4 * 8 * p.M * p.N });
+  assertEquals(steps().steps.map(({ binds }) => binds), [[0, 1, "sums"], ["sums", 2, 3, 4, 5, 6]]);
+  steps().steps.forEach(({ program }, i) => assertStrictEquals(program, steps().steps[i].program));
+  const passes = (change: Partial<Pass>): Kernel => {
+    const { scratch, passes: [partial] } = linear.wgsl.passes!(p, HARDWARE)!;
+    return { ...linear, wgsl: { passes: () => ({ scratch, passes: [{ ...partial, ...change }] }) } };
+  };
+  const steps2 = (kernel: Kernel) => stepsOf(kernel, p, HARDWARE);
+  assertThrows(() => steps2(passes({ reads: ["z"] })), Error, "linear: a pass binds z, expected a buffer");
+  const nine = [...linear.buffers.map((b) => b.name), "x"];
+  assertThrows(
+    () => steps2(passes({ reads: nine })),
+    Error,
+    "linear: a pass has 9 buffers, expected at most 8",
+  );
 });
 
 Deno.test("a kernel's arguments are read by name: a field per word, in the order in which the device writes them", () => {
@@ -54,11 +92,14 @@ Deno.test("a kernel's arguments are read by name: a field per word, in the order
 Deno.test("no shader declares by hand what its contract says, and what is printed of a kernel is the whole shader", () => {
   for (const kernel of KERNELS) {
     const text = show(kernel, kernel.cases[0].params, false), source = text.slice(text.indexOf("// WGSL"));
-    assertEquals(source.match(/^struct Params\b/gm)?.length, 1, kernel.name);
-    assertEquals(source.match(/^@group/gm)?.length, kernel.buffers.length + 1, kernel.name);
-    const known = kernel.flags.length + Object.keys(kernel.wgsl.constants ?? {}).length;
-    assertEquals(source.match(/^override /gm)?.length ?? 0, known, kernel.name);
-    assert(source.includes("@compute"), kernel.name);
+    const programs = stepsOf(kernel, kernel.cases[0].params, HARDWARE).steps.map(({ program }) => program);
+    const total = (of: (program: Program) => number) => programs.reduce((sum, each) => sum + of(each), 0);
+    const found = (pattern: RegExp) => source.match(pattern)?.length ?? 0;
+    assertEquals(found(/^struct Params\b/gm), programs.length, kernel.name);
+    assertEquals(found(/^@group/gm), total(({ buffers }) => buffers.length + 1), kernel.name);
+    const known = total(({ flags, wgsl }) => flags.length + Object.keys(wgsl.constants ?? {}).length);
+    assertEquals(found(/^override /gm), known, kernel.name);
+    assert(found(/@compute/g) >= programs.length, kernel.name);
   }
 });
 
@@ -67,9 +108,14 @@ Deno.test("a contract that names two things alike, views nothing or has too many
   assertThrows(() => defineKernel(twice), Error, "maxPool2d: x names two things");
   const many = Object.fromEntries(Array.from({ length: 8 }, (_, i) => [`x${i}`, "E"]));
   assertThrows(() => defineKernel({ ...maxPool2d, inputs: many }), Error, "expected at most 8");
-  const views = (views: Record<string, string>): Kernel => ({
+  assertThrows(
+    () => defineKernel({ ...maxPool2d, wgsl: {} }),
+    Error,
+    "maxPool2d: has neither a shader nor passes",
+  );
+  const views = (views: Record<string, string>): Program => ({
     ...stridedCopy,
-    wgsl: { ...stridedCopy.wgsl, views },
+    wgsl: { ...stridedCopy.wgsl as Shader, views },
   });
   assertThrows(() => declarations(views({ x: "u32", z: "u32" })), Error, "stridedCopy: wgsl.views has z");
   assertThrows(() => declarations(views({ x: "u32" })), Error, "stridedCopy: y may be f32 or i32");

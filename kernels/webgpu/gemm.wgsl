@@ -1,12 +1,16 @@
 // gemm: sums over k of left(m, k) * right(n, k), in three shapes of tile. The shader that takes this text supplies
 //
 //   fn rowCount() -> u32, fn columnCount() -> u32, fn depth() -> u32 (in steps of four k)
-//   fn left(m: u32, k: u32) -> vec4f, fn right(n: u32, k: u32) -> vec4f
-//     four consecutive k (4k … 4k+3), zero beyond the end; any value where m or n is beyond its count
+//   fn leftRow(m: u32, q: u32) -> LeftRow, fn rightRow(n: u32, q: u32, tile: u32) -> RightRow
+//     what an invocation keeps in registers of a row that it loads, from step q on; `tile` is the first n of the tile, the same
+//     for all invocations
+//   fn left(row: LeftRow, k: u32) -> vec4f, fn right(row: RightRow, k: u32) -> vec4f
+//     four consecutive k of step k + q, zero beyond the end (which `exact` = 1 says is never asked for); any value where m or n
+//     is beyond its count. k is the same for all invocations.
 //   fn store(m: u32, n: u32, sum: f32)
 //
-// Operands of a forward pass lie K-major, and so do tiles, which hold vec4 along k; the 4x4 transposition below only renames registers. Accumulators
-// are indexed by literals while they are summed up (a variable index would move them to memory).
+// Operands of a forward pass lie K-major, and so do tiles, which hold vec4 along k; the 4x4 transposition below only renames
+// registers. Loops over registers and shared memory are written out (see unroll.ts): a variable index costs a clamp. While a stage is summed up, the next one is on its way from storage to registers.
 
 //# common
 // Whether rows that follow each other (not k) lie side by side in storage, for either operand; set by gemm.ts.
@@ -19,147 +23,211 @@ fn loaded(i: u32, byRow: u32, rows: u32, steps: u32) -> vec2u {
   return vec2u(i / steps, i % steps);
 }
 
-fn tileOrigin(group: vec3u, groups: vec3u, size: u32) -> vec2u {
-  let tile = group.y * groups.x + group.x;
-  let across = (columnCount() + size - 1u) / size;
-  return vec2u(tile / across, tile % across) * size; // first row, first column
+// First row and column of a tile; the row is beyond the last one where there is no such tile.
+fn tileOrigin(tile: u32, height: u32, width: u32) -> vec2u {
+  let across = (columnCount() + width - 1u) / width;
+  return vec2u(tile / across * height, tile % across * width);
+}
+
+fn tileCount(height: u32, width: u32) -> u32 {
+  return (rowCount() + height - 1u) / height * ((columnCount() + width - 1u) / width);
+}
+
+// The steps that a part sums up, in whole stages: first, end.
+fn stepsOf(part: u32, stage: u32) -> vec2u {
+  let stages = (depth() + stage - 1u) / stage;
+  let each = (stages + parts - 1u) / parts;
+  return min(vec2u(part, part + 1u) * each, vec2u(stages)) * stage;
 }
 
 fn step(c: vec4f, a: vec4f, b: mat4x4f) -> vec4f {
   return fma(a.xxxx, b[0], fma(a.yyyy, b[1], fma(a.zzzz, b[2], fma(a.wwww, b[3], c))));
 }
 
-fn stores(m: u32, n: u32, sums: vec4f) { // columns n, n+8, n+16, n+24
+fn finishes(part: u32, m: u32, n: u32, results: vec4f) { // columns n, n+8, n+16, n+24
   if (m >= rowCount()) { return; }
   for (var j = 0u; j < 4u; j++) {
-    if (n + 8u * j < columnCount()) { store(m, n + 8u * j, sums[j]); }
+    if (n + 8u * j < columnCount()) { finish(part, m, n + 8u * j, results[j]); }
   }
 }
 
-//# tile64
-// 64 x 64 tile, 64 invocations of 8 x 8 sums each, 16 k at a time through 10 KiB of shared memory. A row of the tile
-// takes five vec4 instead of four, so that eight neighbours hit different banks. For many rows. Not measured on
-// hardware yet; the choice between this and tile32 (kernels/linear.ts) is a guess of the same kind.
-var<workgroup> a: array<vec4f, 320>;
-var<workgroup> b: array<vec4f, 320>;
+//# whole
+// One workgroup sums up a tile.
+const parts = 1u;
 
+fn finish(part: u32, m: u32, n: u32, sum: f32) { store(m, n, sum); }
+
+//# partial
+// Several workgroups sum up parts of a tile: few rows or columns would leave most of a GPU idle.
+fn finish(part: u32, m: u32, n: u32, sum: f32) { sums[(part * rowCount() + m) * columnCount() + n] = sum; }
+
+//# combine
+// The parts of each sum, added in the order of k.
 @compute @workgroup_size(64)
-fn tile64(
+fn combine(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let origin = tileOrigin(group, groups, 64u);
-  if (origin.x >= rowCount()) { return; }
-  let tx = lane % 8u;
-  let ty = lane / 8u;
+  let i = (group.y * groups.x + group.x) * 64u + lane;
+  let count = rowCount() * columnCount();
+  if (i >= count) { return; }
+  var sum = 0.0;
+  for (var part = 0u; part < parts; part++) { sum += sums[part * count + i]; }
+  store(i / columnCount(), i % columnCount(), sum);
+}
+
+//# large
+// 128 x 64 tile, 128 invocations of 8 x 8 sums each, 16 k at a time through 15 KiB of shared memory. A quarter of a row of the tile
+// takes ten vec4 instead of eight, and all of them 41: eight neighbours read and write different banks. Not measured on hardware
+// yet, nor is the choice between this tile and the small one (gemm.ts).
+var<workgroup> a: array<array<vec4f, 41>, 16>; // [row % 16][10 k + row / 16]
+var<workgroup> b: array<array<vec4f, 41>, 8>; // [column % 8][10 k + column / 8]
+
+@compute @workgroup_size(128)
+fn large(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let index = group.y * groups.x + group.x;
+  let part = index / tileCount(128u, 64u);
+  if (part >= parts) { return; }
+  let origin = tileOrigin(index % tileCount(128u, 64u), 128u, 64u);
+  let k = stepsOf(part, 4u);
+  var rows: array<LeftRow, 4>;
+  var columns: array<RightRow, 2>;
+  var toA: array<vec2u, 4>; // where what it loads lies in shared memory
+  var toB: array<vec2u, 2>;
+  for (var j = 0u; j < 4u; j++) { // unroll
+    let at = loaded(lane + 128u * j, LEFT_BY_ROW, 128u, 4u);
+    rows[j] = leftRow(origin.x + at.x, at.y);
+    toA[j] = vec2u(at.x % 16u, 10u * at.y + at.x / 16u);
+    a[toA[j].x][toA[j].y] = left(rows[j], k.x);
+  }
+  for (var j = 0u; j < 2u; j++) { // unroll
+    let at = loaded(lane + 128u * j, RIGHT_BY_ROW, 64u, 4u);
+    columns[j] = rightRow(origin.y + at.x, at.y, origin.y);
+    toB[j] = vec2u(at.x % 8u, 10u * at.y + at.x / 8u);
+    b[toB[j].x][toB[j].y] = right(columns[j], k.x);
+  }
+  let x = lane % 8u;
+  let y = lane / 8u;
   var c = array<vec4f, 16>();
-  for (var k0 = 0u; k0 < depth(); k0 += 4u) {
-    for (var i = lane; i < 256u; i += 64u) {
-      let l = loaded(i, LEFT_BY_ROW, 64u, 4u);
-      let r = loaded(i, RIGHT_BY_ROW, 64u, 4u);
-      a[l.x * 5u + l.y] = left(origin.x + l.x, k0 + l.y);
-      b[r.x * 5u + r.y] = right(origin.y + r.x, k0 + r.y);
+  for (var k0 = k.x; k0 < k.y; k0 += 4u) {
+    workgroupBarrier();
+    var nextA: array<vec4f, 4>;
+    var nextB: array<vec4f, 2>;
+    let next = min(k0 + 4u, k.y - 4u); // after the last stage the same again: a branch would cost copies of registers
+    for (var j = 0u; j < 4u; j++) { // unroll
+      nextA[j] = left(rows[j], next);
+    }
+    for (var j = 0u; j < 2u; j++) { // unroll
+      nextB[j] = right(columns[j], next);
+    }
+    for (var q = 0u; q < 4u; q++) { // unroll
+      let b0 = transpose(mat4x4f(b[x][10u * q], b[x][10u * q + 1u], b[x][10u * q + 2u], b[x][10u * q + 3u]));
+      let b1 = transpose(mat4x4f(b[x][10u * q + 4u], b[x][10u * q + 5u], b[x][10u * q + 6u], b[x][10u * q + 7u]));
+      for (var i = 0u; i < 8u; i++) { // unroll
+        let ai = a[y][10u * q + i];
+        c[2u * i] = step(c[2u * i], ai, b0);
+        c[2u * i + 1u] = step(c[2u * i + 1u], ai, b1);
+      }
     }
     workgroupBarrier();
-    for (var k = 0u; k < 4u; k++) {
-      let bk = tx * 5u + k;
-      let b0 = transpose(mat4x4f(b[bk], b[bk + 40u], b[bk + 80u], b[bk + 120u]));
-      let b1 = transpose(mat4x4f(b[bk + 160u], b[bk + 200u], b[bk + 240u], b[bk + 280u]));
-      let ak = ty * 5u + k;
-      let a0 = a[ak];
-      let a1 = a[ak + 40u];
-      let a2 = a[ak + 80u];
-      let a3 = a[ak + 120u];
-      c[0] = step(c[0], a0, b0);
-      c[1] = step(c[1], a0, b1);
-      c[2] = step(c[2], a1, b0);
-      c[3] = step(c[3], a1, b1);
-      c[4] = step(c[4], a2, b0);
-      c[5] = step(c[5], a2, b1);
-      c[6] = step(c[6], a3, b0);
-      c[7] = step(c[7], a3, b1);
-      let a4 = a[ak + 160u];
-      let a5 = a[ak + 200u];
-      let a6 = a[ak + 240u];
-      let a7 = a[ak + 280u];
-      c[8] = step(c[8], a4, b0);
-      c[9] = step(c[9], a4, b1);
-      c[10] = step(c[10], a5, b0);
-      c[11] = step(c[11], a5, b1);
-      c[12] = step(c[12], a6, b0);
-      c[13] = step(c[13], a6, b1);
-      c[14] = step(c[14], a7, b0);
-      c[15] = step(c[15], a7, b1);
+    for (var j = 0u; j < 4u; j++) { // unroll
+      a[toA[j].x][toA[j].y] = nextA[j];
     }
-    workgroupBarrier();
+    for (var j = 0u; j < 2u; j++) { // unroll
+      b[toB[j].x][toB[j].y] = nextB[j];
+    }
   }
-  var sums = c; // the copy may lie in memory and be indexed by a variable
+  var results = c; // the copy may lie in memory and be indexed by a variable
   for (var i = 0u; i < 16u; i++) {
-    stores(origin.x + ty + 8u * (i / 2u), origin.y + tx + 32u * (i % 2u), sums[i]);
+    finishes(part, origin.x + y + 16u * (i / 2u), origin.y + x + 32u * (i % 2u), results[i]);
   }
 }
 
-//# tile32
-// 32 x 32 tile, 256 invocations: four groups of 64 take a quarter of every 64 k, 4 x 4 sums each, and add up at the end
-// in one fixed order. For few rows (a denoising step has 64): four times as many workgroups as tile64, and four times
-// as many invocations a tile to hide the latency of loads. 16 KiB of shared memory, the least that WebGPU promises;
-// the exclusive or spreads eight neighbours over the banks without padding.
-var<workgroup> a: array<vec4f, 512>;
-var<workgroup> b: array<vec4f, 512>;
+//# small
+// 32 x 32 tile, 128 invocations: four groups of 32 take a quarter of every 64 k, 8 x 4 sums each, and add up at the end
+// in one fixed order. For few rows (a denoising step has 64): eight times as many workgroups as the large tile. 16 KiB of shared
+// memory, the least that WebGPU promises: no room for padding, so an exclusive or keeps neighbours that write apart.
+var<workgroup> a: array<array<vec4f, 16>, 32>; // [8 (k % 4) + row / 4][4 (k / 4) + row % 4, scattered by k]
+var<workgroup> b: array<array<vec4f, 32>, 16>; // [4 (k % 4) + column / 8][8 (k / 4) + column % 8, scattered by k]
 
-fn slot(row: u32, k: u32) -> u32 {
-  return row * 16u + (k ^ (row & 7u));
-}
+fn placeA(row: u32, k: u32) -> u32 { return 4u * (k / 4u) + ((row ^ k) & 3u); }
+fn placeB(column: u32, k: u32) -> u32 { return 8u * (k / 4u) + ((column ^ k) & 7u); }
 
-@compute @workgroup_size(256)
-fn tile32(
+@compute @workgroup_size(128)
+fn small(
   @builtin(workgroup_id) group: vec3u,
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let origin = tileOrigin(group, groups, 32u);
-  if (origin.x >= rowCount()) { return; }
-  let part = lane / 64u;
-  let place = lane % 64u;
-  let tx = place % 8u;
-  let ty = place / 8u;
-  var c0 = vec4f();
-  var c1 = vec4f();
-  var c2 = vec4f();
-  var c3 = vec4f();
-  for (var k0 = 0u; k0 < depth(); k0 += 16u) {
-    for (var i = lane; i < 512u; i += 256u) {
-      let l = loaded(i, LEFT_BY_ROW, 32u, 16u);
-      let r = loaded(i, RIGHT_BY_ROW, 32u, 16u);
-      a[slot(l.x, l.y)] = left(origin.x + l.x, k0 + l.y);
-      b[slot(r.x, r.y)] = right(origin.y + r.x, k0 + r.y);
-    }
-    workgroupBarrier();
-    for (var k = part * 4u; k < part * 4u + 4u; k++) {
-      let bk = transpose(mat4x4f(b[slot(tx, k)], b[slot(tx + 8u, k)], b[slot(tx + 16u, k)], b[slot(tx + 24u, k)]));
-      c0 = step(c0, a[slot(ty, k)], bk);
-      c1 = step(c1, a[slot(ty + 8u, k)], bk);
-      c2 = step(c2, a[slot(ty + 16u, k)], bk);
-      c3 = step(c3, a[slot(ty + 24u, k)], bk);
-    }
-    workgroupBarrier();
+  let index = group.y * groups.x + group.x;
+  let part = index / tileCount(32u, 32u);
+  if (part >= parts) { return; }
+  let origin = tileOrigin(index % tileCount(32u, 32u), 32u, 32u);
+  let k = stepsOf(part, 16u);
+  var rows: array<LeftRow, 4>;
+  var columns: array<RightRow, 4>;
+  var toA: array<vec2u, 4>; // where what it loads lies in shared memory
+  var toB: array<vec2u, 4>;
+  for (var j = 0u; j < 4u; j++) { // unroll
+    let l = loaded(lane + 128u * j, LEFT_BY_ROW, 32u, 16u);
+    let r = loaded(lane + 128u * j, RIGHT_BY_ROW, 32u, 16u);
+    rows[j] = leftRow(origin.x + l.x, l.y);
+    columns[j] = rightRow(origin.y + r.x, r.y, origin.y);
+    toA[j] = vec2u(8u * (l.y % 4u) + l.x / 4u, placeA(l.x, l.y));
+    toB[j] = vec2u(4u * (r.y % 4u) + r.x / 8u, placeB(r.x, r.y));
+    a[toA[j].x][toA[j].y] = left(rows[j], k.x);
+    b[toB[j].x][toB[j].y] = right(columns[j], k.x);
   }
-  let mine = (part % 2u) * 256u + place;
-  if (part < 2u) {
-    a[mine] = c0;
-    a[mine + 64u] = c1;
-    a[mine + 128u] = c2;
-    a[mine + 192u] = c3;
-  } else {
-    b[mine] = c0;
-    b[mine + 64u] = c1;
-    b[mine + 128u] = c2;
-    b[mine + 192u] = c3;
+  let quarter = lane / 32u;
+  let place = lane % 32u;
+  let x = place % 8u;
+  let y = place / 8u;
+  var atA: array<u32, 4>;
+  var atB: array<u32, 4>;
+  for (var q = 0u; q < 4u; q++) { // unroll
+    atA[q] = placeA(y, 4u * quarter + q);
+    atB[q] = placeB(x, 4u * quarter + q);
+  }
+  var c = array<vec4f, 8>();
+  for (var k0 = k.x; k0 < k.y; k0 += 16u) {
+    workgroupBarrier();
+    var nextA: array<vec4f, 4>;
+    var nextB: array<vec4f, 4>;
+    let next = min(k0 + 16u, k.y - 16u);
+    for (var j = 0u; j < 4u; j++) { // unroll
+      nextA[j] = left(rows[j], next);
+      nextB[j] = right(columns[j], next);
+    }
+    for (var q = 0u; q < 4u; q++) { // unroll
+      let at = atB[q];
+      let bq = transpose(mat4x4f(b[4u * q][at], b[4u * q + 1u][at], b[4u * q + 2u][at], b[4u * q + 3u][at]));
+      for (var i = 0u; i < 8u; i++) { // unroll
+        c[i] = step(c[i], a[8u * q + i][atA[q]], bq);
+      }
+    }
+    workgroupBarrier();
+    for (var j = 0u; j < 4u; j++) { // unroll
+      a[toA[j].x][toA[j].y] = nextA[j];
+      b[toB[j].x][toB[j].y] = nextB[j];
+    }
   }
   workgroupBarrier();
-  let row = part * 64u + place; // each group finishes a quarter of the rows
-  stores(origin.x + ty + 8u * part, origin.y + tx, (a[row] + a[row + 256u]) + (b[row] + b[row + 256u]));
+  // Quarters 0 and 1 leave their sums in a, 2 and 3 in b: 8 of each of 32 invocations.
+  for (var i = 0u; i < 8u; i++) { // unroll
+    let at = 8u * (quarter % 2u) + i;
+    if (quarter < 2u) { a[2u * at + place / 16u][place % 16u] = c[i]; }
+    else { b[at][place] = c[i]; }
+  }
+  workgroupBarrier();
+  for (var i = 2u * quarter; i < 2u * quarter + 2u; i++) { // each quarter finishes two of the rows
+    let first = a[2u * i + place / 16u][place % 16u] + a[2u * i + 16u + place / 16u][place % 16u];
+    finishes(part, origin.x + y + 4u * i, origin.y + x, first + (b[i][place] + b[8u + i][place]));
+  }
 }
 
 //# plain
@@ -171,37 +239,31 @@ fn plain(
   @builtin(num_workgroups) groups: vec3u,
   @builtin(local_invocation_index) lane: u32,
 ) {
-  let origin = tileOrigin(group, groups, 64u);
+  let origin = tileOrigin(group.y * groups.x + group.x, 64u, 64u);
   if (origin.x >= rowCount()) { return; }
   let m = origin.x + lane / 8u;
   let n = origin.y + lane % 8u;
+  var rows: array<LeftRow, 8>;
+  var columns: array<RightRow, 8>;
+  for (var i = 0u; i < 8u; i++) {
+    rows[i] = leftRow(m + 8u * i, 0u);
+    columns[i] = rightRow(n + 8u * i, 0u, origin.y);
+  }
   var a: array<vec4f, 8>;
   var b: array<vec4f, 8>;
   var c = array<vec4f, 16>();
   for (var k = 0u; k < depth(); k++) {
     for (var i = 0u; i < 8u; i++) { // one call of each loader in the text: SwiftShader took minutes to compile sixteen
-      a[i] = left(m + 8u * i, k);
-      b[i] = right(n + 8u * i, k);
+      a[i] = left(rows[i], k);
+      b[i] = right(columns[i], k);
     }
     let b0 = transpose(mat4x4f(b[0], b[1], b[2], b[3]));
     let b1 = transpose(mat4x4f(b[4], b[5], b[6], b[7]));
-    c[0] = step(c[0], a[0], b0);
-    c[1] = step(c[1], a[0], b1);
-    c[2] = step(c[2], a[1], b0);
-    c[3] = step(c[3], a[1], b1);
-    c[4] = step(c[4], a[2], b0);
-    c[5] = step(c[5], a[2], b1);
-    c[6] = step(c[6], a[3], b0);
-    c[7] = step(c[7], a[3], b1);
-    c[8] = step(c[8], a[4], b0);
-    c[9] = step(c[9], a[4], b1);
-    c[10] = step(c[10], a[5], b0);
-    c[11] = step(c[11], a[5], b1);
-    c[12] = step(c[12], a[6], b0);
-    c[13] = step(c[13], a[6], b1);
-    c[14] = step(c[14], a[7], b0);
-    c[15] = step(c[15], a[7], b1);
+    for (var i = 0u; i < 8u; i++) { // unroll
+      c[2u * i] = step(c[2u * i], a[i], b0);
+      c[2u * i + 1u] = step(c[2u * i + 1u], a[i], b1);
+    }
   }
-  var sums = c;
-  for (var i = 0u; i < 16u; i++) { stores(m + 8u * (i / 2u), n + 32u * (i % 2u), sums[i]); }
+  var results = c;
+  for (var i = 0u; i < 16u; i++) { finishes(0u, m + 8u * (i / 2u), n + 32u * (i % 2u), results[i]); }
 }

@@ -29,8 +29,11 @@ const known = new WeakMap<Pass, Step>();
 
 /** The dispatches of a launch in order. */
 export function stepsOf(kernel: Kernel, p: Params, target: Target): Steps {
-  const passes = kernel.wgsl.passes?.(p, target);
-  if (!passes) return { steps: [{ program: kernel, binds: kernel.buffers.map((_, i) => i) }], scratch: {} };
+  const { wgsl } = kernel, passes = wgsl.passes?.(p, target);
+  if (!passes) {
+    const program = kernel as Kernel & { readonly wgsl: Shader }; // only those with a shader may have no passes
+    return { steps: [{ program, binds: kernel.buffers.map((_, i) => i) }], scratch: {} };
+  }
   const scratch = Object.fromEntries(
     Object.entries(passes.scratch).map(([name, values]) => [name, 4 * values]),
   );
