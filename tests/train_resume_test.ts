@@ -150,6 +150,7 @@ for (const verb of TRAINING_VERBS) {
       threads: ["--threads", "3"],
       blas: ["--blas", "off"],
       format: ["--format", "webm"],
+      profile: ["--profile", "trace.json"],
       json: ["--json"],
       quiet: ["--quiet"],
       perceptual: ["--perceptual", `${CLIPS}/dmlab_24.npz`],
