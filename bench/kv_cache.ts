@@ -206,17 +206,6 @@ if (import.meta.main) {
       ratios,
       ...(whole ? {} : { frame_seconds: frameTimes }),
     });
-    const { chartPicture } = await import("../lib/display/plot.ts");
-    const svg = chartPicture({
-      title: `Seconds to generate a video, ${device.info.description}`,
-      x: "frames",
-      y: "seconds",
-      curves: Object.entries(curves).map(([name, seconds]) => ({
-        name,
-        points: seconds.map((s, i) => [lengths[i], s] as const),
-      })),
-    });
-    await Deno.writeTextFile(new URL(`results/${file}.svg`, import.meta.url), svg);
   }
   device.close();
 }
