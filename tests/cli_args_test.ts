@@ -273,6 +273,33 @@ Deno.test("a bar is as wide as the terminal, and a narrow terminal loses the rat
   assertEquals(barLine(state, 20), "predict   39/156 fr");
 });
 
+Deno.test("on a terminal, a bar is drawn ten times a second, lines go above it, and its last state stays", () => {
+  let now = 0, text = "";
+  const { error } = console, write = Deno.stderr.writeSync;
+  console.error = (line: string) => void (text += `${line}\n`);
+  Deno.stderr.writeSync = (bytes) => (text += new TextDecoder().decode(bytes), bytes.length);
+  try {
+    const progress = new Progress("bar", () => now);
+    using stage = progress.stage("predict", 10, "frame");
+    for (let i = 1; i <= 10; i++) {
+      now += 0.04;
+      stage.update(i);
+      if (i === 5) progress.say("a line");
+    }
+  } finally {
+    console.error = error;
+    Deno.stderr.writeSync = write;
+  }
+  const drawn = text.split("\n").map((line) =>
+    line.split("\r").map((part) => part.replace(/^predict .* (\d+)\/10 frames.*\x1b\[K$/, "bar at $1"))
+  );
+  assertEquals(drawn, [
+    ["", "bar at 0", "bar at 3", "\x1b[Ka line"],
+    ["", "bar at 3", "bar at 6", "bar at 9", "bar at 10"],
+    [""],
+  ]);
+});
+
 Deno.test("work of unknown length shows what is done and its rate", () => {
   let now = 0;
   const lines: string[] = [];

@@ -116,9 +116,10 @@ testOnDevices(
       if (device.info.name === "cpu") assertEquals(new Set(Object.keys(saved)), kinds);
       // Marked rates come back, times one factor that says how busy the machine is.
       const marked = Object.fromEntries([...kinds].map((kind, i) => [kind, (i + 1) * 1e-16]));
-      Deno.writeTextFileSync(file, JSON.stringify({ seconds: marked }));
+      Deno.writeTextFileSync(file, JSON.stringify({ seconds: marked, random: 1000 }));
       const again = await measureRates(device, costs);
       const factors = [...again.seconds].map(([kind, s]) => s / marked[kind]);
+      assert(Math.abs(again.random * factors[0] / 1000 - 1) < 1e-9, `${again.random}`);
       for (const factor of factors) {
         assert(factor > 2 && Math.abs(factor / factors[0] - 1) < 1e-9, `${factors}`);
       }

@@ -1,3 +1,5 @@
+import { readClip } from "../lib/pipeline/clip.ts";
+import { sliceFrames } from "../lib/io/frames.ts";
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { RandomStream } from "../lib/data/random_stream.ts";
 import { distancesTo, hasWall, makeMaze, neighbour } from "../lib/data/world/maze.ts";
@@ -204,4 +206,16 @@ Deno.test("options of the world that are out of range are refused", () => {
   assertThrows(() => worldClip({ ...options, seed: 1.5 }), RangeError, "seed must be a whole number");
   assertThrows(() => worldClip({ ...options, size: 65 }), RangeError, "even size from 16 to 512, found 65");
   assertThrows(() => worldClip({ ...options, cells: [1, 5] }), RangeError, "2 to 64 cells a side, found 1x5");
+});
+
+Deno.test("a part of a walk that is drawn when somebody looks has the pixels of the whole walk", async () => {
+  const { frames } = worldClip({ seed: 0, split: "test", index: 2, frames: 12, size: 32 }),
+    size = 32 * 32 * 3;
+  const clip = await readClip("world:2", { frames: 12, size: 32 });
+  const part = sliceFrames(clip.frames, 4, 10), inner = sliceFrames(part, -3, 5);
+  assertEquals([part.frames, inner.frames], [6, 2]);
+  assertEquals(inner.data, frames.subarray(7 * size, 9 * size));
+  assertEquals(part.data, frames.subarray(4 * size, 10 * size));
+  assertEquals(sliceFrames(part, 1, 2).data, frames.subarray(5 * size, 6 * size), "after it was drawn");
+  assertEquals(clip.frames.data, frames);
 });
