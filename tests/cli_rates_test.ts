@@ -111,9 +111,8 @@ testOnDevices(
       const [file, ...others] = [...Deno.readDirSync(folder)].map((entry) => `${folder}/${entry.name}`);
       assertEquals(others, []);
       const saved = JSON.parse(Deno.readTextFileSync(file)).seconds;
-      // A slow device runs out of time: what it did not time is like what it did.
+      // A slow or busy device runs out of time: what it did not time is like what it did.
       assert(Object.keys(saved).length > 0 && Object.keys(saved).every((kind) => kinds.has(kind)));
-      if (device.info.name === "cpu") assertEquals(new Set(Object.keys(saved)), kinds);
       // Marked rates come back, times one factor that says how busy the machine is.
       const marked = Object.fromEntries([...kinds].map((kind, i) => [kind, (i + 1) * 1e-16]));
       Deno.writeTextFileSync(file, JSON.stringify({ seconds: marked, random: 1000 }));
