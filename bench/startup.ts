@@ -123,7 +123,7 @@ if (import.meta.main) {
       ) => [mark, Math.round(100 * median(here.map((m, i) => m[mark] / there[i][mark]))) / 100]),
     );
   const results = {
-    environment: await environment(),
+    environment: { ...await environment(), load: Math.round(Deno.loadavg()[0]) },
     runs,
     arguments: more,
     seconds: summary(here),
