@@ -98,6 +98,7 @@ function otherValues(folder: string): Record<string, string> {
     weights: `${folder}/none.safetensors`,
     "vae-weights": `${folder}/none.safetensors`,
     entry: "params_ema",
+    profile: `${folder}/trace.json`,
     blas: "auto",
     label: "3",
     actions: "1*2,0",

@@ -145,6 +145,7 @@ export function resultOf(folder: string): Map<string, string> {
         restart: _restart,
         device: _device,
         blas: _blas,
+        profile: _profile,
         ...flags
       } = result.settings.flags;
       delete result.device;
