@@ -82,6 +82,7 @@ export type { Chart, Curve, Point } from "./lib/display/plot.ts";
 
 // The model.
 export { type FarConfig, farConfig, farShapes } from "./lib/far/config.ts";
+export { type AttentionMap, attentionMap } from "./lib/far/attention_map.ts";
 export { far, type FarInput, type FarOptions } from "./lib/far/transformer.ts";
 export { type FrameRange, patchify, unpatchify } from "./lib/far/patchify.ts";
 export type { Output } from "./lib/far/layout.ts";

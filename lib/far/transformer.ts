@@ -74,6 +74,8 @@ export interface VelocityInput {
   readonly store?: KeyStore;
   /** See {@linkcode FarOptions}. */
   readonly checkpoint?: boolean;
+  /** Sees the rotated queries `[T, D]` and keys `[S, D]` of each block, before the last block drops those of other frames. */
+  readonly onAttention?: (q: Tensor, k: Tensor) => void;
 }
 
 /** Velocity of the frames that a call returns: `[clips, frames, C, H, W]`. */
@@ -139,6 +141,7 @@ function block(
     const [normQ, normK] = names.norms.map((n) => param(params, `${name}.attn.${n}.weight`));
     rotary(qkv, normQ, normK, { angles: call.angles, dest: call.dest, q, k, v }, { start, count });
   }
+  input.onAttention?.(q, k);
   if (last && call.last) {
     // Keys and values of all tokens are in their rows; from here on only the last frame is wanted.
     [x, q] = [x, q].map((t) => lastFrameRows(t, call)); // [B·N, D]
