@@ -1,4 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { returnsOf } from "../experiments/attention.ts";
 import { attentionPicture } from "../lib/display/attention.ts";
 import { attentionMap } from "../lib/far/attention_map.ts";
 import { conditionCalls, frameConditions } from "../lib/far/conditioning.ts";
@@ -110,4 +111,18 @@ Deno.test("the picture has a rectangle for every share that shows, in its row an
   assertEquals(rects, [["228.00", "30", "0.50"], ["556.00", "44", "1.00"]]);
   assertStringIncludes(svg, '<rect x="392.00" y="22"');
   assertStringIncludes(svg, "orange: the same place");
+});
+
+Deno.test("a return is a frame whose pose was shown, and only long ago", () => {
+  const poses = Array.from({ length: 40 }, (_, i) => i); // all different
+  poses[30] = poses[5]; // 25 frames ago
+  poses[31] = poses[4] = poses[2]; // twice, long ago
+  poses[35] = poses[20]; // 15 frames ago
+  poses[39] = poses[1]; // long ago, and again near
+  poses[33] = poses[1];
+  assertEquals(returnsOf(poses), [
+    { frame: 30, same: [5] },
+    { frame: 31, same: [2, 4] },
+    { frame: 33, same: [1] },
+  ]);
 });

@@ -38,10 +38,10 @@ export interface AttentionMap {
  *
  * @example
  * ```ts
- * import { attentionMap, farConfig, farShapes, fromArray, openDevice, randomParams } from "../../mod.ts";
+ * import { attentionMap, farConfig, farShapes, openDevice, randomParams, Tensor } from "../../mod.ts";
  * const { device } = await openDevice({ device: "cpu", threads: 1 });
  * const config = farConfig("FAR_B", { num_layers: 2, in_channels: 4, out_channels: 4 });
- * const latents = fromArray(device, new Float32Array(3 * 4 * 4 * 4), [1, 3, 4, 4, 4]);
+ * const latents = Tensor.from(device, new Float32Array(3 * 4 * 4 * 4), [1, 3, 4, 4, 4]);
  * const model = { device, config, params: randomParams(device, farShapes(config), 0) };
  * const { shares } = await attentionMap(model, { latents, timesteps: [-1, -1, 1000] });
  * console.assert(shares.length === 2 * 12 * 3); // 2 blocks, 12 heads, 3 frames
