@@ -142,7 +142,7 @@ if (Deno.args[0] === "serve") {
       const all: Record<string, number[]> = {};
       for (let round = -1; round < rounds; round++) {
         for (const [side, peer] of Object.entries(sides)) {
-          const spent = await peer.processSeconds();
+          const spent = (await peer.bothSeconds()).process;
           if (round >= 0) (all[side] ??= []).push(Math.round(spent * 1e4) / 1e4);
         }
       }

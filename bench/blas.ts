@@ -1,33 +1,45 @@
 /**
- * The cpu device with a BLAS of the system and without, in turns: a cached denoising step of FAR-B-Long, a training step of
- * FAR-B on 16 frames, prediction with the bundled model and a training step of its transformer.
+ * The cpu device with a BLAS of the system and without, in turns: a cached denoising step of FAR-B-Long, a forward pass and a
+ * training step of FAR-B on 16 frames, prediction with the bundled model and a training step of its transformer.
  *
- *     deno run -A bench/blas.ts [--only denoise,train,predict,train-world] [--rounds 9] [--library PATH] [--python PATH] [--save]
+ *     deno run -A bench/blas.ts [--only denoise,forward,train,predict,train-world] [--threads 1,2] [--rounds 9]
+ *         [--library PATH] [--python PATH] [--save]
  *
- * With `--python`, PyTorch takes its turn at the first two (bench/peers; README there), its modulation once per frame as ours.
+ * With `--python`, PyTorch takes its turn at the first three (bench/peers; README there), its modulation once per frame as ours.
  * denoise.ts and training.ts check it against recorded outputs of the authors' code.
  *
- * One thread, and process seconds, which other work on the machine disturbs less than the clock. The ratio is the median of
- * the rounds' own ratios.
+ * Process seconds of all threads, which other work on the machine disturbs less than the clock, and the clock, which alone
+ * shows what a second thread gains. A ratio is the median of the rounds' own ratios.
  *
  * @module
  */
 import type { Device } from "../kernels/device.ts";
 import { openDevice } from "../kernels/open.ts";
 import { farConfig, farShapes } from "../lib/far/config.ts";
+import { far } from "../lib/far/transformer.ts";
 import { sliceFrames } from "../lib/io/frames.ts";
 import { randomParams } from "../lib/params.ts";
 import { encodeClip, loadModel, rollout } from "../lib/pipeline/model.ts";
 import { normal, streamOf } from "../lib/random.ts";
+import { scope, Tensor, unscoped } from "../lib/tensor.ts";
 import { prepareBatch } from "../lib/train/far_loss.ts";
 import { readClip } from "../lib/pipeline/clip.ts";
 import { config as farLong, ours } from "./denoise.ts";
-import { environment, option } from "./environment.ts";
-import { median, peerEnvironment, PeerProcess, processSeconds, saveResults } from "./peer_process.ts";
+import { environment, numberList, option } from "./environment.ts";
+import {
+  median,
+  peerEnvironment,
+  PeerProcess,
+  type PeerSeconds,
+  processSeconds,
+  saveResults,
+} from "./peer_process.ts";
 import { inputFor, Step } from "./training.ts";
 
 /** A piece of work on a device: its parts, and how much of each part's time counts. */
 type Work = (device: Device) => Promise<(readonly [part: () => Promise<unknown>, share: number])[]>;
+
+const round4 = (value: number) => Math.round(value * 1e4) / 1e4;
 
 async function trainingStep(
   device: Device,
@@ -43,6 +55,18 @@ const WORK: Readonly<Record<string, Work>> = {
     const step = ours(device, randomParams(device, farShapes(farLong), 0));
     // One step is charged its share of the modulation of 25.
     return Promise.resolve([[() => step.seconds(), 1], [() => step.modulationShare(), 1 / 25]]);
+  },
+  forward: (device) => {
+    const model = farConfig("FAR_B"),
+      params = randomParams(device, farShapes(model), 0),
+      shape = [1, 16, 32, 8, 8];
+    const latents = unscoped(() => Tensor.from(device, normal(streamOf(1, "latents"), 16 * 32 * 64), shape));
+    const timesteps = Array.from({ length: 16 }, (_, f) => 50 * f);
+    const pass = async () => {
+      using velocity = scope(() => far(params, model, { latents, timesteps }));
+      await velocity.read();
+    };
+    return Promise.resolve([[pass, 1]]);
   },
   train: (device) => {
     const model = farConfig("FAR_B");
@@ -82,21 +106,75 @@ const WORK: Readonly<Record<string, Work>> = {
 };
 
 /** PyTorch's programs for the same work. */
-const PEERS: Readonly<Record<string, string>> = { denoise: "far_torch.py", train: "train_torch.py" };
+const PEERS: Readonly<Record<string, readonly string[]>> = {
+  denoise: ["far_torch.py", "serve"],
+  forward: ["far_torch.py", "forward"],
+  train: ["train_torch.py", "serve"],
+};
 
-/** Our work on a device that is opened so, in process seconds. */
-async function timed(name: string, blas: string) {
-  const { device } = await openDevice({ device: "cpu", threads: 1, blas }), parts = await WORK[name](device);
-  const seconds = async () => {
-    let sum = 0;
+/** Our work on a device that is opened so. */
+async function timed(name: string, threads: number, blas: string) {
+  const { device } = await openDevice({ device: "cpu", threads, blas }), parts = await WORK[name](device);
+  const seconds = async (): Promise<PeerSeconds> => {
+    const sum = { clock: 0, process: 0 };
     for (const [run, share] of parts) {
-      const from = processSeconds();
+      const clock = performance.now(), used = processSeconds();
       await run();
-      sum += share * (processSeconds() - from);
+      sum.clock += share * (performance.now() - clock) / 1000;
+      sum.process += share * (processSeconds() - used);
     }
     return sum;
   };
   return { device, seconds };
+}
+
+/** One piece of work, all sides in turns. */
+async function compare(name: string, threads: number, rounds: number, library: string, python?: string) {
+  const off = await timed(name, threads, "off"), blas = await timed(name, threads, library);
+  const [script, mode] = PEERS[name] ?? [];
+  const args = [new URL(`peers/${script}`, import.meta.url).pathname, mode, "--threads", String(threads)];
+  const peer = python && script ? await PeerProcess.start(python, args, peerEnvironment(threads)) : null;
+  const sides: Record<string, () => Promise<PeerSeconds>> = {
+    off: off.seconds,
+    blas: blas.seconds,
+    ...(peer ? { torch: () => peer.bothSeconds() } : {}),
+  };
+  const all: Record<string, PeerSeconds[]> = {};
+  for (let round = -1; round < rounds; round++) {
+    for (const [side, seconds] of Object.entries(sides)) {
+      const spent = await seconds();
+      if (round >= 0) (all[side] ??= []).push(spent);
+    }
+  }
+  const summary = (of: keyof PeerSeconds) => {
+    const ratio = (a: string, b: string) =>
+      all[b] ? round4(median(all[a].map((s, i) => s[of] / all[b][i][of]))) : undefined;
+    return {
+      seconds: Object.fromEntries(
+        Object.entries(all).map(([side, s]) => [side, round4(median(s.map((v) => v[of])))]),
+      ),
+      ratios: {
+        off_to_blas: ratio("off", "blas"),
+        blas_to_torch: ratio("blas", "torch"),
+        off_to_torch: ratio("off", "torch"),
+      },
+      all: Object.fromEntries(Object.entries(all).map(([side, s]) => [side, s.map((v) => round4(v[of]))])),
+    };
+  };
+  const process = summary("process"), clock = summary("clock"), torch = peer?.info;
+  console.log(
+    name,
+    `${threads} threads, process`,
+    process.seconds,
+    process.ratios,
+    "clock",
+    clock.seconds,
+    clock.ratios,
+  );
+  await peer?.end();
+  off.device.close();
+  blas.device.close();
+  return { name, threads, rounds, blas: blas.device.info.blas, process, clock, torch };
 }
 
 if (import.meta.main) {
@@ -105,37 +183,12 @@ if (import.meta.main) {
     python = option("python");
   const only = option("only")?.split(",") ?? Object.keys(WORK), load = Deno.loadavg();
   const results = [];
-  for (const name of only) {
-    const off = await timed(name, "off"), blas = await timed(name, library);
-    const script = new URL(`peers/${PEERS[name]}`, import.meta.url).pathname;
-    const peer = python && PEERS[name]
-      ? await PeerProcess.start(python, [script, "serve", "--threads", "1"], peerEnvironment(1))
-      : null;
-    const sides: Record<string, () => Promise<number>> = {
-      off: off.seconds,
-      blas: blas.seconds,
-      ...(peer ? { torch: () => peer.processSeconds() } : {}),
-    };
-    const all: Record<string, number[]> = {};
-    for (let round = -1; round < rounds; round++) {
-      for (const [side, seconds] of Object.entries(sides)) {
-        const spent = await seconds();
-        if (round >= 0) (all[side] ??= []).push(Math.round(spent * 1e4) / 1e4);
-      }
-    }
-    const ratio = (of: string, to: string) =>
-      all[to] ? Math.round(1000 * median(all[of].map((s, i) => s / all[to][i]))) / 1000 : undefined;
-    const ratios = { off_to_blas: ratio("off", "blas"), blas_to_torch: ratio("blas", "torch") };
-    const seconds = Object.fromEntries(Object.entries(all).map(([side, list]) => [side, median(list)]));
-    console.log(name, seconds, ratios, blas.device.info.blas);
-    results.push({ name, rounds, blas: blas.device.info.blas, seconds, ratios, all, torch: peer?.info });
-    await peer?.end();
-    off.device.close();
-    blas.device.close();
+  for (const threads of numberList("threads") ?? [1]) {
+    for (const name of only) results.push(await compare(name, threads, rounds, library, python));
   }
   if (Deno.args.includes("--save")) {
     const what =
-      "process seconds of one thread in alternating rounds: without a BLAS, with one, PyTorch; median ratios";
+      "seconds in alternating rounds, of the process and by the clock: without a BLAS, with one, PyTorch; median ratios";
     const core = Deno.env.get("OPENBLAS_CORETYPE");
     await saveResults(`blas${core ? `_${core.toLowerCase()}` : ""}`, {
       what,

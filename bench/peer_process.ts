@@ -12,6 +12,12 @@ export const processSeconds = (): number => {
   return (user + system) / 1e6;
 };
 
+/** How long work took, by the clock and of all threads of its process. */
+export interface PeerSeconds {
+  clock: number;
+  process: number;
+}
+
 /** A running peer. The first line that it prints describes it. */
 export class PeerProcess {
   readonly #child: Deno.ChildProcess;
@@ -50,10 +56,11 @@ export class PeerProcess {
     return (await this.#line()).seconds as number;
   }
 
-  /** The same, in seconds of its process: other work on the machine counts less. */
-  async processSeconds(): Promise<number> {
+  /** The same, by the clock and in seconds of its process: other work on the machine counts less in those. */
+  async bothSeconds(): Promise<PeerSeconds> {
     await this.#input.write(new TextEncoder().encode("\n"));
-    return (await this.#line()).process_seconds as number;
+    const { seconds, process_seconds } = await this.#line();
+    return { clock: seconds as number, process: process_seconds as number };
   }
 
   /** Ends the peer. */

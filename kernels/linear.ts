@@ -404,6 +404,8 @@ function linearGradInputCases(): Case[] {
     inputCase(66, 71, 85, { half: 1, xRow: 2, yRow: 3, Z: 216, zCol: 72 }), // odd rows: columns start inside a word
     inputCase(200, 300, 136, { half: 1 }),
     inputCase(400, 40, 100), // more rows and columns than one task has
+    inputCase(20, 1040, 30), // more outputs than are added up at a time
+    inputCase(20, 1040, 30, { half: 1 }),
   ];
 }
 
