@@ -21,9 +21,15 @@ export function findChromium(): string | undefined {
 
 /** Quiet, and without any connection of its own. */
 const FLAGS = [
-  ...["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
+  ...["--headless", "--no-sandbox", "--disable-quic", "--no-first-run"],
   ...["--disable-background-networking", "--disable-component-update", "--disable-sync"],
   ...["--disable-dev-shm-usage", "--hide-scrollbars", "--remote-debugging-port=0"],
+];
+
+/** WebGPU on the processor, which is switched off otherwise. */
+const WEBGPU_FLAGS = [
+  ...["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"],
+  ...["--disable-vulkan-surface"],
 ];
 
 // deno-lint-ignore no-explicit-any -- messages of the DevTools protocol
@@ -68,13 +74,19 @@ async function matching(stream: ReadableStream<Uint8Array>, pattern: RegExp): Pr
 export async function withPage<T>(
   file: string,
   body: (page: BrowserPage) => Promise<T>,
-  { width = 1280, height = 900, dark = false, script = true } = {},
+  { width = 1280, height = 900, dark = false, script = true, webgpu = false } = {},
 ): Promise<T> {
   const program = findChromium();
   if (program === undefined) throw new Error(`no Chromium on PATH, expected one of ${NAMES.join(", ")}`);
   const profile = Deno.makeTempDirSync();
   const child = new Deno.Command(program, {
-    args: [...FLAGS, `--user-data-dir=${profile}`, `--window-size=${width},${height}`, "about:blank"],
+    args: [
+      ...FLAGS,
+      ...(webgpu ? WEBGPU_FLAGS : ["--disable-gpu"]),
+      `--user-data-dir=${profile}`,
+      `--window-size=${width},${height}`,
+      "about:blank",
+    ],
     ...{ stdin: "null", stdout: "null", stderr: "piped" },
   }).spawn();
   let socket: WebSocket | undefined;
