@@ -11,6 +11,18 @@ import type { Curve } from "../lib/display/plot.ts";
 type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 type Row = Readonly<Record<string, string>>;
 
+/** A row of gpu_table.json that is shown. */
+interface PipelineRow {
+  readonly kernel: string;
+  readonly entry: string;
+  /** Who launches it; `cases` are those of the kernels' tests alone. */
+  readonly workload: string;
+  readonly registers: number;
+  readonly spills: number;
+  readonly waves: number;
+  readonly loop: { readonly issued: number; readonly instructions: number } | null;
+}
+
 const RESULTS = new URL("results/", import.meta.url);
 
 const isObject = (value: Json): value is { readonly [key: string]: Json } =>
@@ -51,6 +63,24 @@ const ABOUT = new Set(
   ],
 );
 
+/** Pipelines of the models as a GPU's compiler sees them, a row per kernel and entry point: the worst of each column. */
+function pipelineRows(all: readonly PipelineRow[]): Row[] {
+  const rows = all.filter(({ workload }) => workload !== "cases");
+  const groups = Object.groupBy(rows, ({ kernel, entry }) => `${kernel}, ${entry}`);
+  return Object.entries(groups).map(([name, own = []]) => {
+    const most = (key: "registers" | "spills") => String(Math.max(...own.map((row) => row[key])));
+    const shares = own.flatMap(({ loop }) => loop ? [100 * loop.issued / loop.instructions] : []);
+    return {
+      "kernel, entry point": name,
+      pipelines: String(own.length),
+      registers: most("registers"),
+      spills: most("spills"),
+      "waves, at least": String(Math.min(...own.map((row) => row.waves))),
+      "multiply-adds of the loop, at least": shares.length > 0 ? `${Math.min(...shares).toFixed(0)} %` : "",
+    };
+  });
+}
+
 /** The rows of a result: its list, its columns of equal length, or its objects by name. */
 function rowsOf(json: { readonly [key: string]: Json }): Row[] {
   const { results, rows, frames, seconds } = json;
@@ -60,6 +90,8 @@ function rowsOf(json: { readonly [key: string]: Json }): Row[] {
       return { frames: cell(count), ...flat(Object.fromEntries(own)) };
     });
   }
+  const first = Array.isArray(rows) ? rows[0] : null;
+  if (first && isObject(first) && "loop" in first) return pipelineRows(rows as unknown as PipelineRow[]);
   for (const list of [results, rows]) {
     if (Array.isArray(list)) return list.filter(isObject).map((r) => flat(r));
   }
@@ -84,9 +116,11 @@ function markdown(rows: readonly Row[]): string {
 /** Where a result comes from, in a line. */
 function origin(json: { readonly [key: string]: Json }): string {
   const from = isObject(json.environment) ? json.environment : json;
-  const { date, commit, processor, deno } = from, { device, blas, extrapolated } = json;
+  const { date, commit, processor, deno, compiler, family } = from, { device, blas, extrapolated } = json;
   return [
     processor,
+    compiler,
+    family,
     device,
     blas,
     extrapolated === true ? "extrapolated from single frames" : null,

@@ -2,7 +2,7 @@
  * Draws where the bundled model looks when a walk with grid steps returns to a place: the attention of the frame that is
  * predicted over the frames before it, with a mark above those that show the same pose.
  *
- *     deno run -P experiments/attention.ts [--walk 0] [--frames 300] [--out docs/attention]
+ *     deno task attention [--walk 0] [--frames 300] [--out docs/attention]
  *
  * Writes OUT.svg, the last frame of the walk whose pose only frames more than 16 frames ago have shown, and OUT.json: the
  * share of the attention that falls on frames of the same pose, over all such frames, beside the share of those frames among

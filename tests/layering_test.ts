@@ -121,7 +121,12 @@ Deno.test("only kernels/ speaks to WebGPU objects or a WebAssembly instance", ()
 });
 
 /** Programs that deno.json starts as tasks and nothing imports. */
-const TASKS = ["kernels/cpu/build.ts", "kernels/show.ts", "experiments/train_world.ts"];
+const TASKS = [
+  "kernels/cpu/build.ts",
+  "kernels/show.ts",
+  "experiments/train_world.ts",
+  "experiments/attention.ts",
+];
 
 Deno.test("only lib/io, lib/data, lib/pipeline and cli touch files, processes or the network", () => {
   const found: string[] = [];
