@@ -28,6 +28,15 @@ import {
   type WorkerStart,
 } from "./control.ts";
 import { type BlasChoice, chooseBlas } from "./choose_blas.ts";
+import {
+  packedBytes,
+  type Packing,
+  packingOf,
+  packRows,
+  panelBytes,
+  type PanelMemory,
+  readRows,
+} from "./packing.ts";
 import { type Binding, bindingOf, type Work, workOf } from "./work.ts";
 
 /** How to open the cpu device. */
@@ -47,20 +56,11 @@ export interface CpuOptions {
 
 const PAGE = 65536;
 const MAX_PAGES = 65536;
-const PANEL = 8;
 /** The calling thread looks this often whether its workers are done before it sleeps. */
 const SPIN = 4000;
 
 /** Addresses of a buffer that was freed, and of one whose contents lie in ordinary memory. */
 const FREED = -1, AWAY = -2;
-
-/** A weight's private layout: rows of `length * taps` elements as panels of 8 rows. */
-interface Packing {
-  readonly rows: number;
-  readonly length: number;
-  readonly taps: number;
-  readonly half: boolean;
-}
 
 class CpuStorage implements Storage {
   readonly bytes: number;
@@ -422,35 +422,9 @@ class CpuDevice implements Device {
     const s = this.#present(storage, "pack");
     if (s.packing) return;
     this.#aside.delete(s); // a packed weight stays where it is
-    const { kind, shape, dtype } = request;
-    const rank = kind === "linear" ? 2 : 4;
-    if (shape.length !== rank) {
-      throw new RangeError(`pack: a ${kind} weight has shape [${shape.join(", ")}], expected rank ${rank}`);
-    }
-    if (dtype === "i32") throw new RangeError(`pack: a ${kind} weight has dtype i32, expected f32 or f16`);
-    const [rows, length, kh = 1, kw = 1] = shape;
-    if (this.#blas && kind === "linear") return; // a BLAS reads rows as they are
-    const packing = { rows, length, taps: kh * kw, half: dtype === "f16" };
-    const bytes = rows * length * packing.taps * (packing.half ? 2 : 4);
-    if (bytes > s.bytes) {
-      throw new RangeError(
-        `pack: shape [${shape.join(", ")}] needs ${bytes} bytes, the buffer has ${s.bytes}`,
-      );
-    }
-    if (bytes > 0) this.#packAs(s, packing);
-  }
-
-  /** Bytes of a panel, and of 8 rows in the authors' layout. */
-  #panelBytes({ length, taps, half }: Packing): number {
-    return PANEL * length * taps * (half ? 2 : 4);
-  }
-
-  /** A panel takes the bytes of its own 8 rows, so packing goes panel by panel through one thread's scratch. */
-  #packAs(s: CpuStorage, packing: Packing): void {
-    const { rows, length, taps, half } = packing;
-    const step = this.#panelBytes(packing);
-    this.#needScratch(step);
-    const padded = Math.ceil(rows / PANEL) * step;
+    const packing = packingOf(request, s.bytes);
+    if (!packing || (this.#blas && request.kind === "linear")) return; // a BLAS reads rows as they are
+    const padded = packedBytes(packing);
     if (Allocator.rounded(padded) > Allocator.rounded(s.held)) {
       // The last panel is padded to 8 rows and needs more room than the block has.
       const at = this.#take(padded);
@@ -459,38 +433,23 @@ class CpuDevice implements Device {
       s.at = at;
       s.held = padded;
     }
-    const pack = this.#exports.packPanel as (...args: number[]) => void;
-    for (let n = 0, at = s.at; n < rows; n += PANEL, at += step) {
-      pack(s.at, half ? 1 : 0, rows, n, length, taps, this.#scratch);
-      this.#view.copyWithin(at, this.#scratch, this.#scratch + step);
-    }
+    packRows(this.#panels(packing), s.at, packing);
     s.packing = packing;
   }
 
+  /** The memory, with scratch for a panel. */
+  #panels(packing: Packing): PanelMemory {
+    this.#needScratch(panelBytes(packing));
+    return { view: this.#view, scratch: this.#scratch, exports: this.#exports };
+  }
+
   #unpack(s: CpuStorage): void {
-    const rowMajor = new Uint8Array(this.#readPacked(s, s.packing!, 0, s.bytes));
-    this.#view.set(rowMajor, s.at);
+    this.#view.set(new Uint8Array(this.#readPacked(s, s.packing!, 0, s.bytes)), s.at);
     s.packing = null;
   }
 
   #readPacked(s: CpuStorage, packing: Packing, byteOffset: number, bytes: number): ArrayBuffer {
-    const { rows, length, taps, half } = packing;
-    const step = this.#panelBytes(packing);
-    const result = new Uint8Array(bytes);
-    const unpack = this.#exports.unpackPanel as (...args: number[]) => void;
-    const total = rows * length * taps * (half ? 2 : 4);
-    this.#needScratch(step);
-    for (let n = 0, first = 0; n < rows; n += PANEL, first += step) {
-      const end = Math.min(first + step, total);
-      const from = Math.max(first, byteOffset), to = Math.min(end, byteOffset + bytes);
-      if (from >= to) continue;
-      unpack(s.at + first, half ? 1 : 0, Math.min(PANEL, rows - n), 0, length, taps, this.#scratch);
-      result.set(
-        this.#view.subarray(this.#scratch + from - first, this.#scratch + to - first),
-        from - byteOffset,
-      );
-    }
-    return result.buffer;
+    return readRows(this.#panels(packing), s.at, packing, byteOffset, bytes);
   }
 
   flush(): void {}
