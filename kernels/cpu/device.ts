@@ -424,6 +424,10 @@ class CpuDevice implements Device {
     this.#aside.delete(s); // a packed weight stays where it is
     const packing = packingOf(request, s.bytes);
     if (!packing || (this.#blas && request.kind === "linear")) return; // a BLAS reads rows as they are
+    this.#packAs(s, packing);
+  }
+
+  #packAs(s: CpuStorage, packing: Packing): void {
     const padded = packedBytes(packing);
     if (Allocator.rounded(padded) > Allocator.rounded(s.held)) {
       // The last panel is padded to 8 rows and needs more room than the block has.
