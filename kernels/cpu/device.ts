@@ -28,6 +28,7 @@ import {
   type WorkerStart,
 } from "./control.ts";
 import { type BlasChoice, chooseBlas } from "./choose_blas.ts";
+import { AWAY, CpuStorage, FREED, type Packing } from "./storage.ts";
 import { type Binding, bindingOf, type Work, workOf } from "./work.ts";
 
 /** How to open the cpu device. */
@@ -50,32 +51,6 @@ const MAX_PAGES = 65536;
 const PANEL = 8;
 /** The calling thread looks this often whether its workers are done before it sleeps. */
 const SPIN = 4000;
-
-/** Addresses of a buffer that was freed, and of one whose contents lie in ordinary memory. */
-const FREED = -1, AWAY = -2;
-
-/** A weight's private layout: rows of `length * taps` elements as panels of 8 rows. */
-interface Packing {
-  readonly rows: number;
-  readonly length: number;
-  readonly taps: number;
-  readonly half: boolean;
-}
-
-class CpuStorage implements Storage {
-  readonly bytes: number;
-  /** Address, FREED or AWAY. */
-  at: number;
-  /** Bytes that were asked of the allocator. */
-  held: number;
-  packing: Packing | null = null;
-  /** The contents while the buffer is away. */
-  contents: Uint8Array | null = null;
-  constructor(at: number, bytes: number) {
-    this.at = at;
-    this.bytes = this.held = bytes;
-  }
-}
 
 /** Opens the cpu device. Needs read access to the module's own folder, nothing else. */
 export async function openCpuDevice(options: CpuOptions = {}): Promise<Device> {
