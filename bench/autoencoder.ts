@@ -3,7 +3,7 @@
  * this repository: DC-AE 8x (the authors' sizes) and the bundled model decode, encode and train on frames of 64 x 64 pixels.
  *
  *     deno run -A bench/autoencoder.ts [--only decode,encode,decode-world,encode-world,train-world] [--threads 1,2] [--frames 16]
- *         [--rounds 5] [--library PATH] [--python PATH] [--before FOLDER] [--golden FOLDER,FOLDER] [--save]
+ *         [--rounds 5] [--library PATH] [--python PATH] [--before FOLDER] [--golden FOLDER,FOLDER] [--save NAME]
  *
  * Every side is a process of its own that is asked for one pass at a time. PyTorch (bench/peers/dcae_torch.py) is checked against
  * recorded outputs of the authors' code first. `--before` is a working tree of an earlier commit, without a BLAS. Process
@@ -100,6 +100,12 @@ async function serve(root: URL, name: string, frames: number, threads: number, b
   }
 }
 
+/** The commit of a working tree. */
+async function commitOf(tree: string): Promise<string> {
+  const git = await new Deno.Command("git", { args: ["rev-parse", "--short", "HEAD"], cwd: tree }).output();
+  return new TextDecoder().decode(git.stdout).trim();
+}
+
 /** The worst errors of the peer on recorded outputs. */
 async function checkPeer(python: string, script: string): Promise<unknown> {
   const golden = option("golden")?.split(",") ??
@@ -164,13 +170,12 @@ if (Deno.args[0] === "serve") {
     }
   }
   if (Deno.args.includes("--save")) {
-    const rest = option("only") ? `_${option("only")!.replaceAll(",", "_")}` : "";
-    await saveResults(`autoencoder${rest}`, {
+    await saveResults(`autoencoder_${option("save")}`, {
       what:
         `process seconds of one pass over ${frames} frames of ${SIDE}x${SIDE} in alternating rounds: without a BLAS, with ` +
         "one, an earlier commit, PyTorch; median ratios",
       ...await environment(),
-      before,
+      before: before && await commitOf(before),
       load_average: load,
       checked,
       results,

@@ -37,6 +37,7 @@ import {
   type PanelMemory,
   readRows,
 } from "./packing.ts";
+import { AWAY, CpuStorage, FREED } from "./storage.ts";
 import { type Binding, bindingOf, type Work, workOf } from "./work.ts";
 
 /** How to open the cpu device. */
@@ -58,24 +59,6 @@ const PAGE = 65536;
 const MAX_PAGES = 65536;
 /** The calling thread looks this often whether its workers are done before it sleeps. */
 const SPIN = 4000;
-
-/** Addresses of a buffer that was freed, and of one whose contents lie in ordinary memory. */
-const FREED = -1, AWAY = -2;
-
-class CpuStorage implements Storage {
-  readonly bytes: number;
-  /** Address, FREED or AWAY. */
-  at: number;
-  /** Bytes that were asked of the allocator. */
-  held: number;
-  packing: Packing | null = null;
-  /** The contents while the buffer is away. */
-  contents: Uint8Array | null = null;
-  constructor(at: number, bytes: number) {
-    this.at = at;
-    this.bytes = this.held = bytes;
-  }
-}
 
 /** Opens the cpu device. Needs read access to the module's own folder, nothing else. */
 export async function openCpuDevice(options: CpuOptions = {}): Promise<Device> {
