@@ -31,6 +31,7 @@ Deno.test("the default permission set starts nothing, and each other one adds wh
   assertEquals(others, {
     ffmpeg: { ...base, run },
     blas: { ...base, run, ffi: true },
+    play: { ...base, net: ["127.0.0.1"] },
     net: { ...base, net },
   });
   assertEquals(new URL(ZOO_URL).host, own[0]);
@@ -93,6 +94,7 @@ toolTest(
           "--out",
           `${folder}/generated`,
         ],
+        play: ["play", ...flags, "--ctx", "2", "--out", `${folder}/play`], // its input ends at once
         train: ["train", "--config", path("data/train_clip.yml"), ...oneStep, "--out", `${folder}/run`],
         "train-vae": [
           "train-vae",
