@@ -54,11 +54,13 @@ async function onTerminal(
 ): Promise<{ code: number; output: string }> {
   const quoted = [Deno.execPath(), ...farArgs(args, set)].map((word) => `'${word.replaceAll("'", `'\\''`)}'`)
     .join(" ");
+  const limit = AbortSignal.timeout(seconds * 1000);
   const { code, stdout } = await new Deno.Command("script", {
     args: ["-qec", quoted, "/dev/null"],
     stdin: "null",
-    signal: AbortSignal.timeout(seconds * 1000),
+    signal: limit,
   }).output();
+  assert(!limit.aborted, `${args[0]} took more than ${seconds} s`); // script ends with code 0 all the same
   return { code, output: new TextDecoder().decode(stdout) };
 }
 

@@ -4,6 +4,7 @@
  * @module
  */
 import { WorldVisitor } from "../data/world/visitor.ts";
+import { downsampling } from "../dcae/config.ts";
 import type { CacheLevels } from "../display/tables.ts";
 import type { FarConfig } from "../far/config.ts";
 import { concatFrames, type Frames, makeFrames, sliceFrames } from "../io/frames.ts";
@@ -15,7 +16,7 @@ import { type ClipOptions, isWorld, namedWalk, readClip } from "./clip.ts";
 import { decodeImages, type Latents } from "./codec.ts";
 import { encodeClip, type Model, rollout } from "./model.ts";
 import type { Rollout } from "./rollout.ts";
-import { framesNeeded, type PredictionTask, predictionTask, rolloutConditions } from "./task.ts";
+import { framesNeeded, type PredictionTask, predictionTask, rolloutConditions, samplerText } from "./task.ts";
 import type { Part } from "./weights.ts";
 
 /** Options of a walk. */
@@ -103,8 +104,10 @@ export class PlaySession implements Disposable {
   readonly actions: readonly string[];
   /** Keys of the actions: digits, and arrows for turning left and right and going forward. */
   readonly keys: Readonly<Record<string, number>>;
-  /** The settings of the prediction. */
-  readonly task: PredictionTask;
+  /** Number of context frames. */
+  readonly context: number;
+  /** The sampler's settings in words. */
+  readonly sampler: string;
   readonly #model: Pick<Model, "device" | "far" | "vae">;
   readonly #walk: Rollout;
   readonly #decoder: Params;
@@ -122,8 +125,10 @@ export class PlaySession implements Disposable {
     visitor: WorldVisitor | null,
     keep: number,
   ) {
-    [this.#model, this.task, this.#size, this.#visitor, this.#keep] = [model, task, given, visitor, keep];
     const { device, far, vae } = model, { steps, guidance, seed, remember, context } = task;
+    const { values: _, ...size } = given;
+    [this.#model, this.#size, this.#visitor, this.#keep] = [model, size, visitor, keep];
+    [this.context, this.sampler] = [context.frames, samplerText(task)];
     this.actions = actionNames(far);
     this.keys = actionKeys(this.actions);
     const settings = { predict: Infinity, steps, guidance, seed, remember };
@@ -216,8 +221,8 @@ export class PlaySession implements Disposable {
     const { device, vae: { config } } = this.#model, { channels, height, width } = this.#size;
     const unscaled = latents.map((v) => v / config.scalingFactor);
     const planes = await decodeImages(device, config, this.#decoder, unscaled, [channels, height, width]);
-    const { context } = this.task;
-    return fromPlanes(planes, context.height, context.width);
+    const r = downsampling(config);
+    return fromPlanes(planes, height * r, width * r);
   }
 
   /** The walk so far: the context and what was predicted, of which the newest `keep` frames. */

@@ -11,7 +11,6 @@ import { writeVideo } from "../io/video_write.ts";
 import type { Model } from "./model.ts";
 import { FPS, VIEWED } from "./pictures.ts";
 import type { PlaySession } from "./play.ts";
-import { samplerText } from "./task.ts";
 
 /** Says on what a recorded walk rests. */
 export interface PlayedBy {
@@ -55,7 +54,7 @@ export class PlayRecordings implements Disposable {
    * @throws {FileAccessError} If the system refuses.
    */
   save(session: PlaySession): Promise<string[]> {
-    const { first, frames, actions } = session.clip(), { task, index } = session;
+    const { first, frames, actions } = session.clip(), { context, index, sampler } = session;
     const saved = this.#saving.then(async () => {
       const folder = this.#folder, { far, vae } = this.#by.models;
       const numbers = folder.files.map((name) => Number(/^walk_(\d+)\./.exec(name)?.[1] ?? 0));
@@ -77,11 +76,11 @@ export class PlayRecordings implements Disposable {
       });
       const facts = {
         clip: this.#by.clip,
-        context: task.context.frames,
+        context,
         first_frame: first,
         frames: count,
-        predicted: index - task.context.frames,
-        sampler: samplerText(task),
+        predicted: index - context,
+        sampler,
         far: model(far),
         vae: model(vae),
         random_weights: far.weights.path === null || vae.weights.path === null,

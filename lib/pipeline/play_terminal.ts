@@ -22,6 +22,9 @@ export interface TerminalOptions {
 /** What arrows send, and Enter; all other keys send themselves. */
 const ARROWS: Readonly<Record<string, string>> = { A: "ArrowUp", C: "ArrowRight", D: "ArrowLeft" };
 
+/** Keys that end a walk: q, Ctrl-D, and what the end of the input becomes where it came before single keys were asked for. */
+const ENDS = ["q", "\x04", "\0"];
+
 /** Keys in what a terminal has sent, named as browsers name them; Ctrl-C is `\x03`. */
 export function keysIn(sent: string): string[] {
   // deno-lint-ignore no-control-regex -- terminals send it
@@ -62,7 +65,7 @@ class Screen implements Disposable {
 
   /** Shows pictures beside each other below the first line and above the others. */
   draw(title: string, pictures: readonly Frames[], below: readonly string[]): void {
-    const { columns, rows } = Deno.consoleSize();
+    const size = Deno.consoleSize(), columns = size.columns || 80, rows = size.rows || 24; // 0: not known
     const width = Math.floor((columns + 1) / pictures.length) - 1, height = rows - below.length - 2;
     const blocks = pictures.map((frame) => halfBlocks(frame, Math.max(1, width), Math.max(1, height)));
     const picture = blocks[0].map((_, i) => blocks.map((block) => block[i]).join(" "));
@@ -80,7 +83,7 @@ class Screen implements Disposable {
 }
 
 /**
- * Walks until `q` or Ctrl-C is pressed, the input ends, or `stopped` settles. The terminal is left as it was.
+ * Walks until `q`, Ctrl-D or Ctrl-C is pressed, the input ends, or `stopped` settles. The terminal is left as it was.
  *
  * @returns Whether Ctrl-C ended it.
  */
@@ -100,7 +103,7 @@ export async function playInTerminal(session: PlaySession, options: TerminalOpti
     const count = await Promise.race([Deno.stdin.read(buffer), stopped]);
     const keys = count === null ? ["q"] : keysIn(decoder.decode(buffer.subarray(0, count)));
     if (keys.includes("\x03")) return true;
-    if (keys.includes("q")) return false;
+    if (keys.some((k) => ENDS.includes(k))) return false;
     // A held key sends more than there is time for: of keys that came meanwhile, the last one counts.
     const key = keys.findLast((k) => k in session.keys);
     if (keys.filter((k) => k === "t").length % 2 === 1) beside = !beside;
