@@ -61,6 +61,7 @@ export type { Decoded, Latents } from "./lib/pipeline/codec.ts";
 export type { Autoencoder, ModelChoice, OpenModels } from "./lib/pipeline/models.ts";
 export type { Card, KindBound } from "./lib/pipeline/bundled.ts";
 export type { Part, Weights, WeightType } from "./lib/pipeline/weights.ts";
+export { type PlayedClip, type PlayedFrame, type PlayOptions, PlaySession } from "./lib/pipeline/play.ts";
 export { type LoadedTransformer, Rollout, type RolloutOptions } from "./lib/pipeline/rollout.ts";
 export { ChoiceError } from "./lib/pipeline/choice.ts";
 export type { Fit, Frames } from "./lib/io/frames.ts";

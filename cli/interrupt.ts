@@ -18,6 +18,7 @@ const KNOWN: readonly StopSignal[] = Deno.build.os === "windows"
 /** Listens for signals that ask to stop while long work runs. */
 export class InterruptListener implements Disposable {
   #signal: StopSignal | null = null;
+  readonly #heard = Promise.withResolvers<StopSignal>();
   readonly #listeners = KNOWN.map((signal) => [signal, () => this.#hear(signal)] as const);
   readonly #say: (line: string) => void;
 
@@ -32,9 +33,15 @@ export class InterruptListener implements Disposable {
     return this.#signal;
   }
 
+  /** The signal, once it comes. */
+  get heard(): Promise<StopSignal> {
+    return this.#heard.promise;
+  }
+
   #hear(signal: StopSignal): void {
     if (this.#signal !== null) Deno.exit(STOP_SIGNALS[this.#signal]);
     this.#signal = signal;
+    this.#heard.resolve(signal);
     this.#say(`${this.next}; once more ends at once`);
   }
 

@@ -26,6 +26,7 @@ const completion = verb({
 const LOADERS: Readonly<Record<string, () => Promise<Verb>>> = {
   predict: async () => (await import("./predict.ts")).predictVerb,
   generate: async () => (await import("./generate.ts")).generateVerb,
+  play: async () => (await import("./play.ts")).playVerb,
   train: async () => (await import("./train.ts")).trainVerb,
   "train-vae": async () => (await import("./train_vae.ts")).trainVaeVerb,
   evaluate: async () => (await import("./evaluate.ts")).evaluateVerb,

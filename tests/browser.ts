@@ -70,7 +70,7 @@ async function matching(stream: ReadableStream<Uint8Array>, pattern: RegExp): Pr
   }
 }
 
-/** Opens an HTML file, waits until its script has run, and closes everything after `body`. */
+/** Opens an HTML file or an address, waits until its script has run, and closes everything after `body`. */
 export async function withPage<T>(
   file: string,
   body: (page: BrowserPage) => Promise<T>,
@@ -131,7 +131,7 @@ async function openPage(
   { width, height, dark, script }: { width: number; height: number; dark: boolean; script: boolean },
 ): Promise<BrowserPage> {
   const waiting = new Map<number, { resolve(value: Message): void; reject(error: Error): void }>();
-  const errors: string[] = [], requests: string[] = [], url = new URL(`file://${file}`).href;
+  const errors: string[] = [], requests: string[] = [], url = new URL(file, "file:///").href;
   let next = 1, loaded = () => {};
   const target: { session?: string } = {};
   const whenLoaded = new Promise<void>((resolve) => loaded = resolve);

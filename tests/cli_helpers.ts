@@ -13,7 +13,7 @@ export { inFolder } from "./io_helpers.ts";
 const root = new URL("../", import.meta.url);
 
 /** What the runs of one test file keep: how fast this machine is. The user's own cache is left alone. */
-const CACHE = Deno.makeTempDirSync({ prefix: "far-cache-" });
+export const CACHE: string = Deno.makeTempDirSync({ prefix: "far-cache-" });
 globalThis.addEventListener("unload", () => Deno.removeSync(CACHE, { recursive: true }));
 
 /** What a run printed and how it ended. */

@@ -31,6 +31,7 @@ Deno.test("the default permission set starts nothing, and each other one adds wh
   assertEquals(others, {
     ffmpeg: { ...base, run },
     blas: { ...base, run, ffi: true },
+    play: { ...base, net: ["127.0.0.1"] },
     net: { ...base, net },
   });
   assertEquals(new URL(ZOO_URL).host, own[0]);
@@ -53,11 +54,13 @@ async function onTerminal(
 ): Promise<{ code: number; output: string }> {
   const quoted = [Deno.execPath(), ...farArgs(args, set)].map((word) => `'${word.replaceAll("'", `'\\''`)}'`)
     .join(" ");
+  const limit = AbortSignal.timeout(seconds * 1000);
   const { code, stdout } = await new Deno.Command("script", {
     args: ["-qec", quoted, "/dev/null"],
     stdin: "null",
-    signal: AbortSignal.timeout(seconds * 1000),
+    signal: limit,
   }).output();
+  assert(!limit.aborted, `${args[0]} took more than ${seconds} s`); // script ends with code 0 all the same
   return { code, output: new TextDecoder().decode(stdout) };
 }
 
@@ -93,6 +96,7 @@ toolTest(
           "--out",
           `${folder}/generated`,
         ],
+        play: ["play", ...flags, "--ctx", "2", "--out", `${folder}/play`], // its input ends at once
         train: ["train", "--config", path("data/train_clip.yml"), ...oneStep, "--out", `${folder}/run`],
         "train-vae": [
           "train-vae",

@@ -326,14 +326,21 @@ export class Sampler {
    * Records all Euler steps of the next frame and waits for it once.
    *
    * @param actions `[B]` its actions, where {@linkcode SampleOptions} gave those of the context only.
-   * @throws {RangeError} If all frames are there, or an action is out of range.
+   * @param before `[B]` actions of the frame before it, in the place of those that it had: where action f leads from frame
+   * f to f + 1, as in DMLab's clips, it is known only once frame f has been seen. The cache does not hold that frame yet:
+   * {@linkcode KvCache.cacheStep} encodes it, as clean context, together with the new one.
+   * @throws {RangeError} If all frames are there, an action is out of range, or there is no frame before it.
    */
-  async next(actions?: ArrayLike<number>): Promise<SampledFrame> {
+  async next(actions?: ArrayLike<number>, before?: ArrayLike<number>): Promise<SampledFrame> {
     const { params, config, onVelocity, onStep } = this.#o, frame = this.#frame;
     if (frame === this.#total) throw new RangeError(`sample: all ${this.#total} frames have been made`);
+    if (before && frame === 0) {
+      throw new RangeError("sample: frame 0 has no frame before it to give actions to");
+    }
     const from = rememberedFrom(frame, this.#room);
     if (from > this.#from) this.#forget(from);
     this.#condition(frame, actions);
+    if (before) this.#condition(frame - 1, before);
     await this.#replay();
     const prepared = scope(() => this.#prepare(frame)), { first, further, conditioning } = prepared;
     const schedule = this.#schedule, store = this.#cache?.store;

@@ -12,7 +12,7 @@ import { openTensorFile } from "../io/open.ts";
 import { collectFrames, probeVideo, readFrames } from "../io/video.ts";
 import { isThere } from "../io/paths.ts";
 import { stepsOf } from "../data/world_set.ts";
-import { worldWalk } from "../data/world/world.ts";
+import { type WorldOptions, worldWalk } from "../data/world/world.ts";
 import { ChoiceError } from "./choice.ts";
 
 /** Frames of a clip with what was recorded beside them. A notebook shows those of {@linkcode readClip} at their own rate. */
@@ -69,13 +69,18 @@ export function isWorld(path: string): boolean {
   return PATTERN.test(path);
 }
 
+/** The walk that a clip `world:N` or `grid:N` is, see {@linkcode isWorld}. */
+export function namedWalk(path: string): WorldOptions {
+  const [, kind, number] = PATTERN.exec(path)!;
+  return { seed: 0, split: "test", index: Number(number), steps: stepsOf(kind) };
+}
+
 function readWorldClip(path: string, options: ClipOptions): Clip {
   if (options.last) {
     throw new ChoiceError(`${path}: a walk through the built-in world has no end to take frames from`);
   }
   const { frames = WHOLE_WALK, start = 0, every: interval = 1, side = SIDE, size = side } = options;
-  const [, kind, number] = PATTERN.exec(path)!, steps = stepsOf(kind), index = Number(number);
-  const walk = worldWalk({ seed: 0, split: "test", index, steps, frames, start, interval, size });
+  const walk = worldWalk({ ...namedWalk(path), frames, start, interval, size });
   return { path, frames: drawnFrames(frames, size, size, walk.draw), actions: walk.actions };
 }
 

@@ -129,12 +129,17 @@ export class Rollout implements Disposable {
    * Predicts the next frame.
    *
    * @param actions `[B]` its actions, where the options gave those of the context only; a number for a single clip.
+   * @param before `[B]` actions of the frame before it, in the place of those that it had; see {@linkcode Sampler.next}.
    * @returns The frame's index in the clip and its latents `[B, C, H, W]`.
-   * @throws {RangeError} If all frames have been predicted, or an action is out of range.
+   * @throws {RangeError} If all frames have been predicted, an action is out of range, or there is no frame before it.
    */
-  async step(actions?: number | ArrayLike<number>): Promise<SampledFrame> {
+  async step(
+    actions?: number | ArrayLike<number>,
+    before?: number | ArrayLike<number>,
+  ): Promise<SampledFrame> {
     this.#signal?.throwIfAborted();
-    const next = await this.#sampler.next(typeof actions === "number" ? [actions] : actions);
+    const list = (given?: number | ArrayLike<number>) => typeof given === "number" ? [given] : given;
+    const next = await this.#sampler.next(list(actions), list(before));
     this.#keep(next.latents);
     return next;
   }
