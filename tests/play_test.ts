@@ -11,9 +11,15 @@ import { clipNoise, type SampleOptions, Sampler } from "../lib/far/sample.ts";
 import { makeFrames, sliceFrames } from "../lib/io/frames.ts";
 import { readClip } from "../lib/pipeline/clip.ts";
 import { decodeClip, encodeClip, loadModel, type Model, rollout } from "../lib/pipeline/model.ts";
-import { actionKeys, type PlayedFrame, type PlayOptions, PlaySession } from "../lib/pipeline/play.ts";
+import {
+  actionKeys,
+  type PlayedFrame,
+  type PlayOptions,
+  PlaySession,
+  type Walk,
+} from "../lib/pipeline/play.ts";
 import { PlayRecordings } from "../lib/pipeline/play_recording.ts";
-import { servePlay, type Walk } from "../lib/pipeline/play_server.ts";
+import { servePlay } from "../lib/pipeline/play_server.ts";
 import { keysIn } from "../lib/pipeline/play_terminal.ts";
 import { randomParams } from "../lib/params.ts";
 import { normal, streamOf } from "../lib/random.ts";
@@ -248,10 +254,15 @@ async function withServer(
     },
   };
   await using served = servePlay(walk, { title: "t", record: () => Promise.resolve(["out/walk_1.npz"]) });
-  await body(served.url, acts, () => gate.resolve());
+  try {
+    await body(served.url, acts, () => gate.resolve());
+  } finally {
+    gate.resolve();
+  }
 }
 
-const post = (url: string, body: unknown) => fetch(url, { method: "POST", body: JSON.stringify(body) });
+const post = (url: string, body: unknown) =>
+  fetch(url, { method: "POST", body: JSON.stringify(body), signal: AbortSignal.timeout(10_000) });
 const statusOf = async (answer: Response) => (await answer.body?.cancel(), answer.status);
 
 /** Status line of a raw request. */

@@ -114,6 +114,26 @@ toolTest(
     }),
 );
 
+toolTest(["script"], "a walk that fails leaves the terminal as it was, before the program ends", () => {
+  const module = new URL("../lib/pipeline/play_terminal.ts", import.meta.url).href;
+  const program = `
+    import { playInTerminal } from "${module}";
+    const picture = { frames: 1, height: 2, width: 1, data: new Uint8Array(6) };
+    const act = () => Promise.reject(new Error("lost the device"));
+    const walk = { actions: ["go"], keys: { 0: 0 }, last: () => [picture], act };
+    const options = { title: "t", record: () => Promise.resolve([]), stopped: new Promise(() => {}) };
+    await playInTerminal(walk, options).catch((error) => console.log(error.message));
+    await new Deno.Command("stty", { args: ["-a"], stdin: "inherit", stdout: "inherit" }).output();
+    Deno.exit(3);`;
+  return inTerminal(quoted([Deno.execPath(), "eval", program]), [[/q quit/, "0"]]).then(
+    ({ code, output }) => {
+      assertEquals(code, 3, output);
+      assertMatch(output, /lost the device/);
+      checkRestored(output);
+    },
+  );
+});
+
 Deno.test("without a terminal, play says what to do instead; a port needs a page", () =>
   inFolder(async (folder) => {
     const flags = await tinyFlags(folder);

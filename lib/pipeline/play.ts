@@ -243,3 +243,6 @@ export class PlaySession implements Disposable {
     this.#model.device.trim();
   }
 }
+
+/** What page and terminal need of a walk. */
+export type Walk = Pick<PlaySession, "act" | "actions" | "keys" | "last" | "truth">;

@@ -12,7 +12,7 @@ import script from "../report/play.js" with { type: "text" };
 import { pngUrl } from "../display/html.ts";
 import type { Frames } from "../io/frames.ts";
 import { encodePng } from "../io/image_encode.ts";
-import type { PlaySession } from "./play.ts";
+import type { Walk } from "./play.ts";
 
 /** Options of {@linkcode servePlay}. */
 export interface ServeOptions {
@@ -25,9 +25,6 @@ export interface ServeOptions {
   /** Saves the walk so far; returns the paths. */
   readonly record: () => Promise<readonly string[]>;
 }
-
-/** What the page needs of a walk. */
-export type Walk = Pick<PlaySession, "act" | "actions" | "keys" | "last" | "truth">;
 
 /** A page that is being served. */
 export interface Served extends AsyncDisposable {

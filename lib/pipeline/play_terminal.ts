@@ -7,7 +7,7 @@ import { halfBlocks } from "../display/half_blocks.ts";
 import { printable } from "../io/errors.ts";
 import type { Frames } from "../io/frames.ts";
 import { counted } from "../units.ts";
-import type { PlayedFrame, PlaySession } from "./play.ts";
+import type { PlayedFrame, Walk } from "./play.ts";
 
 /** Options of {@linkcode playInTerminal}. */
 export interface TerminalOptions {
@@ -87,7 +87,7 @@ class Screen implements Disposable {
  *
  * @returns Whether Ctrl-C ended it.
  */
-export async function playInTerminal(session: PlaySession, options: TerminalOptions): Promise<boolean> {
+export async function playInTerminal(session: Walk, options: TerminalOptions): Promise<boolean> {
   const { title, record } = options, stopped = options.stopped.then(() => null), buffer = new Uint8Array(256);
   const arrows = Object.keys(session.keys).filter((key) => key.length > 1);
   const names = session.actions.slice(0, 10).map((name, action) => {
