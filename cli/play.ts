@@ -68,13 +68,13 @@ async function play(call: Call<Flags>): Promise<void> {
     } else {
       const shown = [stamp, title].filter(Boolean).join(": ");
       const ended = await playInTerminal(session, { title: shown, record, stopped: interrupts.heard });
-      if (ended) throw new Interrupted("SIGINT", `recordings are in ${f.out}`);
+      if (ended) throw new Interrupted("SIGINT", recordings.kept);
     }
   } finally {
     await recordings.finish();
     device.close();
   }
-  if (interrupts.signal) throw new Interrupted(interrupts.signal, `recordings are kept in ${f.out}`);
+  if (interrupts.signal) throw new Interrupted(interrupts.signal, recordings.kept);
 }
 
 /** `far.ts play`. */

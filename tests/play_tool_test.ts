@@ -103,6 +103,7 @@ toolTest(
       const flags = await tinyFlags(folder);
       const ctrlC = await inTerminal(thenState(commandIn(flags)), [[/q quit/, "\x03"]]);
       assertEquals(ctrlC.code, 130, ctrlC.output);
+      assertMatch(ctrlC.output, /interrupted: nothing was recorded/);
       checkRestored(ctrlC.output);
       const pid = `${folder}/pid`, term = () => Deno.kill(Number(Deno.readTextFileSync(pid)), "SIGTERM");
       const inner = `stty cols 120 rows 40; sh -c 'echo $$ > ${pid}; exec "$0" "$@"' ${
@@ -180,12 +181,12 @@ toolTest(
         await frames(1);
         assertMatch(
           await read("facts"),
-          /^frame 4 .*frames per second.*long-term 2 frames of .*short-term 3 frames of/,
+          /^frame 4, .*frames per second.*long-term 2 frames of .*short-term 3 frames of/,
         );
         assert(await source("frame") !== first);
         await page.press("1");
         await frames(2);
-        assertMatch(await read("facts"), /^frame 5 /);
+        assertMatch(await read("facts"), /^frame 5,/);
         assertEquals(await page.evaluate(`document.getElementById("beside").hidden`), true);
         await page.press("t");
         assertEquals(await page.evaluate(`document.getElementById("beside").hidden`), false);

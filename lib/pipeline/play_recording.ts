@@ -93,6 +93,12 @@ export class PlayRecordings implements Disposable {
     return saved;
   }
 
+  /** What the folder holds, in words. */
+  get kept(): string {
+    const { files, path } = this.#folder;
+    return files.length === 0 ? "nothing was recorded" : `${path} holds the recordings`;
+  }
+
   /** Waits for a saving that is under way. */
   async finish(): Promise<void> {
     await this.#saving;

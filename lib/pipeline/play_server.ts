@@ -12,7 +12,7 @@ import script from "../report/play.js" with { type: "text" };
 import { pngUrl } from "../display/html.ts";
 import type { Frames } from "../io/frames.ts";
 import { encodePng } from "../io/image_encode.ts";
-import type { Walk } from "./play.ts";
+import { frameText, type Walk } from "./play.ts";
 
 /** Options of {@linkcode servePlay}. */
 export interface ServeOptions {
@@ -87,8 +87,13 @@ export function servePlay(session: Walk, options: ServeOptions): Served {
     if (busy) return refuse(409, "the frame before is still being made");
     busy = true;
     try {
-      const { frame, truth, index, seconds, levels } = await session.act(action);
-      return json({ frame: urlOf(frame), truth: truth && urlOf(truth), index, seconds, levels });
+      const { frame, truth, ...numbers } = await session.act(action);
+      return json({
+        ...numbers,
+        text: frameText(numbers),
+        frame: urlOf(frame),
+        truth: truth && urlOf(truth),
+      });
     } catch (error) {
       if (error instanceof RangeError) return refuse(400, error.message);
       throw error;

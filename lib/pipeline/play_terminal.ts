@@ -6,8 +6,7 @@
 import { halfBlocks } from "../display/half_blocks.ts";
 import { printable } from "../io/errors.ts";
 import type { Frames } from "../io/frames.ts";
-import { counted } from "../units.ts";
-import type { PlayedFrame, Walk } from "./play.ts";
+import { frameText, type Walk } from "./play.ts";
 
 /** Options of {@linkcode playInTerminal}. */
 export interface TerminalOptions {
@@ -31,18 +30,6 @@ export function keysIn(sent: string): string[] {
   return [...sent.matchAll(/\x1b(?:\[|O)([A-Z])|[^]/g)].map(([key, arrow]) =>
     arrow === undefined ? key === "\r" ? "Enter" : key : ARROWS[arrow] ?? ""
   );
-}
-
-/** One line on a frame: its index, speed, and what the cache holds. */
-export function frameText({ index, seconds, levels }: Omit<PlayedFrame, "frame">): string {
-  const level = (name: string, { frames, tokens }: PlayedFrame["levels"]["longTerm"]) =>
-    `${name} ${counted(frames, "frame")} of ${counted(tokens, "token")}`;
-  return [
-    `frame ${index}`,
-    `${(1 / seconds).toFixed(1)} frames per second`,
-    level("long-term", levels.longTerm),
-    level("short-term", levels.shortTerm),
-  ].join(", ");
 }
 
 const encoder = new TextEncoder(), decoder = new TextDecoder();

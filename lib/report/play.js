@@ -17,17 +17,11 @@ function addToStrip(url) {
   while (at("strip").children.length > STRIP) at("strip").firstChild.remove();
 }
 
-function show({ frame, truth, index, levels, seconds }) {
+function show({ frame, truth, text }) {
   at("frame").src = frame;
   addToStrip(frame);
   if (truth) at("truth").src = truth;
-  const level = (name, { frames, tokens }) => `${name} ${frames} frames of ${tokens} tokens`;
-  at("facts").textContent = [
-    `frame ${index}`,
-    `${(1 / seconds).toFixed(1)} frames per second`,
-    level("long-term", levels.longTerm),
-    level("short-term", levels.shortTerm),
-  ].join(" · ");
+  at("facts").textContent = text;
 }
 
 // One frame at a time. Of keys that are pressed meanwhile the last one counts, so that a held key never runs ahead.
