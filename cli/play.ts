@@ -44,6 +44,12 @@ async function play(call: Call<Flags>): Promise<void> {
   if (!f.page && !(Deno.stdin.isTerminal() && Deno.stdout.isTerminal())) {
     throw new UsageError("far.ts play: expected a terminal; --page serves a page instead (with -P=play)");
   }
+  const host = `127.0.0.1:${f.port ?? 0}`;
+  if (f.page && Deno.permissions.querySync({ name: "net", host }).state !== "granted") {
+    throw new UsageError(
+      "far.ts play: --page needs permission to listen on 127.0.0.1: deno run -P=play far.ts play --page",
+    );
+  }
   const chosen = modelChoice(f);
   requireWeights(chosen);
   const vae = chooseDcae(chosen), select = clipOptions(f);

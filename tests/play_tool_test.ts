@@ -135,11 +135,13 @@ toolTest(["script"], "a walk that fails leaves the terminal as it was, before th
   );
 });
 
-Deno.test("without a terminal, play says what to do instead; a port needs a page", () =>
+Deno.test("without a terminal, play says what to do instead; a port needs a page, a page the permission", () =>
   inFolder(async (folder) => {
     const flags = await tinyFlags(folder);
     const off = await far(flags), port = await far([...flags, "--port", "8123"]);
-    assertEquals([off.code, port.code], [2, 2]);
+    const refused = await far([...flags, "--page"]);
+    assertEquals([off.code, port.code, refused.code], [2, 2, 2]);
+    assertMatch(refused.stderr, /--page needs permission .*-P=play/);
     assertMatch(off.stderr, /expected a terminal; --page serves a page/);
     assertMatch(port.stderr, /--port is for --page/);
   }));
