@@ -74,7 +74,7 @@ export const evaluateVerb = verb({
   }],
   flags: evaluateFlags,
   examples: [
-    { does: "the bundled model on 32 test walks of the built-in world", line: "evaluate world" },
+    { does: "the bundled model on 32 test walks of the built-in world", line: "evaluate grid" },
     {
       does: "the authors' DMLab model on clips of an option file",
       line:

@@ -101,8 +101,9 @@ export function overview(verbs: readonly Verb[], paint: Paint = plain): string {
     `${head("Verbs:")}\n${columns(verbs.map((v) => [v.name, v.summary] as const), paint)}`,
     `Every verb explains itself: ${COMMAND} predict --help`,
     wrap(
-      "The word world names the bundled model (--model world) and the data set that it was trained on (evaluate world); " +
-        "world:N is a clip, the N-th test walk, in every verb that takes one, and grid:N a walk with grid steps.",
+      "The word world names the bundled model (--model world) and walks with small steps through the built-in world " +
+        "(evaluate world); grid names walks by turns of 90 degrees and whole cells, on which the model was trained. grid:N and " +
+        "world:N are clips, the N-th test walk, in every verb that takes one.",
       0,
     ),
     `${head("Environment:")}\n${columns(Object.entries(ENVIRONMENT), paint)}`,

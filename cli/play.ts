@@ -96,12 +96,12 @@ export const playVerb = verb({
   operands: [{
     name: "CLIP",
     help:
-      "npz, npy, video or folder of images, or world:N or grid:N, the N-th test walk of the built-in world (default for a bundled model: the clip on its card, world:0)",
+      "npz, npy, video or folder of images, or world:N or grid:N, the N-th test walk of the built-in world (default for a bundled model: the clip on its card, grid:0)",
     optional: true,
   }],
   flags,
   examples: [
-    { does: "the bundled model in the terminal", line: "play world:3" },
+    { does: "the bundled model in the terminal", line: "play grid:3" },
     {
       does: "with a context of one's own, four Euler steps per frame",
       line: "play clip.npz --ctx 32 --steps 4",

@@ -90,14 +90,14 @@ export const predictVerb = verb({
   operands: [{
     name: "CLIP",
     help:
-      "npz, npy, video or folder of images, or world:N or grid:N, the N-th test walk of the built-in world (default for a bundled model: the clip on its card, world:0)",
+      "npz, npy, video or folder of images, or world:N or grid:N, the N-th test walk of the built-in world (default for a bundled model: the clip on its card, grid:0)",
     optional: true,
   }],
   flags: predictFlags,
   examples: [
     {
       does: "a walk through the built-in world with the bundled model",
-      line: "predict world:3 --ctx 144 --pred 16",
+      line: "predict grid:3 --ctx 144 --pred 16",
     },
     {
       does: "the authors' DMLab model on its own kind of clip",

@@ -39,7 +39,7 @@ function convert(does: string, from: string, to: string): Step {
 const set = (...options: readonly string[]) => options.flatMap((option) => ["--set", option]);
 
 /** Steps of the three stages of the transformer; models/world/far.yml has the first. */
-const [FIRST, SECOND, THIRD] = [4649, 1500, 3000];
+const [FIRST, SECOND, THIRD] = [4649, 1023, 3500];
 const DCAE = averaged("dcae", 5000);
 
 /** Encodes every pose of worlds with grid steps. */

@@ -42,17 +42,17 @@ Deno.test("predict without arguments takes a walk through the world and the bund
     assert(!/RANDOM/i.test(stderr), stderr);
     assertMatch(stderr, /PSNR \d+\.\d+ dB, mean of 3 predicted frames/);
     const { settings, random_weights, models } = JSON.parse(Deno.readTextFileSync(`${out}/result.json`));
-    assertEquals([settings.operands, random_weights, models.far.name], [["world:0"], false, "world"]);
+    assertEquals([settings.operands, random_weights, models.far.name], [["grid:0"], false, "world"]);
   });
 });
 
-Deno.test("over twelve frames, the bundled model beats the last frame of the context and its mean", async () => {
+Deno.test("over twelve frames, the bundled model remembers: it beats itself with a short context, and both baselines", async () => {
   await inFolder(async (folder) => {
     const run = [
       "--clips",
       "4",
       "--ctx",
-      "40",
+      "96",
       "--pred",
       "12",
       "--steps",
@@ -62,12 +62,16 @@ Deno.test("over twelve frames, the bundled model beats the last frame of the con
       "--sheets",
       "0",
     ];
-    const { code, stderr } = await far(["evaluate", "world", ...run, "--quiet", "--out", `${folder}/out`]);
+    const { code, stderr } = await far(["evaluate", "grid", ...run, "--quiet", "--out", `${folder}/out`]);
     assertEquals([code, stderr], [0, ""]);
     const { methods } = JSON.parse(Deno.readTextFileSync(`${folder}/out/result.json`));
-    for (const { method, ahead } of methods) {
-      if (method !== "last" && method !== "mean") continue;
-      assert(ahead.psnr.mean > 1.5, `${method}: ahead by ${ahead.psnr.mean} dB`); // measured on 2026-11-21: 2.4 and 5.3 dB over 16 frames of 32 walks
-    }
+    const ahead = Object.fromEntries(
+      methods.map(({ method, ahead }: { method: string; ahead?: { psnr: { mean: number } } }) => [
+        method,
+        ahead?.psnr.mean,
+      ]),
+    );
+    // Measured on 2026-11-21: 5.5, 10.4 and 7.7 dB.
+    for (const method of ["short", "last", "mean"]) assert(ahead[method] > 3, JSON.stringify(ahead));
   });
 });

@@ -22,11 +22,11 @@ Deno.test("the first command of README has the settings of its task: the bundled
     const plain = await far(["predict", ...small, "--out", `${folder}/plain`]);
     assertEquals(plain.code, 0, plain.stderr);
     const { settings, warnings, clip } = resultOf(`${folder}/plain`);
-    assertEquals(settings.operands, ["world:0"]);
+    assertEquals(settings.operands, ["grid:0"]);
     assertEquals([settings.flags.steps, settings.flags.model, clip.height], [1, "world", 64]);
     assertEquals(warnings, []);
     const spelled = await far([
-      ...["predict", "world:0", "--model", "world", "--steps", "1", ...small, "--out", `${folder}/spelled`],
+      ...["predict", "grid:0", "--model", "world", "--steps", "1", ...small, "--out", `${folder}/spelled`],
     ]);
     assertEquals(spelled.code, 0, spelled.stderr);
     assertEquals(resultOf(`${folder}/spelled`).scores, resultOf(`${folder}/plain`).scores);

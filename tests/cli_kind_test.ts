@@ -21,10 +21,10 @@ Deno.test("a clip that is not the bundled model's kind is warned of, on the term
       const [warning, ...others] = await warned(`lab${ctx}`, clip, "--actions", "0", "--ctx", ctx);
       assertMatch(
         warning,
-        /^the clip does not look like what world was trained on, walks through the built-in world: /,
+        /^the clip does not look like what world was trained on, walks with grid steps through the built-in world: /,
       );
       assertEquals(others, []);
-      assertEquals(await warned(`walk${ctx}`, "world:7", "--ctx", ctx), []);
+      assertEquals(await warned(`walk${ctx}`, "grid:7", "--ctx", ctx), []);
     }
     // Another autoencoder, or random weights, says nothing about a clip.
     assertEquals(await warned("random", clip, "--actions", "0", "--ctx", "2", "--random-weights"), []);

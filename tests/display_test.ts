@@ -220,7 +220,7 @@ Deno.test("a changed model keeps its weights, and what needs other weights is re
   assertThrows(
     () => model.with({ longTermPatchSize: 2 }),
     RangeError,
-    "with: the changed model needs context_embedder.weight of [128, 128], found [128, 512] in the weights of",
+    "with: the changed model needs context_embedder.weight of [160, 128], found [160, 512] in the weights of",
   );
   const shown = await shownBy(same);
   assertMatch(

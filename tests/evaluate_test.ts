@@ -230,7 +230,11 @@ Deno.test("evaluate takes the held-out clips of an option file, and says what it
       assertEquals(ran.code, expected, ran.stderr);
       assertMatch(ran.stderr, message);
     };
-    await refused(["elsewhere", ...few], /expected world or an option file \(yml\), found elsewhere/, 2);
+    await refused(
+      ["elsewhere", ...few],
+      /expected world, grid or an option file \(yml\), found elsewhere/,
+      2,
+    );
     await refused(["world", ...few, "--short", "4"], /--short: expected at most --ctx 3, found 4/, 2);
     Deno.writeTextFileSync(
       `${folder}/none.yml`,

@@ -36,14 +36,14 @@ const rowsOf = (shown: Shown) =>
 const MEANING: Readonly<Record<string, (shown: readonly Shown[]) => void>> = {
   "1_predict.ipynb": (shown) => {
     const [first, last] = ends(shown[1], "PSNR");
-    assertGreater(first, 24, "the first predicted frame of a known corridor is near the truth");
-    assertGreater(first, last, "later frames are harder");
+    assertGreater(first, 20, "the first predicted frame of a known corridor is near the truth");
+    assertGreater(last, 20, "so is the last one: the walk returns to places that the context has shown");
     assertEquals(
       rowsOf(shown[2]).map((row) => Number(row[0])),
       Array.from({ length: 16 }, (_, i) => 144 + i),
     );
-    assert(/L1, short-term: 16 frames of 16 tokens, 256 keys\n/.test(shown[7]["text/plain"]));
-    assert(/L2, long-term: 36 frames of 1 token, 36 keys\n/.test(shown[7]["text/plain"]));
+    assert(/L1, short-term: 64 frames of 1 token, 64 keys\n/.test(shown[7]["text/plain"]));
+    assert(/L2, long-term: 28 frames of 1 token, 28 keys\n/.test(shown[7]["text/plain"]));
   },
   "2_train_your_own.ipynb": (shown) => {
     const [before, after] = ends(shown[2], "training"), [untrained, trained] = ends(shown[2], "held out");
@@ -54,12 +54,11 @@ const MEANING: Readonly<Record<string, (shown: readonly Shown[]) => void>> = {
     assertLess(end, 0.9 * start, "a trainer trains the same model");
   },
   "3_change_something.ipynb": (shown) => {
-    assertEquals(rowsOf(shown[0]).map((row) => row.slice(0, 2).join(" ")), [
-      "16 296",
-      "8 176",
-      "4 116",
-      "2 86",
-    ]);
+    const windows = rowsOf(shown[0]);
+    assertEquals(windows.map(([window]) => window), ["64", "32", "8", "2"]);
+    for (const [window, psnr] of windows) {
+      assertGreater(Number(psnr), 20, `a window of ${window} frames remembers as well`);
+    }
     const [none, strong] = ends(shown[2], "PSNR");
     assertGreater(none, strong + 0.5, "a strong decay, which the model was not trained with, costs quality");
     assertEquals(rowsOf(shown[3]).map((row) => row.slice(0, 2).join(" ")), ["4 1", "2 4", "1 16"]);
@@ -129,7 +128,7 @@ for (const name of NAMES) {
   });
 }
 
-Deno.test("in an empty folder, a notebook of five lines shows a prediction of world:3", async () => {
+Deno.test("in an empty folder, a notebook of five lines shows a prediction of grid:3", async () => {
   const folder = await Deno.makeTempDir();
   try {
     const path = join(folder, "first.ipynb"), mod = new URL("../mod.ts", import.meta.url).href;
@@ -137,7 +136,7 @@ Deno.test("in an empty folder, a notebook of five lines shows a prediction of wo
       `import * as far from ${JSON.stringify(mod)};\n`,
       "\n",
       "const model = await far.loadModel();\n",
-      'const prediction = await model.predict("world:3", { context: 24, predict: 4 });\n',
+      'const prediction = await model.predict("grid:3", { context: 24, predict: 4 });\n',
       "prediction;",
     ];
     const cell = {

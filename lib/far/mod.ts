@@ -18,7 +18,16 @@ export {
   timestepFeatures,
 } from "./conditioning.ts";
 export { countParameters, FAR_MODELS, widthOf } from "./config.ts";
-export { eulerDelta, mixNoise, noiseDraw, trainSigmas, trainTimesteps, velocityTarget } from "./flow.ts";
+export {
+  eulerDelta,
+  eulerWeights,
+  latentLoss,
+  mixNoise,
+  noiseDraw,
+  trainSigmas,
+  trainTimesteps,
+  velocityTarget,
+} from "./flow.ts";
 export {
   type Call,
   type CallPlan,

@@ -3,7 +3,7 @@
  *
  * The autoencoder is asked: frames of its own kind come back well, and their latents are of the size that it was scaled
  * to. Frames of other kinds come back worse or make larger latents. The bounds on the card hold for every window of 1, 4 and 16
- * frames of 60 test walks (2026-11-21); clips of DMLab and UCF-101 lie outside them. Clips that look alike and behave
+ * frames of 60 test walks of either kind of steps (2026-11-21); clips of DMLab and UCF-101 lie outside them. Clips that look alike and behave
  * differently are not told apart, nor are frames of plain colour.
  *
  * @module

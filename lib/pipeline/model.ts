@@ -80,7 +80,7 @@ export class Model implements OpenModels, Disposable {
    * ```ts
    * import { loadModel } from "./model.ts";
    * using model = await loadModel({ device: "cpu" }); // the bundled model
-   * const { frames, scores } = await model.predict("world:3", { context: 16, predict: 2 });
+   * const { frames, scores } = await model.predict("grid:3", { context: 16, predict: 2 });
    * console.assert(frames.frames === 2 && frames.height === 64 && scores[0].psnr! > 10);
    * ```
    */

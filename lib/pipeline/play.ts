@@ -107,7 +107,7 @@ export function actionKeys(names: readonly string[]): Readonly<Record<string, nu
  * import { loadModel } from "./model.ts";
  * import { PlaySession } from "./play.ts";
  * using model = await loadModel({ device: "cpu" });
- * using walk = await PlaySession.open(model, "world:3", { context: 16 });
+ * using walk = await PlaySession.open(model, "grid:3", { context: 16 });
  * const { frame, truth } = await walk.act(walk.actions.indexOf("go forward"));
  * console.assert(frame.width === 64 && truth?.width === 64 && walk.clip().frames.frames === 17);
  * ```

@@ -26,6 +26,7 @@ export {
 export { farObjective, type FarTrainingConfig, farValidationLoss } from "./far_objective.ts";
 export { type HalfWeights, stateBytes, storeWeights } from "./half.ts";
 export { type FreshValues, freshValues, type InitialParams, initialParams, type InitMatch } from "./init.ts";
+export { distantFrames, type MemoryCase, memoryCase, type MemoryLoss, memoryLoss } from "./memory.ts";
 export type { RunProgress } from "./meter.ts";
 export type { Measurement, Network, NetworkSpec, NetworkWeights, SavedNetwork } from "./network.ts";
 export {
