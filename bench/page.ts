@@ -133,7 +133,8 @@ function origin(json: { readonly [key: string]: Json }): string {
 
 /** The curves of a result with a row per number of frames. */
 export function curvesOf(rows: readonly Row[]): Curve[] {
-  if (!rows.every((row) => "frames" in row) || rows.length < 3) return [];
+  const grows = rows.every(({ frames }, i) => Number(frames) > Number(rows[i - 1]?.frames ?? 0));
+  if (!grows || rows.length < 3) return [];
   const names = Object.keys(rows[0]).filter((name) => name.includes("seconds") || name.includes("cache"));
   return names.map((name) => ({
     name,

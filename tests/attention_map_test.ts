@@ -126,3 +126,15 @@ Deno.test("a return is a frame whose pose was shown, and only long ago", () => {
     { frame: 33, same: [1] },
   ]);
 });
+
+Deno.test("the model's card quotes docs/attention.json", async () => {
+  const read = async (path: string) => await Deno.readTextFile(new URL(`../${path}`, import.meta.url));
+  const found = JSON.parse(await read("docs/attention.json")),
+    card = (await read("models/world/README.md")).replace(/\s+/g, " ");
+  const percent = (share: number) => `${(100 * share).toFixed(1)} %`;
+  assertStringIncludes(card, `as it does ${found.returning_frames} times`);
+  assertStringIncludes(card, `they are ${percent(found.share_if_all_frames_were_equal)} of the frames`);
+  assertStringIncludes(card, `get ${percent(found.share_mean_over_heads)} of the attention`);
+  assertStringIncludes(card, `${percent(found.share_of_the_head_that_looks_most)} in the head`);
+  assertStringIncludes(card, `Attention of frame ${found.frame_drawn}`);
+});

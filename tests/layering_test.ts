@@ -126,6 +126,7 @@ const TASKS = [
   "kernels/show.ts",
   "experiments/train_world.ts",
   "experiments/attention.ts",
+  "experiments/animation.ts",
 ];
 
 Deno.test("only lib/io, lib/data, lib/pipeline and cli touch files, processes or the network", () => {
