@@ -228,7 +228,17 @@ function withFlag(args: readonly string[], name: string, value: string | null): 
 
 Deno.test("flags that only concern presentation are few and named", () => {
   const names = Object.entries(predictFlags).filter(([, flag]) => flag.presentation).map(([name]) => name);
-  assertEquals(names.sort(), ["blas", "device", "from", "json", "out", "quiet", "restart", "threads"]);
+  assertEquals(names.sort(), [
+    "blas",
+    "device",
+    "from",
+    "json",
+    "out",
+    "profile",
+    "quiet",
+    "restart",
+    "threads",
+  ]);
 });
 
 Deno.test("encode, decode and weights convert never replace what they read, and no file that --to does not name", async () => {
