@@ -1,4 +1,5 @@
 import { assert, assertAlmostEquals, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
+import { shownBefore } from "../bench/drift.ts";
 import { returnsOf } from "../experiments/attention.ts";
 import { attentionPicture } from "../lib/display/attention.ts";
 import { attentionMap } from "../lib/far/attention_map.ts";
@@ -137,4 +138,24 @@ Deno.test("the model's card quotes docs/attention.json", async () => {
   assertStringIncludes(card, `get ${percent(found.share_mean_over_heads)} of the attention`);
   assertStringIncludes(card, `${percent(found.share_of_the_head_that_looks_most)} in the head`);
   assertStringIncludes(card, `Attention of frame ${found.frame_drawn}`);
+});
+
+Deno.test("the model's card quotes bench/results/drift.json", async () => {
+  const read = async (path: string) => await Deno.readTextFile(new URL(`../${path}`, import.meta.url));
+  const { rows, pose } = JSON.parse(await read("bench/results/drift.json"));
+  const card = (await read("models/world/README.md")).replace(/\s+/g, " ");
+  assertStringIncludes(
+    card,
+    `falls from ${rows[0].truth} dB (first hundred frames) to ${rows.at(-1).truth} dB`,
+  );
+  assertStringIncludes(card, `showed there then at ${pose["what the roll-out showed there then"].dB} dB`);
+  assertStringIncludes(card, `the truth scores ${pose["the truth"].dB} dB on these frames`);
+  assertStringIncludes(
+    card,
+    `another place that it showed then ${pose["what it showed elsewhere then"].dB} dB`,
+  );
+});
+
+Deno.test("the pose of a frame is looked up among those long before it", () => {
+  assertEquals(shownBefore([7, 8, 7, 7, 9, 7], 2), [-1, -1, 0, 0, -1, 3]);
 });
