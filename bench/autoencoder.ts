@@ -21,7 +21,7 @@ const SIDE = 64;
 const bundled = () =>
   dcaeConfig(JSON.parse(Deno.readTextFileSync(new URL("../models/world/dcae.json", import.meta.url))));
 
-/** What is measured: a model and what it does. */
+/** The measured work by name: a model and its task. */
 const WORK: Readonly<
   Record<string, readonly [config: () => DcaeConfig, what: "decode" | "encode" | "train"]>
 > = {

@@ -1,5 +1,5 @@
 /**
- * What every benchmark records beside its figures, and its few command-line options.
+ * The surroundings that every benchmark records beside its figures, and the few command-line options of benchmarks.
  *
  * @module
  */

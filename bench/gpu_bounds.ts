@@ -1,11 +1,11 @@
 /**
- * What the table of GPU pipelines (gpu_table.ts) must fulfil.
+ * Bounds that the table of GPU pipelines (gpu_table.ts) must satisfy.
  *
  * @module
  */
 import type { LoopCount } from "./gpu_table.ts";
 
-/** What the bounds look at. */
+/** Columns of the table that the bounds check. */
 export interface Bounded {
   readonly hash: string;
   readonly kernel: string;

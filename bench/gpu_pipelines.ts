@@ -35,7 +35,7 @@ export interface GpuPipeline {
   /** Buffers that it reads, and those that it writes. */
   readonly inputs: number;
   readonly outputs: number;
-  /** What launched it first: a model's work, or `cases`. */
+  /** The workload that launched it first: a model's work, or `cases`. */
   readonly workload: string;
   /** Workgroups of that launch, and its sizes. */
   readonly groups: number;

@@ -1,5 +1,5 @@
 /**
- * What a GPU's compiler makes of every pipeline: registers, spills, occupancy, instructions of the hottest loop. No GPU is
+ * Compiler statistics of every GPU pipeline: registers, spills, occupancy, instructions of the hottest loop. No GPU is
  * needed: Mesa's RADV compiles for a GPU that is not there (its null winsys).
  *
  *     deno run -A bench/gpu_table.ts --layer LAYER.json --driver ICD.json [--family navi31]

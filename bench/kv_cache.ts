@@ -83,7 +83,7 @@ async function frameSeconds(
     for (let b = 1; b <= batch; b++) timesteps[b * frames - 1] = 1000 - k;
     return { frames, timesteps, conditions: new Int32Array(batch * frames) };
   });
-  /** What {@linkcode Sampler.next} does before the steps of a frame, and one of its steps. */
+  /** Times the work of {@linkcode Sampler.next} before the steps of a frame, and one of its steps. */
   const run = async (
     plan: CallPlan,
     given: readonly FrameInputs[],

@@ -1,5 +1,5 @@
 /**
- * What a launch costs the host, kernels themselves taking next to no time: microseconds per launch.
+ * Cost of a launch on the host, in microseconds per launch; the kernels themselves take next to no time.
  *
  *     deno run -A bench/launch.ts [--rounds 200] [--devices cpu,webgpu,dry] [--save]
  *

@@ -15,7 +15,7 @@ type Row = Readonly<Record<string, string>>;
 interface PipelineRow {
   readonly kernel: string;
   readonly entry: string;
-  /** Who launches it; `cases` are those of the kernels' tests alone. */
+  /** The workload that launches it; `cases` are those of the kernels' tests alone. */
   readonly workload: string;
   readonly registers: number;
   readonly spills: number;
@@ -46,7 +46,7 @@ function flat(value: { readonly [key: string]: Json }, prefix = "", depth = 0): 
   return row;
 }
 
-/** What stands beside a result: the machine, the day, how it was measured. */
+/** Keys that accompany a result: the machine, the day, how it was measured. */
 const ABOUT = new Set(
   [
     "what",

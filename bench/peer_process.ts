@@ -24,7 +24,7 @@ export class PeerProcess {
   readonly #lines: ReadableStreamDefaultReader<string>;
   readonly #input: WritableStreamDefaultWriter<Uint8Array>;
   #text = "";
-  /** What the peer says about itself. */
+  /** The peer's description of itself. */
   info: Record<string, unknown> = {};
 
   private constructor(python: string, args: readonly string[], env: Readonly<Record<string, string>>) {

@@ -64,7 +64,7 @@ function returns(cells: number, steps: Steps): Record<string, number> {
   };
 }
 
-/** What each part measures. */
+/** The measurement of each part, by name. */
 const PARTS = {
   world: () => ({ framesPerSecond: { 64: speed(64), 128: speed(128) } }),
   world_returns: () => ({

@@ -1,5 +1,5 @@
 /**
- * What a verb takes, declared once: parsing, checking, `--help` and shell completion are all read from the declaration.
+ * Arguments of a verb, declared once: parsing, checking, `--help` and shell completion are all read from the declaration.
  *
  * @module
  */
@@ -15,11 +15,11 @@ export class UsageError extends Error {
 /** One flag of a verb. Made by {@linkcode text}, {@linkcode integer}, {@linkcode real}, {@linkcode choice} or {@linkcode toggle}. */
 export interface Flag<T> {
   readonly kind: "text" | "integer" | "real" | "choice" | "toggle";
-  /** What it does, for `--help`. One sentence without a full stop. */
+  /** Its effect, for `--help`. One sentence without a full stop. */
   readonly help: string;
   /** Value when the flag is not given. */
   readonly default?: T;
-  /** What stands for the value in `--help`, e.g. `FILE`. */
+  /** Placeholder of the value in `--help`, e.g. `FILE`. */
   readonly value?: string;
   /** Smallest and largest number that is taken, both inclusive. */
   readonly min?: number;
@@ -106,7 +106,7 @@ export interface Operand {
 /** A line that a user can type, with what it does. */
 export interface Example {
   readonly does: string;
-  /** What follows `deno run -P far.ts`. */
+  /** The words after `deno run -P far.ts`. */
   readonly line: string;
 }
 

@@ -5,7 +5,7 @@
  */
 import { environment } from "../lib/io/environment.ts";
 
-/** What a piece of text is. */
+/** The role of a piece of text. */
 export type Tone = "heading" | "name" | "warning" | "error";
 
 const CODES: Readonly<Record<Tone, readonly [number, number]>> = {

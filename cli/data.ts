@@ -129,7 +129,7 @@ async function stats(what: string, f: DataFlags, options: SetOptions): Promise<v
   }
 }
 
-/** What remembering is worth, in words. */
+/** Describes the value of memory in words. */
 function returnLines(
   { samePose, samePoseDistant, samePlace, oracle, oracleWindow }: Returns,
   { ctx, short }: DataFlags,

@@ -24,7 +24,7 @@ type OutputFlags =
 
 /** A prediction that a verb has put together. */
 export interface Prepared extends Pick<OpenModels, "far" | "vae"> {
-  /** What to predict. */
+  /** The prediction to make. */
   readonly task: PredictionTask;
   /** Frames per second of the clip, where it says. */
   readonly fps?: number;

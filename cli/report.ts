@@ -1,5 +1,5 @@
 /**
- * What a user sees when something goes wrong, and the exit code that follows.
+ * Error output for the user, and the exit code that follows.
  *
  * @module
  */

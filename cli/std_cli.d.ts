@@ -1,4 +1,4 @@
-/** What we use of `@std/cli/parse-args`; its npm copy carries no types. */
+/** The part of `@std/cli/parse-args` that we use; its npm copy carries no types. */
 
 /** Options of {@linkcode parseArgs}. */
 export interface ParseOptions {

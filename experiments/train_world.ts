@@ -13,7 +13,7 @@
 
 /** One command of the program. */
 export interface Step {
-  /** What it is for. */
+  /** Its purpose. */
   readonly does: string;
   /** The words after `far.ts`. The first one is the verb, which has a permission set of the same name. */
   readonly words: readonly string[];
@@ -138,7 +138,7 @@ export const STEPS: readonly Step[] = [
 /** The arguments of `deno` for a command. */
 export const denoArguments = ({ words }: Step): string[] => ["run", "-P", "far.ts", ...words];
 
-/** What {@linkcode trainWorld} does to the world outside. */
+/** Side effects of {@linkcode trainWorld}. */
 export interface Effects {
   /** Whether a file exists. */
   exists(path: string): boolean;

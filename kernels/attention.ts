@@ -96,7 +96,7 @@ function headScratch(hd: number, blas: boolean, products: number): number {
   return 5632 + 4 * products * (64 * hd + rows * (64 + hd) + 64 * Math.ceil(hd / 6) * 6);
 }
 
-/** What the temporal decay adds to the score of query t and key s. */
+/** Returns the term that the temporal decay adds to the score of query t and key s. */
 const decay = (visible: ArrayLike<number>, t: number, s: number, p: Params): number =>
   p.hasSlope ? p.slope * (visible[5 * p.T + s] - visible[4 * p.T + t]) : 0;
 
@@ -178,7 +178,7 @@ export const attention: Kernel = defineKernel({
   },
 });
 
-/** What the gradient of attention needs of each query and head: `stats[t]` = [lse (A) | Σ_d dy · y (A)]. */
+/** Statistics of each query and head for the gradient of attention: `stats[t]` = [lse (A) | Σ_d dy · y (A)]. */
 export const attentionStats: Kernel = defineKernel({
   name: "attentionStats",
   inputs: { y: "T D", dy: "T D", lse: "T A" },

@@ -5,7 +5,7 @@
  */
 import type { DType, Kernel, Params } from "./spec.ts";
 
-/** Which device: `webgpu` for every hardware adapter, `cpu` for WebAssembly SIMD with threads. */
+/** Name of a device: `webgpu` for every hardware adapter, `cpu` for WebAssembly SIMD with threads. */
 export type DeviceName = "webgpu" | "cpu";
 
 /** A block of device memory. Only the device that made it knows what is inside. */
@@ -20,7 +20,7 @@ export interface Storage {
  * `linear` is `[N, K]`; `conv2d` is `[O, I, KH, KW]`.
  */
 export interface PackRequest {
-  /** What the weight is used for. */
+  /** Use of the weight. */
   readonly kind: "linear" | "conv2d";
   /** Its shape. */
   readonly shape: readonly number[];
@@ -30,7 +30,7 @@ export interface PackRequest {
 
 /** One launch of a kernel: buffers in the order inputs, outputs (null when absent), sizes, scalars and flags by name. */
 export interface Launch {
-  /** What to run. */
+  /** The kernel to run. */
   readonly kernel: Kernel;
   /** Its buffers, null where an optional one is absent. */
   readonly buffers: readonly (Storage | null)[];
@@ -58,7 +58,7 @@ export interface DeviceStats {
 
 /** A device description for `doctor`, logs and results. */
 export interface DeviceInfo {
-  /** Which kind of device. */
+  /** Kind of the device. */
   readonly name: DeviceName;
   /** Adapter or processor, e.g. `NVIDIA H200` or `cpu, 2 threads, relaxed SIMD`. */
   readonly description: string;
@@ -76,7 +76,7 @@ export interface DeviceInfo {
 
 /** A compute device. Launches are synchronous for the caller: only `read` and `sync` wait. */
 export interface Device {
-  /** What it is. */
+  /** Description of the device. */
   readonly info: DeviceInfo;
   /** Counters, updated in place. */
   readonly stats: DeviceStats;

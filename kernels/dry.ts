@@ -7,7 +7,7 @@ import type { Device, DeviceStats, Launch, PackRequest, Storage } from "./device
 
 /** Memory of a dry device. Small tables of integers keep their contents: they decide how long a launch takes. */
 export interface DryStorage extends Storage {
-  /** What was written last, where it was integers. */
+  /** The last written contents, where they were integers. */
   integers?: Int32Array;
   /** How the weight is laid out. */
   packed?: PackRequest;
@@ -44,7 +44,7 @@ export interface DryCost {
 
 /** A device whose launches only add up. */
 export interface DryDevice extends Device {
-  /** What was launched so far. */
+  /** Cost of the launches so far. */
   readonly cost: DryCost;
   /** Every kind of launch that was seen. */
   readonly kinds: ReadonlyMap<string, LaunchKind>;

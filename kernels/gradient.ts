@@ -1,5 +1,5 @@
 /**
- * What a gradient rule is: how gradients pass back through one launch of a kernel, by launches of other kernels.
+ * Gradient rules: how gradients pass back through one launch of a kernel, by launches of other kernels.
  *
  * A rule knows tensors only by shape and dtype, so that the same rule runs on a device (lib/autograd.ts) and in double
  * precision on the host (kernels/check.ts compares it with finite differences there).
@@ -8,7 +8,7 @@
  */
 import type { Kernel, Params, Shaped } from "./spec.ts";
 
-/** What a rule works with: one recorded launch on its way back. */
+/** The context of a rule: one recorded launch in the backward pass. */
 export interface Backward<T extends Shaped> {
   /** Sizes, scalars and flags of the launch. */
   readonly params: Params;

@@ -9,7 +9,7 @@
  */
 import { type Kernel, type Params, type Shaped, shapeOf, solveShapes } from "./spec.ts";
 
-/** What is known of a launch beforehand. */
+/** Properties of a launch that are known beforehand. */
 export interface Plan {
   /** Sizes, scalars and flags by name. The same object for the same launch; frozen. */
   readonly params: Params;

@@ -6,7 +6,7 @@
 import type { Device, Launch, PackRequest, Storage } from "./device.ts";
 
 /**
- * What a span of time was spent on: a kernel on the device, the host's part of a launch, a copy, or waiting for the device.
+ * The activity of a span of time: a kernel on the device, the host's part of a launch, a copy, or waiting for the device.
  * On the cpu device a launch is the kernel itself.
  */
 export type SpanKind = "kernel" | "launch" | "copy" | "wait";

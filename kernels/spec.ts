@@ -40,7 +40,7 @@ export type Params = Readonly<Record<string, number>>;
 /** Host copies of a kernel's buffers for its reference: f64 for floats, i32 for indices, null when absent. */
 export type HostBuffers = Record<string, Float64Array | Int32Array | null>;
 
-/** What a WGSL launch may depend on besides its sizes and flags. */
+/** Properties of the adapter that a WGSL launch may depend on besides its sizes and flags. */
 export interface Target {
   /** True for the variants that suit a software adapter: registers instead of shared memory. */
   readonly software: boolean;
@@ -139,7 +139,7 @@ export interface KernelSpec {
   readonly flags: readonly string[];
   /** Floating-point operations of a launch (a multiply-add counts as two). */
   readonly flops: (p: Params) => number;
-  /** What the kernel must compute, in double precision: writes the outputs, which come allocated. */
+  /** Reference implementation in double precision: writes the outputs, which come allocated. */
   readonly reference: (io: HostBuffers, p: Params) => void;
   /** The WebGPU side. */
   readonly wgsl: WgslSide;
@@ -233,7 +233,7 @@ const isFixed = (letter: string): boolean => letter >= "0" && letter <= "9\uffff
 export const holdsHalves = ({ dtypes }: BufferContract, params: Params): boolean =>
   dtypes[0] === "f16" || (params.half === 1 && dtypes.includes("f16"));
 
-/** What the shape check needs to know of a tensor. */
+/** The properties of a tensor that the shape check needs. */
 export interface Shaped {
   /** Sizes, outermost first. */
   readonly shape: readonly number[];

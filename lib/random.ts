@@ -56,7 +56,7 @@ export function philox(
 export interface Key {
   /** Seed, an integer below 2^53. */
   readonly seed: number;
-  /** What the numbers are for. */
+  /** Purpose of the numbers. */
   readonly purpose: string;
   /** Hash of the purpose (FNV-1a). */
   readonly stream: number;

@@ -139,7 +139,7 @@ export class Tensor {
     return Float32Array.from(new Int32Array(buffer, 0, this.size));
   }
 
-  /** What `console.log` shows: shape, type and device. Values are on the device; see {@linkcode print}. */
+  /** Returns the text that `console.log` shows: shape, type and device. Values are on the device; see {@linkcode print}. */
   toString(): string {
     const shape = `Tensor [${this.shape.join(", ")}] ${this.dtype} on ${this.device.info.name}`;
     return this.#disposed ? `${shape}, disposed` : shape;

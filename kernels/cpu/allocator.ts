@@ -8,7 +8,7 @@
 /** Blocks start at multiples of this many bytes: a cache line. */
 export const ALIGNMENT = 64;
 
-/** What the allocator needs of a memory. */
+/** The memory interface that the allocator needs. */
 export interface Growable {
   /** Makes the memory at least `bytes` long; false if it cannot. */
   grow(bytes: number): boolean;

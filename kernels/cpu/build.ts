@@ -17,7 +17,7 @@ import { argumentsOf } from "./declare.ts";
  */
 const ASSEMBLYSCRIPT = "npm:assemblyscript@0.28.20/asc";
 
-/** What is used of AssemblyScript's `asc` module. */
+/** The part of AssemblyScript's `asc` module that is used. */
 interface Compiler {
   main(args: readonly string[], host: Record<string, unknown>): Promise<{ readonly error: Error | null }>;
 }

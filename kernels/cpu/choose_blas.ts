@@ -1,5 +1,5 @@
 /**
- * Which BLAS the cpu device calls, if any: one that is there, may be called, and is faster than WebAssembly.
+ * Choice of the BLAS that the cpu device calls, if any: one that is there, may be called, and is faster than WebAssembly.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { type Blas, loadBlas, mayLoad, OneCaller, usualPlaces } from "./blas.ts"
 import { functionsOf, instantiate } from "./control.ts";
 import { wordsOf } from "./declare.ts";
 
-/** What was decided about a BLAS. */
+/** The decision about a BLAS. */
 export interface BlasChoice {
   /** The library, or null. */
   readonly blas: Blas | null;

@@ -43,7 +43,7 @@ export const ERROR_UNITS = 1000;
 /** First byte that the allocator may hand out. */
 export const HEAP = 65536;
 
-/** What a worker gets to start with. */
+/** Data that a worker starts with. */
 export interface WorkerStart {
   readonly module: WebAssembly.Module;
   readonly memory: WebAssembly.Memory;

@@ -1,5 +1,5 @@
 /**
- * What the AssemblyScript side of a kernel is given: a class with a field per word of a launch's arguments, made from the
+ * Arguments of the AssemblyScript side of a kernel: a class with a field per word of a launch's arguments, made from the
  * kernel's contract. `deno task build:wasm` hands the classes of all kernels to the compiler as `./arguments`.
  *
  * @module

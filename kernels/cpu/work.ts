@@ -1,5 +1,5 @@
 /**
- * What launches need of their kernel and of their sizes, made once for each.
+ * Data that launches need for each kernel and for each set of sizes, made once.
  *
  * @module
  */
@@ -10,17 +10,17 @@ import { type Word, wordsOf } from "./declare.ts";
 /** Launches of fewer operations run on the calling thread alone: waking a worker costs about 5 microseconds. */
 const ALONE_FLOPS = 100_000;
 
-/** What launches of a kernel need again and again. */
+/** Data that all launches of a kernel share. */
 export interface Binding {
   readonly index: number;
   readonly fn: KernelFunction;
   /** Names of scalars and flags, in the order of the arguments behind the buffers. */
   readonly words: readonly Word[];
-  /** What follows from sizes, scalars and flags, by their object: lib/launch.ts passes the same one for the same launch. */
+  /** Work derived from sizes, scalars and flags, by their object: lib/launch.ts passes the same one for the same launch. */
   readonly work: WeakMap<Params, Work>;
 }
 
-/** What follows from the sizes, scalars and flags of a launch. */
+/** Values derived from the sizes, scalars and flags of a launch. */
 export interface Work {
   /** Tasks of each phase. */
   readonly phases: readonly number[];

@@ -11,9 +11,9 @@ export interface AdapterDescription {
   readonly description: string;
   /** True for a software adapter (llvmpipe, SwiftShader). */
   readonly software: boolean;
-  /** What the adapter offers, by the names of WebGPU. */
+  /** Limits of the adapter, by the names of WebGPU. */
   readonly limits: Readonly<Record<string, number>>;
-  /** What the adapter offers beyond the core of WebGPU. */
+  /** Features of the adapter beyond the core of WebGPU. */
   readonly features: readonly string[];
 }
 

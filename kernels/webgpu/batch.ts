@@ -12,7 +12,7 @@ import type { LaunchTimes } from "./timing.ts";
 /** Bind groups kept; the oldest quarter goes when there are more. */
 const MAX_BIND_GROUPS = 8192;
 
-/** What a batch asks of its device. */
+/** The device interface that a batch needs. */
 export interface BatchOwner {
   readonly gpu: GPUDevice;
   readonly stats: DeviceStats;

@@ -20,7 +20,7 @@ export { type AdapterDescription, describeAdapter };
 export interface WebGpuOptions {
   /** Take a software adapter even where there is a hardware one. */
   readonly software?: boolean;
-  /** Which shader variants to run; default: what suits the adapter. */
+  /** Shader variants to run; default: those that suit the adapter. */
   readonly variant?: "hardware" | "software";
   /** Bytes that the device may hold, all together. Default: no limit but the driver's. */
   readonly memoryLimit?: number;
@@ -45,7 +45,7 @@ export async function openWebGpuDevice(options: WebGpuOptions = {}): Promise<Web
   return new WebGpuDevice(gpu, description, truncates, options);
 }
 
-/** What follows from the sizes, scalars and flags of a launch. */
+/** Values derived from the sizes, scalars and flags of a launch. */
 interface LaunchPlan {
   readonly works: readonly Work[];
   /** Bytes of each piece of scratch memory. */
@@ -275,7 +275,7 @@ export class WebGpuDevice implements Device, TimesLaunches {
     );
   }
 
-  /** What follows from the params of a launch. */
+  /** Returns the plan of a launch, derived from its params. */
   #plan(kernel: Kernel, params: Params): LaunchPlan {
     const { steps, scratch } = stepsOf(kernel, params, this.#target), names = Object.keys(scratch);
     for (const name of names) this.#fits(kernel.name, name, scratch[name]);
@@ -289,7 +289,7 @@ export class WebGpuDevice implements Device, TimesLaunches {
     return { works, scratch: Object.values(scratch) };
   }
 
-  /** What follows from the params of a dispatch; null when there is nothing to do. */
+  /** Returns the work of a dispatch, derived from its params; null when there is nothing to do. */
   #work(prepared: Prepared, params: Params, binds: readonly number[]): Work | null {
     const { kernel } = prepared;
     const groups = this.#groupsOf(kernel.name, kernel.wgsl.groups(params, this.#target));

@@ -1,5 +1,5 @@
 /**
- * Which shape of tile a matrix product takes, into how many parts its sums are split, and what follows from it.
+ * Tile shape of a matrix product, the number of parts into which its sums are split, and the values derived from both.
  *
  * @module
  */
@@ -22,7 +22,7 @@ export interface GemmSizes {
 /** Width of a tile at most: columns from a multiple of it on up to the next one are in one tile. */
 export const TILE_COLUMNS = 64;
 
-/** What one side of a product binds. */
+/** Bindings of one side of a product. */
 interface Binds extends Pick<Shader, "views"> {
   /** Its constants; `stage` is the number of steps that go through shared memory at a time. */
   readonly constants?: Readonly<Record<string, (p: Params, stage: number) => number>>;

@@ -20,7 +20,7 @@ export interface Layout {
   readonly outputs: number;
 }
 
-/** What the device knows of a kernel, or of one of its passes. */
+/** The device's record of a kernel, or of one of its passes. */
 export interface Prepared {
   readonly kernel: Program;
   readonly layout: Layout;
@@ -30,7 +30,7 @@ export interface Prepared {
   readonly pipelines: Map<string, Compiled>;
 }
 
-/** What follows from the sizes, scalars and flags of a dispatch. */
+/** Values derived from the sizes, scalars and flags of a dispatch. */
 export interface Work {
   readonly prepared: Prepared;
   readonly compiled: Compiled;

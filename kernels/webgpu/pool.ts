@@ -23,7 +23,7 @@ export class GpuStorage implements Storage {
   constructor(readonly bytes: number, public pooled: PooledBuffer | null, readonly pool: BufferPool) {}
 }
 
-/** What the pool asks of its device. */
+/** The device interface that the pool needs. */
 export interface PoolOwner {
   readonly gpu: GPUDevice;
   readonly stats: DeviceStats;

@@ -1,11 +1,11 @@
 /**
- * What a launch dispatches: the kernel's own shader, or its passes.
+ * Dispatches of a launch: the kernel's own shader, or its passes.
  *
  * @module
  */
 import { type Kernel, MAX_BUFFERS, type Params, type Pass, type Shader, type Target } from "../spec.ts";
 
-/** What a pipeline is made of: the buffers that a shader binds, its scalars and flags. A kernel is one. */
+/** The source of a pipeline: the buffers that a shader binds, its scalars and flags. A kernel is one. */
 export interface Program extends Pick<Kernel, "name" | "buffers" | "params" | "flags"> {
   /** The shader. */
   readonly wgsl: Shader;
@@ -13,7 +13,7 @@ export interface Program extends Pick<Kernel, "name" | "buffers" | "params" | "f
 
 /** One dispatch of a launch. */
 export interface Step {
-  /** What is dispatched. The same object for the same kernel and pass. */
+  /** The program to dispatch. The same object for the same kernel and pass. */
   readonly program: Program;
   /** For each of its buffers: the index among the kernel's, or the name of scratch memory. */
   readonly binds: readonly (number | string)[];

@@ -12,7 +12,7 @@ import { sizeClass } from "./pool.ts";
 /** Staging memory that is kept for later reads. */
 const MAX_KEPT = 64 * 1024 * 1024;
 
-/** What reading asks of its device. */
+/** The device interface that reading needs. */
 export interface ReadbackOwner {
   readonly gpu: GPUDevice;
   readonly stats: DeviceStats;

@@ -34,7 +34,7 @@ export interface Batch {
   readonly data: Float32Array;
   /** Roll-outs of the clips that have one, `[B]` of `[F, C, H, W]`; absent where none has. */
   readonly history?: readonly (Float32Array | null)[];
-  /** What `data` is. */
+  /** The kind of `data`. */
   readonly holds: "frames" | "latents";
   /** B, F, C, H, W. */
   readonly shape: readonly [number, number, number, number, number];
@@ -58,7 +58,7 @@ export interface Batch {
 const DRAWS_A_CLIP = 4;
 
 /**
- * Which clips the batch at a position holds.
+ * Returns the clips of the batch at a position, and its epoch.
  *
  * A training epoch is a permutation of all clips, of which whole batches are taken (the authors' `shuffle=True,
  * drop_last=True`): at most B - 1 clips are left out of an epoch, others each time.

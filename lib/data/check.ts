@@ -1,5 +1,5 @@
 /**
- * What is in a data set: broken files found before a run finds them, and its size in numbers.
+ * Checks and statistics of a data set: broken files found before a run finds them, and its size in numbers.
  *
  * @module
  */

@@ -32,7 +32,7 @@ export interface Clip {
   readonly poses?: Int32Array;
 }
 
-/** Which frames of a clip to read: `start`, `start + interval`, and so on. */
+/** Frames of a clip to read: `start`, `start + interval`, and so on. */
 export interface ClipRange {
   /** First frame. */
   readonly start: number;

@@ -27,7 +27,7 @@ export interface Item {
   read(range?: ClipRange): Promise<Clip>;
 }
 
-/** What stands beside a clip. */
+/** Data that accompany a clip. */
 export interface Beside {
   /** File of the actions. */
   readonly actions?: string;
@@ -92,7 +92,7 @@ export function videoItem(path: string, beside: Beside = {}): Item {
   };
 }
 
-/** What a file of arrays holds: so many frames or latents, which are read on demand. */
+/** Content of a file of arrays: a number of frames or latents, which are read on demand. */
 interface Content {
   readonly total: number;
   read(range: ClipRange): Pick<Clip, "frames" | "latents">;

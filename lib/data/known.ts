@@ -10,7 +10,7 @@ import { dataSetOf } from "./options.ts";
 export interface KnownSet {
   /** Folder below `datasets/`. */
   readonly folder: string;
-  /** What it is. */
+  /** Description of the data set. */
   readonly what: string;
   /** Reader, as the option files name it. */
   readonly type: string;

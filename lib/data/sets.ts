@@ -9,7 +9,7 @@ import { RandomStream } from "./random_stream.ts";
 import { itemSet, latentItem, npzItem, videoItem } from "./items.ts";
 import { type ListEntry, readList } from "./lists.ts";
 
-/** Which part of a data set, and how. */
+/** The part of a data set to read, and how. */
 export interface PaperSetOptions {
   /** The list file, e.g. `datasets/dmlab/dmlab_train.json`. */
   readonly list: string;
@@ -19,7 +19,7 @@ export interface PaperSetOptions {
   readonly latents?: boolean;
   /** Rows and columns of frames, for UCF-101, where they are cut out of larger ones. */
   readonly resolution?: number;
-  /** Which clips UCF-101's validation takes. */
+  /** Choice of the clips in UCF-101's validation. */
   readonly evaluation?: "MCVD" | "Latte";
   /** Clips of validation; all when absent. */
   readonly samples?: number;

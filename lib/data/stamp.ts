@@ -53,8 +53,8 @@ export function sourcesOf(block: Readonly<Record<string, unknown>>, set: DataSet
 const OWN = /\.(npz|npy|safetensors|json|csv|txt|png)$/i;
 
 /**
- * Which program decodes the videos and images of a data set, or null where none is needed: two versions may differ in the last
- * bit of a colour.
+ * Returns the program that decodes the videos and images of a data set, or null where none is needed: two versions may differ
+ * in the last bit of a colour.
  *
  * @throws {FileAccessError} If FAR_FFMPEG names a program that does not run.
  */

@@ -57,7 +57,7 @@ export function chooseCrop(
 export interface TransformOptions {
   /** Rows and columns of the result; the frames' own when absent. */
   readonly resolution?: number;
-  /** What to cut out of the scaled frames; the middle when absent. */
+  /** The crop to cut out of the scaled frames; the middle when absent. */
   readonly crop?: Crop;
   /** Whether to mirror left and right. */
   readonly flip?: boolean;

@@ -13,7 +13,7 @@ import { gridNumber, gridPoses } from "./world/pose.ts";
 import { MAZE_CELLS } from "./world/scene.ts";
 import { type Split, walk, worldMaze, worldNumber, type WorldOptions, worldPlaces } from "./world/world.ts";
 
-/** Which worlds. */
+/** Choice of worlds. */
 export interface PlacesOptions extends Pick<WorldOptions, "size" | "cells"> {
   /** Family of worlds; 0 unless given. */
   readonly seed?: number;
@@ -74,7 +74,7 @@ function checkIndex(who: string, index: number, length: number): void {
   }
 }
 
-/** Which walks, through the worlds of a folder. */
+/** Choice of walks through the worlds of a folder. */
 export interface WalkSetOptions extends PlacesOptions {
   /** Latents of a {@linkcode placesSet} with the same seed, split and cells. */
   readonly folder: string;

@@ -15,7 +15,7 @@ export const WORLDS: Readonly<Record<Steps, string>> = { smooth: "world", grid: 
 export const stepsOf = (kind: string): Steps | undefined =>
   (Object.keys(WORLDS) as Steps[]).find((steps) => WORLDS[steps] === kind);
 
-/** Which walks make up the set. */
+/** Choice of the walks in the set. */
 export interface WorldSetOptions extends Pick<WorldOptions, "size" | "cells" | "steps"> {
   /** Family of walks; 0 unless given. */
   readonly seed?: number;

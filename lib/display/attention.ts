@@ -6,7 +6,7 @@
 import { html, raw } from "./html.ts";
 import type { MediaBundle } from "./showing.ts";
 
-/** What is shown: the shares of each head of each block, `[layers, heads, frames]`. */
+/** Attention to display: the shares of each head of each block, `[layers, heads, frames]`. */
 export interface ShownAttention {
   readonly layers: number;
   readonly heads: number;

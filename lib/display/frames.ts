@@ -36,7 +36,7 @@ function thinned({ frames, height, width, data }: Frames, skip: number, every: n
 }
 
 /**
- * What shows frames: an animated GIF, a PNG for a single frame, a line of text for none.
+ * Returns a display of frames: an animated GIF, a PNG for a single frame, a line of text for none.
  *
  * @param text Beside the picture, for where there are none.
  */

@@ -37,7 +37,7 @@ function cells(rows: readonly TableRow[]): readonly (readonly string[])[] {
   return [names, ...rows.slice(0, half).map(text), left, ...rows.slice(-half).map(text)];
 }
 
-/** What shows rows: an HTML table, and the same in aligned text. */
+/** Returns a display of rows: an HTML table, and the same in aligned text. */
 export function tableBundle(rows: readonly TableRow[]): MediaBundle {
   const [names, ...body] = cells(rows);
   const widths = names.map((_, i) => Math.max(...[names, ...body].map((row) => row[i].length)));
@@ -106,7 +106,7 @@ export function curves(
   return showing({ title, x, y, curves: named, ...(rule === undefined ? {} : { rule }) }, curvesBundle);
 }
 
-/** What shows a chart: SVG, and the ends of its curves in text. */
+/** Returns a display of a chart: SVG, and the ends of its curves in text. */
 async function curvesBundle(chart: Chart): Promise<MediaBundle> {
   const { chartPicture } = await import("./plot.ts");
   const ends = chart.curves.map(({ name, points }) =>
@@ -135,7 +135,7 @@ export interface CacheLevels {
   readonly bytes: number;
 }
 
-/** What shows cache levels: a bar per frame, as high as its tokens; and a line per level. */
+/** Returns a display of cache levels: a bar per frame, as high as its tokens; and a line per level. */
 export function levelsBundle({ longTerm, shortTerm, bytes }: CacheLevels): MediaBundle {
   const total = longTerm.frames * longTerm.tokens + shortTerm.frames * shortTerm.tokens;
   const whole = (longTerm.frames + shortTerm.frames) * shortTerm.tokens;

@@ -99,7 +99,7 @@ export class KvCache {
     return this.#plan(frames, [0, 0], [frames - 1, frames]);
   }
 
-  /** What the levels hold of each clip. A notebook shows it as a bar per frame. */
+  /** Contents of the levels for each clip. A notebook shows it as a bar per frame. */
   get levels(): CacheLevels {
     const { height, width } = this.#size, tokens = tokensPerFrame(this.#config, height, width);
     return showing({

@@ -43,7 +43,7 @@ export interface FarConfig {
   /** Labels, actions or nothing. */
   readonly condition: ConditionConfig | null;
   /**
-   * What the model's outputs are: the `velocity`, as in the paper, or the clean `latents` (x-prediction, as in arXiv
+   * Kind of the model's outputs: the `velocity`, as in the paper, or the clean `latents` (x-prediction, as in arXiv
    * 2511.13720): a token may then hold more numbers than the model has channels, because its noise need not pass through.
    */
   readonly prediction: "velocity" | "latents";

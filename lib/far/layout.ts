@@ -1,5 +1,5 @@
 /**
- * Which tokens a call of the transformer computes, and where their keys and values lie.
+ * The tokens that a call of the transformer computes, and the places of their keys and values.
  *
  * Everything here is plain arithmetic on the host. Tokens come part by part: those of the long-term frames of all clips
  * first, then those of the short-term frames; inside a part clip by clip, frame by frame, row by row. Keys and values of
@@ -182,7 +182,7 @@ export type Output = "all" | "last";
 
 /** A call on a device: everything that does not depend on the values of the latents. */
 export interface Call {
-  /** What is computed. */
+  /** Plan of the computation. */
   readonly plan: CallPlan;
   /** Its tokens. */
   readonly layout: Layout;
@@ -192,7 +192,7 @@ export interface Call {
   readonly angles: Tensor;
   /** `[T]` as in the layout. */
   readonly dest: Tensor;
-  /** What each token sees. */
+  /** Attention mask of the tokens. */
   readonly mask: Mask;
   /** The tokens of the last frame `[B·N]` and what they see, where the last block computes no others. */
   readonly last?: { readonly tokens: Int32Array; readonly mask: Mask };

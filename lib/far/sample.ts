@@ -22,7 +22,7 @@ import { eulerSchedule, eulerWeights } from "./flow.ts";
 import { type Call, prepareCall, wholeClipPlan } from "./layout.ts";
 import { velocity } from "./transformer.ts";
 
-/** What to sample. Sizes: B clips, `context` frames given, `predict` frames made. */
+/** Options of sampling. Sizes: B clips, `context` frames given, `predict` frames made. */
 export interface SampleOptions {
   /** The device to compute on. */
   readonly device: Device;

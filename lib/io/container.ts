@@ -1,5 +1,5 @@
 /**
- * Which container a video file is, by its first bytes, and whether the file is as long as the container says.
+ * The container of a video file, by its first bytes, and whether the file is as long as the container says.
  *
  * ffmpeg is told the container and guesses nothing: a playlist named .mp4 would otherwise open the files it lists. And a file
  * that was cut off between two frames decodes without a complaint: only the container's own arithmetic tells.

@@ -10,7 +10,7 @@ import { FfmpegCore } from "./ffmpeg_core.ts";
 import { LOG_FLAGS } from "./ffmpeg_log.ts";
 import { openSource } from "./source.ts";
 
-/** What ffmpeg is to do. */
+/** A task for ffmpeg. */
 export interface FfmpegTask {
   /** Arguments of the input, before its name. */
   readonly input: readonly string[];
@@ -56,7 +56,7 @@ export async function startFfmpeg(task: FfmpegTask): Promise<{ running: Running;
   return { running: new FfmpegProcess(binary.path, all, task.path === undefined), inProcess: false };
 }
 
-/** What is known about a file, for as long as the process runs and the file stays the same. */
+/** Cached facts about a file, valid as long as the process runs and the file stays the same. */
 interface Known {
   readonly stamp: string;
   readonly container: Container;

@@ -9,9 +9,9 @@ import { show } from "./errors.ts";
 export interface Difference {
   /** Keys on the way there, e.g. `flags.steps`. */
   readonly path: string;
-  /** What the first value has there, as short JSON; `nothing` where it is missing. */
+  /** Content of the first value there, as short JSON; `nothing` where it is missing. */
   readonly before: string;
-  /** What the second value has there. */
+  /** Content of the second value there. */
   readonly now: string;
 }
 

@@ -1,5 +1,5 @@
 /**
- * What the program knows of its surroundings: variables of the environment, free memory.
+ * The surroundings of the program: variables of the environment, free memory.
  *
  * @module
  */

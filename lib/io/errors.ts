@@ -125,7 +125,7 @@ export const isMissing = (error: unknown): boolean =>
   error instanceof Deno.errors.NotFound ||
   error instanceof FileAccessError && error.cause instanceof Deno.errors.NotFound;
 
-/** What the system's error codes mean to someone who only knows the path. */
+/** Meaning of the system's error codes for someone who only knows the path. */
 const REASONS: Readonly<Record<string, string>> = {
   ENOENT: "no such file or folder",
   ENOTDIR: "a part of the path is a file, not a folder",

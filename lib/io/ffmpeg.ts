@@ -12,7 +12,7 @@ import { isFile } from "./paths.ts";
 export interface FfmpegBinary {
   /** A path, or `ffmpeg` where the system's search path finds it. */
   readonly path: string;
-  /** What the binary calls itself, as in `5.1.9-0+deb12u1`. */
+  /** The version that the binary reports, as in `5.1.9-0+deb12u1`. */
   readonly version: string;
 }
 
@@ -67,7 +67,7 @@ async function find(named: string | undefined): Promise<FfmpegBinary | undefined
   }
 }
 
-/** What was found, by what the environment named then. */
+/** Search results, by the program that the environment named at the time. */
 const found = new Map<string | undefined, Promise<FfmpegBinary | undefined>>();
 
 /**

@@ -10,7 +10,7 @@ import { type Ended, FfmpegLog } from "./ffmpeg_log.ts";
 /** The package: ffmpeg 5.1 with its codec libraries as WebAssembly, GPL-2.0-or-later, 20 MB. */
 export const CORE_PACKAGE = "npm:@ffmpeg/core@0.12.10";
 
-/** What a worker is to do. */
+/** The job of a worker. */
 export interface Job {
   readonly module: WebAssembly.Module;
   readonly args: readonly string[];
@@ -25,7 +25,7 @@ export interface Job {
   readonly whole: boolean;
 }
 
-/** What a worker says. */
+/** Messages from a worker. */
 export type FromWorker =
   | { readonly bytes: Uint8Array<ArrayBuffer> }
   | { readonly line: string }

@@ -1,5 +1,5 @@
 /**
- * What ffmpeg says: its last words, and whether it complained about the data.
+ * The log of ffmpeg: its last words, and whether it complained about the data.
  *
  * @module
  */
@@ -8,7 +8,7 @@
 export interface Ended {
   /** Whether it did all that it was asked for. */
   readonly success: boolean;
-  /** What it complained about, in one line; empty if it did not. */
+  /** Its complaint, in one line; empty if it had none. */
   readonly said: string;
 }
 

@@ -10,7 +10,7 @@
 import createCore from "npm:@ffmpeg/core@0.12.10";
 import type { FromWorker, Job } from "./ffmpeg_core.ts";
 
-/** What is used of Emscripten's file system. */
+/** The part of Emscripten's file system that is used. */
 interface FileSystem {
   makedev(major: number, minor: number): number;
   registerDevice(device: number, operations: Record<string, unknown>): void;

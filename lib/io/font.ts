@@ -19,7 +19,7 @@ const GLYPHS = (
   "88s8896 00hhhjd 00hhha4 00hhlla 00ha4ah 00hhf1e 00v248v 2448442 4444444 8442448 008l200"
 ).split(" ");
 
-/** What is drawn for a letter that the font has not. */
+/** Glyph drawn for a letter that the font lacks. */
 const UNKNOWN = GLYPHS["?".charCodeAt(0) - 32];
 
 /** Red, green and blue from 0 to 255. */

@@ -47,7 +47,7 @@ function layoutOf({ dtype, shape }: FileTensor): Layout | undefined {
   return a === 3 ? { frames, height: b, width: c, planes: true } : undefined;
 }
 
-/** What to type in Python to get an array that is taken. */
+/** Returns a hint on how to get an accepted array in Python. */
 function conversion({ dtype, shape }: FileTensor): string {
   if (shape.length === 4 && shape[3] === 4) return "drop the fourth channel: video[..., :3]";
   if (shape.length === 4 && shape[3] === 1) return "repeat the gray channel: video.repeat(3, axis=-1)";

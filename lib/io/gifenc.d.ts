@@ -12,13 +12,13 @@ export interface Encoder {
   ): void;
   /** Appends the trailer. */
   finish(): void;
-  /** What was written since the last reset, as a view. */
+  /** Returns the bytes written since the last reset, as a view. */
   bytesView(): Uint8Array<ArrayBuffer>;
   /** Where the bytes gather. */
   readonly stream: { reset(): void };
 }
 
-/** What lib/io/image_encode.ts uses of npm:gifenc, which comes without types. */
+/** The part of npm:gifenc that lib/io/image_encode.ts uses; the package comes without types. */
 declare const gifenc: {
   GIFEncoder(): Encoder;
   quantize(rgba: Uint8Array, colours: number): Palette;

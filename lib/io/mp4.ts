@@ -4,13 +4,13 @@
  * @module
  */
 
-/** What the worker is asked for: to begin, to take frames, to finish. */
+/** Requests to the worker: to begin, to take frames, to finish. */
 export type Mp4Request =
   | { readonly width: number; readonly height: number; readonly fps: number; readonly quantiser: number }
   | { readonly width: number; readonly height: number; readonly rgb: Uint8Array<ArrayBuffer> }
   | Record<string, never>;
 
-/** What it answers, one message for each request. */
+/** Its answer, one message for each request. */
 export interface Mp4Answer {
   /** The whole file, at the end. */
   readonly file?: Uint8Array<ArrayBuffer>;

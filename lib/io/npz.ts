@@ -34,7 +34,7 @@ const MOST_INFLATED = 2 ** 31;
 
 /** Options of {@linkcode openNpz}. */
 export interface NpzOptions {
-  /** What to call bytes in messages. */
+  /** Name of the bytes in messages. */
   readonly name?: string;
   /** Refuses a deflated array that declares more bytes than this; 2 GiB unless given. */
   readonly maxInflatedBytes?: number;

@@ -1,4 +1,4 @@
-/** What lib/io/gif.ts uses of npm:omggif, which comes without types. */
+/** The part of npm:omggif that lib/io/gif.ts uses; the package comes without types. */
 declare const omggif: {
   GifReader: new (bytes: Uint8Array) => {
     readonly width: number;

@@ -52,7 +52,7 @@ export interface Begin {
   readonly restart?: boolean;
 }
 
-/** What desktops leave in folders on their own. */
+/** Files that desktops leave in folders on their own. */
 const IGNORED = new Set([".DS_Store", "Thumbs.db", "desktop.ini"]);
 
 /** Makes a folder and all above it; returns those that were not there, the deepest first. */

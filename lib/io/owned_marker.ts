@@ -55,7 +55,7 @@ const isInside = (name: unknown): name is string =>
   typeof name === "string" && name !== "" && !name.includes("\\") &&
   name.split("/").every((part) => part !== "" && part !== "." && part !== "..") && !/^[a-z]:/i.test(name);
 
-/** What is at a path itself, links not followed. */
+/** Returns the status of a path itself, without following links; undefined if nothing is there. */
 export const lstat = (path: string): Deno.FileInfo | undefined => {
   try {
     return Deno.lstatSync(path);

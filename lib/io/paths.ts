@@ -1,5 +1,5 @@
 /**
- * What is at a path. Whatever cannot be looked at counts as not there.
+ * Checks of a path. Whatever cannot be looked at counts as not there.
  *
  * @module
  */

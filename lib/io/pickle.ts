@@ -196,13 +196,13 @@ class GuardedReader {
   }
 }
 
-/** What a pickle may refer to. All functions throw to refuse. */
+/** Resolvers of what a pickle may refer to. All functions throw to refuse. */
 export interface PickleResolvers {
   /** The value that stands for a global of Python; a function if it is called. */
   global(module: string, name: string): unknown;
   /** The value that stands for a persistent identifier. */
   persistent(id: unknown): unknown;
-  /** What becomes of an object that is given a state. */
+  /** Returns the value to use for an object that is given a state. */
   state(object: unknown, state: unknown): unknown;
 }
 

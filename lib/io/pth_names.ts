@@ -11,7 +11,7 @@ import { Inert, TorchStorage, TorchTensor } from "./torch_objects.ts";
 const DEEPEST = 32;
 const MOST_VALUES = 2_000_000;
 
-/** What a tensor is called that was saved without any dictionary. */
+/** Name of a tensor that was saved without any dictionary. */
 const LONE_TENSOR = "tensor";
 
 /**

@@ -91,7 +91,7 @@ export function fileSum(path: string): FileSum {
   }
 }
 
-/** What fits a string; a step takes some 300 bytes. */
+/** Largest log that fits a string, in bytes; a step takes some 300. */
 const LONGEST_LOG = 2 ** 29 - 2 ** 10;
 
 /** A log of one JSON object per line, each with the number of its step. */

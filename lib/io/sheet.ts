@@ -16,7 +16,7 @@ export interface Labelled {
   readonly predictedFrom?: number;
 }
 
-/** What all pictures share. */
+/** Options that all pictures share. */
 export interface PictureOptions {
   /** Pixels of the picture a pixel of the clip; such that small clips reach about 128 pixels when absent. */
   readonly scale?: number;

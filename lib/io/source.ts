@@ -53,7 +53,7 @@ class BytesSource implements ByteSource {
   [Symbol.dispose](): void {}
 }
 
-/** What stands at a path instead of a regular file. */
+/** Describes what is at a path instead of a regular file. */
 function kindOf(info: Deno.FileInfo): string {
   if (info.isDirectory) return "a folder";
   if (info.isFifo) return "a pipe";

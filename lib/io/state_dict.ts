@@ -30,7 +30,7 @@ const USUAL_GROUPS: readonly string[] = [
   "generator",
 ];
 
-/** What DistributedDataParallel and torch.compile put before every name. */
+/** Prefixes that DistributedDataParallel and torch.compile put before every name. */
 const WRAPPERS: readonly string[] = ["module.", "_orig_mod."];
 
 /** Weights found in a checkpoint. */
@@ -114,7 +114,7 @@ function usualGroup(file: TensorFile): string {
   throw ambiguous(file, "as many tensors at its top as inside", ["", ...nested]);
 }
 
-/** What a step, a best score or the state of a random generator is not. */
+/** Whether a tensor is a weight, unlike a step, a best score or the state of a random generator. */
 const isWeight = ({ shape, dtype }: FileTensor) => shape.length > 0 && /^B?F/.test(dtype);
 
 function ambiguous(file: TensorFile, found: string, groups: readonly string[]): FileFormatError {

@@ -1,2 +1,2 @@
-/** What lib/io/yaml.ts uses of the standard library's yaml module, which comes without types. */
+/** The part of the standard library's yaml module that lib/io/yaml.ts uses; the module comes without types. */
 export function parse(text: string): unknown;

@@ -18,7 +18,7 @@ const LONGEST_FILE = 2 ** 29;
 /** Bytes that tell the format; what stands in front of an animated PNG's own mark is short. */
 const HEAD = 4096;
 
-/** What a file's first bytes say, in the words of ffmpeg's demuxers. */
+/** Image format by a file's first bytes, under the names of ffmpeg's demuxers. */
 type ImageFormat = "png_pipe" | "apng" | "gif" | "jpeg_pipe" | "webp_pipe" | "bmp_pipe" | "tiff_pipe";
 
 function formatOf(head: Uint8Array): ImageFormat | undefined {

@@ -1,5 +1,5 @@
 /**
- * What all tensor files have in common once they are open: names, shapes and types, and elements on demand.
+ * The common interface of all open tensor files: names, shapes and types, and elements on demand.
  *
  * @module
  */
@@ -37,7 +37,7 @@ export class TensorFile implements Disposable {
   readonly tensors: ReadonlyMap<string, FileTensor>;
   /** Text that the file carries besides its tensors; empty for formats that have none. */
   readonly metadata: Readonly<Record<string, string>>;
-  /** What the file holds besides tensors and text, with the reason why it is not read; never an error by itself. */
+  /** Contents of the file besides tensors and text, with the reason why it is not read; never an error by itself. */
   readonly refused: ReadonlyMap<string, string>;
   /** The nested dictionaries that hold tensors themselves, as paths; `""` is the file's top level. */
   readonly groups: ReadonlySet<string>;
@@ -112,7 +112,7 @@ export class TensorFile implements Disposable {
   }
 }
 
-/** What the writers take: tensors by name, in memory or still to be brought. */
+/** Input of the writers: tensors by name, in memory or still to be loaded. */
 export type TensorsToWrite =
   | Readonly<Record<string, HostTensor | LazyTensor>>
   | Iterable<readonly [string, HostTensor | LazyTensor]>;

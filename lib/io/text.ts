@@ -33,7 +33,7 @@ export function readText(path: string, longest = LONGEST_TEXT): string {
 }
 
 /**
- * What a JSON file holds. A key that occurs twice in one object is an error, because one of the two values would be lost.
+ * Reads a JSON file. A key that occurs twice in one object is an error, because one of the two values would be lost.
  *
  * @param path The file.
  * @param expected What should be in it, for the message: "a list of clips".

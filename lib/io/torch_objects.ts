@@ -1,5 +1,5 @@
 /**
- * What a checkpoint's pickle may refer to, and what it becomes here: the allow-list, and the views that tensors are.
+ * Objects that a checkpoint's pickle may refer to, and what they become here: the allow-list, and the views that tensors are.
  *
  * @module
  */

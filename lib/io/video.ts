@@ -145,7 +145,7 @@ async function* readVideo(path: string, options: ReadOptions): AsyncGenerator<Fr
   yield* demuxer === "gif" ? readGif(path, options) : decode(path, demuxer, options);
 }
 
-/** What was found out by decoding, for as long as the file stays the same. */
+/** Results of decoding, valid as long as the file stays the same. */
 const probed = new Map<string, { readonly stamp: string; readonly info: Promise<VideoInfo> }>();
 
 /**

@@ -1,5 +1,5 @@
 /**
- * What a model is made of and what it costs at a context length, counted without computing anything.
+ * The parts of a model and its cost at a context length, counted without computing anything.
  *
  * @module
  */
@@ -70,7 +70,7 @@ const partLines = (parts: Readonly<Record<string, number>>) =>
   Object.entries(parts).map(([part, count]) => `  ${part.padEnd(28)}${million(count).padStart(9)}`);
 
 /**
- * What a transformer is made of, and what the frame after its context costs.
+ * Counts the parts of a transformer, and the cost of the frame after its context.
  *
  * @param model Its name.
  * @param config What it is.
@@ -142,7 +142,7 @@ export async function farFacts(model: string, config: FarConfig, use: FarUse): P
 }
 
 /**
- * What an autoencoder is made of, and what a frame costs.
+ * Counts the parts of an autoencoder, and the cost of a frame.
  *
  * @param model Its name.
  * @param config What it is.

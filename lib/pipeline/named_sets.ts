@@ -26,7 +26,7 @@ export type ListType = keyof typeof READERS;
 /** All kinds of lists. */
 export const LIST_TYPES = Object.keys(READERS) as readonly ListType[];
 
-/** What the word leaves open. */
+/** Settings that the word leaves open. */
 export interface SetOptions {
   /** Kind of a list, where its path does not say. */
   readonly type?: ListType;
@@ -84,7 +84,7 @@ export function namedSets(what: string, options: SetOptions): DataSet[] {
 export interface PresentSet {
   /** Its folder. */
   readonly name: string;
-  /** What it is. */
+  /** Description of the data set. */
   readonly what: string;
   /** Its lists, each with the number of its clips or what is wrong with it. */
   readonly lists: ReturnType<typeof findSet>;

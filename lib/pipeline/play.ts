@@ -38,13 +38,13 @@ export interface PlayOptions extends Omit<ClipOptions, "frames" | "last"> {
   readonly keep?: number;
 }
 
-/** What an action has led to. */
+/** The result of an action. */
 export interface PlayedFrame {
   /** The predicted frame. */
   readonly frame: Frames;
   /** Its index in the clip; the first predicted one is the number of context frames. */
   readonly index: number;
-  /** What the world looks like after the same actions, for a clip of the built-in world. */
+  /** Ground-truth view of the world after the same actions, for a clip of the built-in world. */
   readonly truth?: Frames;
   /** Seconds that making the frame took. */
   readonly seconds: number;
@@ -113,7 +113,7 @@ export function actionKeys(names: readonly string[]): Readonly<Record<string, nu
  * ```
  */
 export class PlaySession implements Disposable {
-  /** What actions mean, by number. */
+  /** Names of the actions, by number. */
   readonly actions: readonly string[];
   /** Keys of the actions: digits, and arrows for turning left and right and going forward. */
   readonly keys: Readonly<Record<string, number>>;
@@ -179,7 +179,7 @@ export class PlaySession implements Disposable {
     return new PlaySession(model, task, await encodeClip(model, context), visitor, keep);
   }
 
-  /** What the world looks like after the actions so far, for a clip of the built-in world. */
+  /** Ground-truth view of the world after the actions so far, for a clip of the built-in world. */
   get truth(): Frames | undefined {
     const visitor = this.#visitor;
     return visitor === null ? undefined : makeFrames(1, visitor.size, visitor.size, visitor.draw());
@@ -259,5 +259,5 @@ export class PlaySession implements Disposable {
   }
 }
 
-/** What page and terminal need of a walk. */
+/** The part of a walk that page and terminal need. */
 export type Walk = Pick<PlaySession, "act" | "actions" | "keys" | "last" | "truth">;

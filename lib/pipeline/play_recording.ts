@@ -16,7 +16,7 @@ import type { PlaySession } from "./play.ts";
 export interface PlayedBy {
   /** The models. */
   readonly models: Pick<Model, "far" | "vae">;
-  /** What the context was read from. */
+  /** Source of the context. */
   readonly clip: string;
 }
 
@@ -93,7 +93,7 @@ export class PlayRecordings implements Disposable {
     return saved;
   }
 
-  /** What the folder holds, in words. */
+  /** Description of the folder's contents. */
   get kept(): string {
     const { files, path } = this.#folder;
     return files.length === 0 ? "nothing was recorded" : `${path} holds the recordings`;

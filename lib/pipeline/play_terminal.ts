@@ -18,7 +18,7 @@ export interface TerminalOptions {
   readonly stopped: Promise<unknown>;
 }
 
-/** What arrows send, and Enter; all other keys send themselves. */
+/** Key names of the arrows, by the last letter of what the terminal sends; all other keys but Enter send themselves. */
 const ARROWS: Readonly<Record<string, string>> = { A: "ArrowUp", C: "ArrowRight", D: "ArrowLeft" };
 
 /** Keys that end a walk: q, Ctrl-D, and what the end of the input becomes where it came before single keys were asked for. */

@@ -176,7 +176,7 @@ export async function pullModel(name: string, options: PullOptions): Promise<Che
   return { ...file, text: `wrote ${path}; ${file.text}` };
 }
 
-/** What {@linkcode verifyModel} found. */
+/** Result of {@linkcode verifyModel}. */
 export interface Verified extends CheckedFile {
   /** The digits that its SHA-256 should begin with. */
   readonly expected: string;

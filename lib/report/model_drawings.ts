@@ -16,7 +16,7 @@ const LONG_TERM: Colour = [235, 150, 60],
   HIDDEN: Colour = [232, 232, 232];
 const GRID: Colour = [200, 200, 200], UNIFORM: Colour = [170, 170, 170];
 
-/** What is drawn: a clip of `frames` frames, the noisy one last, with latents of `height` by `width`. */
+/** Subject of a drawing: a clip of `frames` frames, the noisy one last, with latents of `height` by `width`. */
 export interface Subject {
   readonly name: string;
   readonly config: FarConfig;

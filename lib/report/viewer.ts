@@ -12,7 +12,7 @@ import { fitting, spritesOf, thinFrames } from "./sprites.ts";
 export interface Track {
   /** A few words. */
   readonly name: string;
-  /** What follows the context; may be shorter than that of others. */
+  /** Frames after the context; may be fewer than those of others. */
   readonly frames: Frames;
   /** Whether a model made it. */
   readonly predicted: boolean;
@@ -185,7 +185,7 @@ const ordinal = (n: number) => n === 2 ? "second" : n === 3 ? "third" : `${n}th`
 /** A picture at a position. */
 export interface Picture {
   readonly position: number;
-  /** What it shows. */
+  /** Description of the picture. */
   readonly alt: string;
   /** PNG. */
   readonly png: Uint8Array;
@@ -225,7 +225,7 @@ export function chartScrubber(unit: string, positions: readonly number[]): Viewe
   };
 }
 
-/** What the script reads at the place of the scrubber: one entry a curve of a chart. */
+/** Data that the script reads at the place of the scrubber: one entry per curve of a chart. */
 export interface ChartData {
   /** Digits after the point; null for four that count. */
   readonly digits: number | null;

@@ -6,7 +6,7 @@
 import { EAST, hasWall, type Maze, NORTH, SOUTH, WEST } from "./maze.ts";
 import { CELL_UNITS, cosine, type Pose, sine } from "./pose.ts";
 
-/** What a ray met. One object is used again and again: a frame casts hundreds of rays. */
+/** The hit of a ray on a wall. One object is reused: a frame casts hundreds of rays. */
 export interface Hit {
   /** Distance along the viewing direction, in cells. */
   depth: number;

@@ -1,5 +1,5 @@
 /**
- * What remembering is worth on a walk: how many frames return to a pose that the context has shown, and how well an oracle
+ * The value of memory on a walk: how many frames return to a pose that the context has shown, and how well an oracle
  * would score that shows the frame of the context with the nearest pose.
  *
  * @module

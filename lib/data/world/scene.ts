@@ -40,7 +40,7 @@ export interface Scene {
   readonly floors: readonly Texture[];
   /** The ceiling of each cell. */
   readonly ceilings: readonly Texture[];
-  /** What stands about. */
+  /** Objects in the maze. */
   readonly things: readonly Thing[];
 }
 

@@ -1,5 +1,5 @@
 /**
- * What a frame shows that earlier frames have shown: the measure of what remembering is worth.
+ * Overlap of a frame with earlier frames: the measure of the value of memory.
  *
  * Two measures. {@linkcode placeSeen} compares poses: the same place, looking the same way. {@linkcode Views} compares what
  * is in sight: a wall that was seen from the other end of a corridor counts too.

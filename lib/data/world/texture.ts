@@ -49,7 +49,7 @@ export const QUIET: readonly Rgb[] = [
   [150, 150, 148],
 ];
 
-/** What a texel is: its colour in a texture whose coordinates run from 0 to 31. */
+/** The colour of a texel in a texture whose coordinates run from 0 to 31. */
 export type Paint = (x: number, y: number) => Rgb;
 
 const scaled = ([r, g, b]: Rgb, by: number): Rgb => [r * by, g * by, b * by];
@@ -122,7 +122,7 @@ const SHAPES: readonly ((x: number, y: number) => boolean)[] = [
 
 /** Two colours and a shape, the same nowhere else in a maze (as long as there are enough). */
 export interface Emblem {
-  /** Which of twelve shapes. */
+  /** Index of one of twelve shapes. */
   readonly shape: number;
   /** Colour of the shape, an index into {@linkcode VIVID}. */
   readonly front: number;
