@@ -192,7 +192,6 @@ export class Sampler {
     this.#schedule = eulerSchedule(options.steps ?? 50);
     this.#context = given;
     this.#frame = given + done;
-    this.#cached = given;
     this.#clips = guidance > 1 && condition ? 2 * B : B; // without a condition both halves would be equal
     this.#room = Math.min(total, remember);
     this.#from = rememberedFrom(this.#frame, this.#room);
